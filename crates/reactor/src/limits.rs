@@ -1,0 +1,47 @@
+//! [`Limits`]: what one stream may cost.
+
+use std::time::Duration;
+
+/// How much memory one stream may hold, and how long it may wait.
+///
+/// A stream that holds [`high_water`](Self::high_water) bytes of output stops
+/// reading; so an echo server, whose messages are one read of at most 64 KiB,
+/// holds at most 128 KiB for each connection with the default limits.
+///
+/// ```
+/// use std::time::Duration;
+/// use reactor::Limits;
+///
+/// let limits = Limits { idle_timeout: Some(Duration::from_secs(60)), ..Limits::default() };
+/// assert_eq!(limits.high_water, 64 * 1024);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// With so many bytes of output waiting, [`send`](crate::Io::send) takes
+    /// no further message and reading stops. Default: 64 KiB.
+    pub high_water: usize,
+    /// With no more than so many bytes of output waiting, reading resumes.
+    /// Default: 16 KiB.
+    pub low_water: usize,
+    /// Closes a stream on which nothing was received or sent for so long.
+    /// Default: none.
+    pub idle_timeout: Option<Duration>,
+    /// Closes a stream whose peer took none of the waiting output for so
+    /// long. Default: one minute.
+    pub stall_timeout: Option<Duration>,
+    /// How long connecting may take, all addresses together. Default: 30
+    /// seconds.
+    pub connect_timeout: Option<Duration>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            high_water: 64 * 1024,
+            low_water: 16 * 1024,
+            idle_timeout: None,
+            stall_timeout: Some(Duration::from_secs(60)),
+            connect_timeout: Some(Duration::from_secs(30)),
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! [`Listener`]: accepts connections, whatever happens.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::ToSocketAddrs;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::address::Address;
+use crate::connection::Connection;
+use crate::context::Context;
+use crate::dispatcher::{Cause, CloseReason, Dispatcher, panicked};
+use crate::limits::Limits;
+use crate::protocol::Protocol;
+use crate::stream::Stream;
+
+/// How many connections may wait in the kernel's queue. The system may hold it
+/// to less (`net.core.somaxconn`). With std's 128 a burst of 1,000 loses most.
+const BACKLOG: i32 = 4096;
+
+/// How many connections one event accepts, so that a storm of them delays
+/// those that are open by no more than that.
+const ACCEPTS_PER_EVENT: usize = 64;
+
+/// How long to wait where the system has nothing left to accept with.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// What becomes of an accepted connection.
+type Handler = Box<dyn FnMut(&mut Context, Connection) -> io::Result<()>>;
+
+/// A listening socket that makes a [`Stream`] of each connection.
+///
+/// A shortage of descriptors or memory pauses it for a moment; a connection
+/// that fails between the kernel's queue and its [`Protocol`] is dropped. Only
+/// a broken listening socket closes it.
+///
+/// ```no_run
+/// # use std::io;
+/// # use reactor::{Io, Protocol};
+/// # struct Echo;
+/// # impl Protocol for Echo {
+/// #     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> { io.send(data) }
+/// # }
+/// use reactor::{Listener, Reactor};
+///
+/// # fn main() -> io::Result<()> {
+/// let mut reactor = Reactor::new()?;
+/// reactor.add(Listener::bind("127.0.0.1:9999", |peer| {
+///     println!("Incoming connection from {peer}");
+///     Ok(Echo)
+/// })?)?;
+/// reactor.run()
+/// # }
+/// ```
+pub struct Listener {
+    socket: Socket,
+    local: Address,
+    handler: Handler,
+    limits: Rc<Limits>,
+    /// The connections that were accepted here and are open.
+    open: Rc<Cell<usize>>,
+    most: usize,
+    refused: Complaint,
+    shortage: Complaint,
+    /// Accepting waits for this instant.
+    paused_until: Option<Instant>,
+    /// How many more connections to accept before closing.
+    last: Option<usize>,
+    /// Removed with the listener.
+    _path: Option<SocketPath>,
+}
+
+impl Listener {
+    /// Listens on a TCP address; port 0 takes a free port. A name is looked up
+    /// here, and of several addresses the first that can be had is taken.
+    ///
+    /// `handle_accepted` is given the peer's address and makes the protocol
+    /// for the new stream. Its error, or its panic, refuses that connection
+    /// and is logged.
+    ///
+    /// Fails where no address can be had: `AddrInUse`, `AddrNotAvailable`
+    /// (not an address of this machine), `PermissionDenied` (a port that only
+    /// the superuser may take). The message names the address.
+    pub fn bind<P: Protocol>(
+        addr: impl ToSocketAddrs,
+        handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
+    ) -> io::Result<Self> {
+        let mut last = io::Error::new(ErrorKind::InvalidInput, "no address to listen on");
+        for addr in addr.to_socket_addrs()? {
+            match Self::open(&addr.into(), Domain::for_address(addr)) {
+                Ok(socket) => return Self::over(socket, None, handle_accepted),
+                Err(error) => last = io::Error::new(error.kind(), format!("{addr}: {error}")),
+            }
+        }
+        Err(last)
+    }
+
+    /// Listens on a Unix socket. A path left behind by a server that is gone
+    /// is taken over; one on which somebody listens is `AddrInUse`. The path
+    /// is removed with the listener.
+    pub fn bind_unix<P: Protocol>(
+        path: impl AsRef<Path>,
+        handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
+    ) -> io::Result<Self> {
+        let path = path.as_ref();
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let addr = SockAddr::unix(path).map_err(named)?;
+        let socket = match Self::open(&addr, Domain::UNIX) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(&addr) => {
+                log::info!("{}: nobody listens there any more, taking it over", path.display());
+                std::fs::remove_file(path)
+                    .and_then(|()| Self::open(&addr, Domain::UNIX))
+                    .map_err(named)?
+            }
+            outcome => outcome.map_err(named)?,
+        };
+        Self::over(socket, SocketPath::of(path), handle_accepted)
+    }
+
+    fn open(addr: &SockAddr, domain: Domain) -> io::Result<Socket> {
+        let socket = Socket::new(domain, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        if domain != Domain::UNIX {
+            // A restart takes the port although old connections are in
+            // TIME-WAIT.
+            socket.set_reuse_address(true)?;
+            // Accepted sockets inherit it; so small answers go out at once.
+            socket.set_tcp_nodelay(true)?;
+        }
+        socket.bind(addr)?;
+        socket.listen(BACKLOG)?;
+        Ok(socket)
+    }
+
+    fn over<P: Protocol>(
+        socket: Socket,
+        path: Option<SocketPath>,
+        mut handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
+    ) -> io::Result<Self> {
+        let local = Address::from(socket.local_addr()?);
+        let handler = move |cx: &mut Context, connection: Connection| {
+            let protocol = handle_accepted(connection.peer_addr())?;
+            cx.add(Stream::over(connection, protocol)).map(drop)
+        };
+        Ok(Listener {
+            socket,
+            local,
+            handler: Box::new(handler),
+            limits: Rc::default(),
+            open: Rc::default(),
+            most: usize::MAX,
+            refused: Complaint::default(),
+            shortage: Complaint::default(),
+            paused_until: None,
+            last: None,
+            _path: path,
+        })
+    }
+
+    /// Sets the limits of the streams that it makes.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = Rc::new(limits);
+        self
+    }
+
+    /// Closes a new connection at once while `most` accepted here are open.
+    /// (Accepted, not left in the queue: the client learns of it.)
+    #[must_use]
+    pub fn max_connections(mut self, most: usize) -> Self {
+        self.most = most;
+        self
+    }
+
+    /// Where it listens: with the port that was taken for port 0.
+    pub fn local_addr(&self) -> &Address {
+        &self.local
+    }
+
+    /// How many connections were refused: over
+    /// [`max_connections`](Self::max_connections), or by `handle_accepted`.
+    pub fn refused(&self) -> u64 {
+        self.refused.count
+    }
+
+    /// Accepts what waits, up to the limit for one event.
+    fn accept_waiting(&mut self, cx: &mut Context) -> io::Result<()> {
+        for _ in 0..ACCEPTS_PER_EVENT {
+            if self.last == Some(0) {
+                cx.close(cx.token());
+                return Ok(());
+            }
+            match accept(&self.socket) {
+                Ok((socket, peer)) => {
+                    self.last = self.last.map(|last| last - 1);
+                    self.handle_accepted(cx, socket, Address::from(peer));
+                }
+                Err(error) => match AcceptError::of(&error) {
+                    AcceptError::Connection => log::debug!("{}: accept: {error}", self.local),
+                    AcceptError::Empty => {
+                        if self.last.is_some() {
+                            cx.close(cx.token());
+                        }
+                        return Ok(());
+                    }
+                    AcceptError::Shortage => {
+                        self.paused_until = cx.now().checked_add(RETRY);
+                        let (local, open) = (&self.local, self.open.get());
+                        self.shortage.note(cx.now(), |count| {
+                            log::error!(
+                                "{local}: cannot accept with {open} connections open, \
+                                 trying again: {error} ({count} times so far)"
+                            );
+                        });
+                        return Ok(());
+                    }
+                    AcceptError::Fatal => return Err(error),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_accepted(&mut self, cx: &mut Context, socket: Socket, peer: Address) {
+        let refusal = if self.open.get() >= self.most {
+            format!("{} connections are open, the most allowed", self.most)
+        } else {
+            let name = peer.clone();
+            let permit = Permit::new(&self.open);
+            let limits = Rc::clone(&self.limits);
+            let connection = Connection::new(socket, peer, None, limits, Some(permit));
+            let handler = AssertUnwindSafe(|| (self.handler)(cx, connection));
+            match catch_unwind(handler) {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => format!("{name}: {error}"),
+                Err(payload) => format!("{name}: {}", panicked(&*payload)),
+            }
+        };
+        let local = &self.local;
+        self.refused.note(cx.now(), |count| {
+            log::warn!("{local}: refused a connection ({count} so far): {refusal}");
+        });
+    }
+}
+
+impl Dispatcher for Listener {
+    fn source(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    fn readable(&self) -> bool {
+        self.paused_until.is_none()
+    }
+
+    fn deadline(&mut self, _now: Instant) -> Option<Instant> {
+        self.paused_until
+    }
+
+    fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
+        self.accept_waiting(cx)
+    }
+
+    fn handle_deadline(&mut self, cx: &mut Context) -> io::Result<()> {
+        self.paused_until = None;
+        self.accept_waiting(cx)
+    }
+
+    /// Closing would reset what waits in the queue: it is accepted first.
+    fn handle_drain(&mut self, cx: &mut Context) -> io::Result<()> {
+        self.last.get_or_insert(BACKLOG as usize);
+        self.accept_waiting(cx)
+    }
+
+    fn handle_error(&mut self, _cx: &mut Context, cause: &Cause) {
+        log::error!("{}: the listener closes: {cause}", self.local);
+    }
+
+    fn handle_close(&mut self, _cx: &mut Context, reason: &CloseReason) {
+        log::debug!("{}: listener: {reason}", self.local);
+        if self.refused.count > 0 {
+            log::warn!("{}: refused {} connections in all", self.local, self.refused.count);
+        }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("local", &self.local)
+            .field("open", &self.open.get())
+            .field("refused", &self.refused.count)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One accepted connection, counted for as long as it lives.
+pub(crate) struct Permit(Rc<Cell<usize>>);
+
+impl Permit {
+    fn new(open: &Rc<Cell<usize>>) -> Self {
+        open.set(open.get() + 1);
+        Permit(Rc::clone(open))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// Something that may happen thousands of times a second, logged once a second
+/// at most.
+#[derive(Default)]
+struct Complaint {
+    count: u64,
+    last: Option<Instant>,
+}
+
+impl Complaint {
+    fn note(&mut self, now: Instant, log: impl FnOnce(u64)) {
+        self.count += 1;
+        if self.last.is_none_or(|last| now.duration_since(last) >= Duration::from_secs(1)) {
+            self.last = Some(now);
+            log(self.count);
+        }
+    }
+}
+
+fn accept(socket: &Socket) -> io::Result<(Socket, SockAddr)> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::net::SocketFlags;
+        // One system call in place of three.
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        socket.accept4(flags.bits().cast_signed())
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let (socket, peer) = socket.accept()?;
+        socket.set_nonblocking(true)?;
+        Ok((socket, peer))
+    }
+}
+
+/// What an error of accept(2) means for the listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AcceptError {
+    /// Nothing waits.
+    Empty,
+    /// One connection is lost; the next may be well.
+    Connection,
+    /// Descriptors or memory are used up, for the moment.
+    Shortage,
+    /// The listening socket itself is at fault.
+    Fatal,
+}
+
+impl AcceptError {
+    fn of(error: &io::Error) -> Self {
+        match Errno::from_io_error(error) {
+            Some(Errno::AGAIN) => AcceptError::Empty,
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                AcceptError::Shortage
+            }
+            // accept(2), "Error handling": network errors that wait on the
+            // new socket are to be treated like EAGAIN by retrying. EPERM is
+            // a firewall's.
+            Some(
+                Errno::INTR
+                | Errno::CONNABORTED
+                | Errno::PERM
+                | Errno::NETDOWN
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::OPNOTSUPP
+                | Errno::NETUNREACH,
+            ) => AcceptError::Connection,
+            #[cfg(target_os = "linux")]
+            Some(Errno::NONET) => AcceptError::Connection,
+            _ => AcceptError::Fatal,
+        }
+    }
+}
+
+/// Whether a Unix socket's path has nobody behind it.
+fn is_stale(addr: &SockAddr) -> bool {
+    let Ok(probe) = Socket::new(Domain::UNIX, Type::STREAM, None) else { return false };
+    // A full queue must not make us wait: it means that somebody is there.
+    probe.set_nonblocking(true).is_ok()
+        && probe.connect(addr).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
+/// The path of a Unix socket that is ours: removed with the listener, unless
+/// another server has taken it over by then.
+struct SocketPath {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketPath {
+    fn of(path: &Path) -> Option<Self> {
+        Some(SocketPath { path: path.to_path_buf(), identity: identity(path)? })
+    }
+}
+
+impl Drop for SocketPath {
+    fn drop(&mut self) {
+        if identity(&self.path) == Some(self.identity) {
+            // Gone already, or not ours to remove: then it is for others.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Device and inode of what stands at `path`.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}

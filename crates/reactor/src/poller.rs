@@ -1,0 +1,152 @@
+//! The readiness queue: the only file that knows `polling`, and the only one
+//! with `unsafe` in it.
+//!
+//! Sources are registered level-triggered, so that one registration serves
+//! every event until the interest changes. Where the system has no such mode
+//! (illumos event ports) each event disarms its source, and the reactor
+//! registers it anew: see [`Poller::disarms`].
+#![allow(unsafe_code, reason = "`polling::Poller::add_with_mode` is an unsafe function")]
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use polling::PollMode;
+
+use crate::channels::Token;
+
+/// What a channel wants to be told about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interest {
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+}
+
+impl Interest {
+    pub(crate) fn is_empty(self) -> bool {
+        !self.readable && !self.writable
+    }
+
+    fn event(self, token: Token) -> polling::Event {
+        polling::Event::new(token.key(), self.readable, self.writable)
+    }
+}
+
+/// What the kernel said about one source.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Event {
+    /// [`Token::key`] of the channel that was registered.
+    pub(crate) key: usize,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// Urgent data waits, where the system reports it.
+    pub(crate) urgent: bool,
+}
+
+/// The events of one wait.
+pub(crate) struct Events(polling::Events);
+
+impl Events {
+    pub(crate) fn new() -> Self {
+        Events(polling::Events::new())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Event> + '_ {
+        self.0.iter().map(|event| Event {
+            key: event.key,
+            readable: event.readable,
+            writable: event.writable,
+            urgent: event.is_priority(),
+        })
+    }
+}
+
+/// A set of sources with the interest in each.
+pub(crate) struct Poller {
+    inner: Arc<polling::Poller>,
+    mode: PollMode,
+}
+
+impl Poller {
+    pub(crate) fn new() -> io::Result<Self> {
+        let inner = Arc::new(polling::Poller::new()?);
+        let mode = if inner.supports_level() { PollMode::Level } else { PollMode::Oneshot };
+        Ok(Poller { inner, mode })
+    }
+
+    /// A poller in the mode of systems without level triggering, for tests.
+    #[cfg(test)]
+    pub(crate) fn oneshot() -> io::Result<Self> {
+        Ok(Poller { mode: PollMode::Oneshot, ..Poller::new()? })
+    }
+
+    /// Whether an event ends its source's registration, so that the interest
+    /// must be stated again.
+    pub(crate) fn disarms(&self) -> bool {
+        self.mode == PollMode::Oneshot
+    }
+
+    pub(crate) fn add(
+        &self,
+        source: BorrowedFd<'_>,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        // SAFETY: `add_with_mode` asks that the source is open now, which the
+        // borrow proves, and that it is deleted before it is closed. The
+        // reactor owns the dispatcher that owns the source, and gives up
+        // neither without `delete`: `Context::finish` on every way out of the
+        // loop, `Context::detach` before a dispatcher exchanges its source.
+        // A `Dispatcher` that closes its source behind the reactor's back
+        // breaks its contract; what follows is no memory error: epoll and
+        // kqueue forget a closed descriptor, poll(2) reports it as invalid.
+        unsafe { self.inner.add_with_mode(source.as_raw_fd(), interest.event(token), self.mode) }
+    }
+
+    pub(crate) fn modify(
+        &self,
+        source: BorrowedFd<'_>,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        self.inner.modify_with_mode(source, interest.event(token), self.mode)
+    }
+
+    pub(crate) fn delete(&self, source: BorrowedFd<'_>) -> io::Result<()> {
+        self.inner.delete(source)
+    }
+
+    /// Replaces `events` by those that are ready; blocks until there is one,
+    /// until `deadline`, or until a [`Waker`] wakes it.
+    pub(crate) fn wait(&self, events: &mut Events, deadline: Option<Instant>) -> io::Result<()> {
+        // `polling` appends, and a list that is full is an error.
+        events.0.clear();
+        match deadline {
+            Some(deadline) => self.inner.wait_deadline(&mut events.0, deadline)?,
+            None => self.inner.wait(&mut events.0, None)?,
+        };
+        Ok(())
+    }
+
+    pub(crate) fn waker(&self) -> Waker {
+        Waker(Arc::clone(&self.inner))
+    }
+}
+
+/// Ends a [`Poller::wait`] from any thread; the next one where none runs.
+#[derive(Clone)]
+pub(crate) struct Waker(Arc<polling::Poller>);
+
+impl Waker {
+    pub(crate) fn wake(&self) -> io::Result<()> {
+        self.0.notify()
+    }
+}
+
+impl fmt::Debug for Waker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waker")
+    }
+}

@@ -1,0 +1,78 @@
+//! [`Signals`]: Unix signals as events of the loop.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
+
+pub use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+
+use crate::context::Context;
+use crate::dispatcher::Dispatcher;
+
+/// What to do about a signal, given its number.
+type Handler = Box<dyn FnMut(&mut Context, i32)>;
+
+/// Calls a closure for each signal that arrives, in the loop and not in a
+/// signal handler, so that it may do anything a callback may.
+///
+/// Several signals of one number that arrive close together may be reported
+/// once, as the kernel does it. This channel does not keep the loop running.
+///
+/// ```
+/// use reactor::{Reactor, signal::{self, Signals}};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut reactor = Reactor::new()?;
+/// reactor.add(Signals::new([signal::SIGTERM], |cx, _| cx.stop())?)?;
+/// reactor.run() // nothing else is there to wait for: returns at once
+/// # }
+/// ```
+pub struct Signals {
+    delivery: SignalDelivery<UnixStream, SignalOnly>,
+    handler: Handler,
+}
+
+impl Signals {
+    /// Installs handlers for `signals`; from here on they no longer end the
+    /// process by themselves, not even after this value is dropped.
+    ///
+    /// Fails where no more descriptors are to be had, or for a signal that
+    /// cannot be caught.
+    pub fn new(
+        signals: impl IntoIterator<Item = i32>,
+        handler: impl FnMut(&mut Context, i32) + 'static,
+    ) -> io::Result<Self> {
+        let (read, write) = UnixStream::pair()?;
+        read.set_nonblocking(true)?;
+        write.set_nonblocking(true)?;
+        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, signals)?;
+        Ok(Signals { delivery, handler: Box::new(handler) })
+    }
+}
+
+impl Dispatcher for Signals {
+    fn source(&self) -> BorrowedFd<'_> {
+        self.delivery.get_read().as_fd()
+    }
+
+    fn is_background(&self) -> bool {
+        true
+    }
+
+    fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
+        for signal in self.delivery.pending() {
+            (self.handler)(cx, signal);
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Signals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signals").field("delivery", &self.delivery).finish_non_exhaustive()
+    }
+}
