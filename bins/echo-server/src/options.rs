@@ -1,0 +1,124 @@
+//! The command line.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use clap::{ArgAction, Parser};
+use log::LevelFilter;
+
+/// Sends back whatever it is sent, to any number of peers at once.
+///
+/// Prints `Listening on ADDRESS` once it accepts connections, then `Incoming
+/// connection from ADDRESS` for each peer. Everything else goes to the log on
+/// standard error.
+///
+/// SIGINT or SIGTERM ends it in good order: it accepts the connections that
+/// are queued, stops listening, and lets its peers finish. A second signal cuts
+/// them off.
+#[derive(Debug, Parser)]
+#[command(version, after_long_help = EXAMPLES_AND_EXIT_CODES)]
+pub(crate) struct Options {
+    /// Address or name to listen on
+    ///
+    /// 0.0.0.0 stands for all IPv4 addresses of this machine, :: for all IPv6
+    /// ones (and on most systems for the IPv4 ones too). Of the addresses of a
+    /// name the first that can be had is taken. An IPv6 address may stand in
+    /// brackets.
+    #[arg(long, default_value = "127.0.0.1", value_parser = host)]
+    pub(crate) host: String,
+
+    /// TCP port to listen on; 0 takes a free one
+    ///
+    /// The `Listening on` line tells which port was taken.
+    #[arg(long, default_value_t = 9999)]
+    pub(crate) port: u16,
+
+    /// Serve at most so many peers at a time
+    ///
+    /// A connection beyond them is accepted and closed at once, so that its
+    /// client learns of it, and is counted in the log. Without this option the
+    /// limit on open files is the limit: peers beyond it wait until others go.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_connections: Option<NonZeroUsize>,
+
+    /// Close a connection on which nothing was sent or received for so long
+    ///
+    /// Without this option a silent peer may stay.
+    #[arg(long, value_name = "DURATION", value_parser = timeout)]
+    pub(crate) idle_timeout: Option<Duration>,
+
+    /// Close a connection whose peer reads none of its echo for so long
+    ///
+    /// Until then the server reads no more from that peer, and holds at most
+    /// 128 KiB for it.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = timeout)]
+    pub(crate) stall_timeout: Duration,
+
+    /// How long peers may go on after the first SIGINT or SIGTERM
+    ///
+    /// Those still connected then are cut off. 0s cuts all of them off at once.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub(crate) drain_timeout: Duration,
+
+    /// Log more: -v what happens, -vv each connection, -vvv everything
+    ///
+    /// Comes before the environment variable `RUST_LOG`, which may also name the
+    /// parts to hear of (RUST_LOG=reactor=debug). Without either, warnings and
+    /// errors are logged.
+    #[arg(short, long, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    /// Log errors only, and print no line for each connection
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+}
+
+const EXAMPLES_AND_EXIT_CODES: &str = "\
+Durations are written like 500ms, 30s or \"1m 30s\".
+
+Examples:
+  echo-server
+          Serve this machine only, on port 9999
+  echo-server --host :: --port 7 --max-connections 1000 --idle-timeout 5m
+          Serve everybody, within limits
+  echo-server --port 0 -q
+          Take a free port, and print nothing but which one
+
+Exit codes:
+  0  ended by SIGINT or SIGTERM: every peer had until the drain timeout
+  1  could not listen, or failed later; or a second signal cut peers off
+  2  the command line was wrong";
+
+impl Options {
+    /// What the command line says about the log, if anything.
+    pub(crate) fn log_level(&self) -> Option<LevelFilter> {
+        match self.verbose {
+            0 if self.quiet => Some(LevelFilter::Error),
+            0 => None,
+            1 => Some(LevelFilter::Info),
+            2 => Some(LevelFilter::Debug),
+            _ => Some(LevelFilter::Trace),
+        }
+    }
+}
+
+/// A host as one may write it in an address, without the brackets.
+#[expect(clippy::unnecessary_wraps, reason = "the form of a clap value parser")]
+fn host(text: &str) -> Result<String, String> {
+    let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    Ok(inner.unwrap_or(text).to_owned())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write it like 500ms, 30s or \"1m 30s\""))
+}
+
+/// A duration after which a connection is closed: with none at all, every
+/// connection would be.
+fn timeout(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("it must be longer than zero".to_owned()),
+        timeout => Ok(timeout),
+    }
+}

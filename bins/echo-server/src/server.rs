@@ -1,0 +1,141 @@
+//! The server: a protocol, a listener that speaks it, and two signals.
+
+use std::cell::Cell;
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+use std::sync::Once;
+
+use anyhow::{Context as _, anyhow, bail};
+use reactor::signal::{SIGINT, SIGTERM, Signals};
+use reactor::{Io, Limits, Listener, Protocol, Reactor};
+
+use crate::options::Options;
+
+/// One conversation. The reactor does the rest: a peer that sends faster than
+/// it reads is slowed down, one that ends its side gets what it is still owed,
+/// and one that breaks off costs nobody else anything.
+struct Echo;
+
+impl Protocol for Echo {
+    fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
+        io.send(data)
+    }
+}
+
+/// Serves until a signal asks for the end.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    const NO_DESCRIPTORS: &str = "raise the limit on open files (ulimit -n)";
+    let mut reactor = Reactor::new()
+        .map_err(|error| anyhow!("cannot start: {}; {NO_DESCRIPTORS}", plain(&error)))?;
+
+    // Before the `Listening` line: whoever has read that may send a signal.
+    let signals_seen = Rc::new(Cell::new(0));
+    let signals = on_signals(Rc::clone(&signals_seen), options)
+        .map_err(|error| anyhow!("cannot catch signals: {}; {NO_DESCRIPTORS}", plain(&error)))?;
+    reactor.add(signals)?;
+
+    let listener = listen(options)?;
+    let addr = listener.local_addr().clone();
+    reactor.add(listener)?;
+    print_line(format_args!("Listening on {addr}"));
+    log::info!("listening on {addr}");
+
+    // Returns when the last channel has closed, or at the second signal.
+    reactor.run().context("cannot wait for events")?;
+    match signals_seen.get() {
+        // Nobody asked for it: the log says what the listening socket met.
+        0 => bail!("stopped listening on {addr}: the socket failed; start the server again"),
+        1 => Ok(()),
+        _ => bail!("a second signal: peers were cut off; send one only to let them finish"),
+    }
+}
+
+/// The first signal drains, the second one stops, whatever is left.
+fn on_signals(seen: Rc<Cell<u32>>, options: &Options) -> io::Result<Signals> {
+    let drain_timeout = options.drain_timeout;
+    Signals::new([SIGINT, SIGTERM], move |cx, _signal| {
+        seen.set(seen.get() + 1);
+        match seen.get() {
+            1 => cx.drain(drain_timeout),
+            _ => cx.stop(),
+        }
+    })
+}
+
+/// Binds the address that was asked for. Nobody is accepted before the
+/// listener is in the reactor, and that runs.
+fn listen(options: &Options) -> anyhow::Result<Listener> {
+    let addrs = resolve(&options.host, options.port)?;
+    let quiet = options.quiet;
+    let listener = Listener::bind(&addrs[..], move |peer| {
+        if !quiet {
+            print_line(format_args!("Incoming connection from {peer}"));
+        }
+        Ok(Echo)
+    })
+    .map_err(|error| {
+        // The reactor's message begins with the address.
+        anyhow!("cannot listen on {}; {}", plain(&error), hint(error.kind()))
+    })?;
+
+    Ok(listener
+        .limits(Limits {
+            idle_timeout: options.idle_timeout,
+            stall_timeout: Some(options.stall_timeout),
+            ..Limits::default()
+        })
+        .max_connections(options.max_connections.map_or(usize::MAX, NonZeroUsize::get)))
+}
+
+/// Looks the host up here and not in `Listener::bind`, so that an unknown name
+/// can be told from an address that cannot be had.
+fn resolve(host: &str, port: u16) -> anyhow::Result<Vec<SocketAddr>> {
+    let addrs = (host, port).to_socket_addrs().map_err(|error| {
+        anyhow!(
+            "cannot find the host {host:?}: {}; check the name, \
+             or give an address with --host, such as 127.0.0.1",
+            plain(&error)
+        )
+    })?;
+    Ok(addrs.collect())
+}
+
+/// What to do where an address cannot be had.
+fn hint(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::AddrInUse => {
+            "stop the other server, or choose another port with --port (0 takes a free one)"
+        }
+        ErrorKind::AddrNotAvailable => {
+            "it is not an address of this machine: choose one that is with --host \
+             (0.0.0.0 or :: takes all)"
+        }
+        ErrorKind::PermissionDenied => {
+            "low ports are for privileged users: choose one from 1024 on with --port \
+             (0 takes a free one)"
+        }
+        _ => "choose another address with --host or another port with --port",
+    }
+}
+
+/// The error in words, without its number.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error ") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
+    }
+}
+
+/// Prints a line. Not `println!`, which panics once nobody reads it any more:
+/// that is no reason to stop serving.
+fn print_line(line: impl Display) {
+    static FIRST_FAILURE: Once = Once::new();
+    // A standard output that is line-buffered writes it out at once.
+    if let Err(error) = writeln!(io::stdout(), "{line}") {
+        FIRST_FAILURE.call_once(|| log::debug!("cannot write to standard output: {error}"));
+    }
+}
