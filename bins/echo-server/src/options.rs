@@ -63,7 +63,7 @@ pub(crate) struct Options {
     /// Log more: -v what happens, -vv each connection, -vvv everything
     ///
     /// Comes before the environment variable `RUST_LOG`, which may also name the
-    /// parts to hear of (RUST_LOG=reactor=debug). Without either, warnings and
+    /// parts to hear of (`RUST_LOG=reactor=debug`). Without either, warnings and
     /// errors are logged.
     #[arg(short, long, action = ArgAction::Count)]
     pub(crate) verbose: u8,

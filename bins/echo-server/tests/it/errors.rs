@@ -1,0 +1,106 @@
+//! What the server says when it cannot serve: one line that names what and
+//! where, and what to do about it.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::process::{self, Command};
+
+use crate::common::{SERVER, command, run};
+
+/// Runs the server, which must fail with exit code 1 and one line.
+#[track_caller]
+fn failure(command: &mut Command) -> String {
+    one_line(run(command))
+}
+
+#[track_caller]
+fn one_line((code, stdout, mut stderr): (i32, Vec<String>, Vec<String>)) -> String {
+    assert_eq!((code, stdout), (1, vec![]), "{stderr:#?}");
+    assert_eq!(stderr.len(), 1, "{stderr:#?}");
+    stderr.remove(0)
+}
+
+#[test]
+fn a_port_in_use() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = other.local_addr().unwrap();
+    assert_eq!(
+        failure(command().args(["--port", &addr.port().to_string()])),
+        format!(
+            "echo-server: cannot listen on {addr}: Address already in use; stop the other server, \
+             or choose another port with --port (0 takes a free one)"
+        )
+    );
+}
+
+#[test]
+fn an_address_of_another_machine() {
+    // Set aside for documentation (RFC 5737): nobody's.
+    if TcpListener::bind("192.0.2.1:0").is_ok() {
+        eprintln!("SKIPPED: this machine binds addresses that are not its own");
+        return;
+    }
+    let line = failure(command().args(["--host", "192.0.2.1", "--port", "0"]));
+    let begin = "echo-server: cannot listen on 192.0.2.1:0: Cannot assign requested address; ";
+    assert!(line.starts_with(begin), "{line}");
+    assert!(line.contains("--host"), "{line}");
+}
+
+#[test]
+fn an_unknown_host() {
+    let line = failure(command().args(["--host", "nope.invalid"]));
+    assert!(line.starts_with("echo-server: cannot find the host \"nope.invalid\": "), "{line}");
+    assert!(line.contains("--host"), "{line}");
+}
+
+#[test]
+fn a_privileged_port() {
+    const ORDINARY_USER: u32 = 65534;
+    const PORT: u16 = 1;
+    if let Ok(start) = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+        && start.trim().parse::<u16>().is_ok_and(|start| start <= PORT)
+    {
+        eprintln!("SKIPPED: this machine has no privileged ports");
+        return;
+    }
+    // The build's directory may be closed to other users.
+    let copy = std::env::temp_dir().join(format!("echo-server-test-{}", process::id()));
+    // By another process: a file that this one had open for writing might be
+    // inherited by the server of a test alongside, and could not be run then.
+    assert!(Command::new("cp").arg(SERVER).arg(&copy).status().unwrap().success());
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new(&copy);
+    command.env_remove("RUST_LOG").args(["--port", &PORT.to_string()]).current_dir("/");
+    if fs::metadata(&copy).unwrap().uid() == 0 {
+        // We are the superuser, who may take any port.
+        command.uid(ORDINARY_USER).gid(ORDINARY_USER);
+    }
+    let outcome = run(&mut command);
+    fs::remove_file(&copy).unwrap();
+    let line = one_line(outcome);
+    let begin = "echo-server: cannot listen on 127.0.0.1:1: Permission denied; ";
+    assert!(line.starts_with(begin), "{line}");
+    assert!(line.contains("1024"), "{line}");
+}
+
+#[test]
+fn a_wrong_command_line() {
+    for (options, names) in [
+        (&["--port", "70000"][..], "--port"),
+        (&["--port=-1"], "--port"),
+        (&["--idle-timeout", "soon"], "--idle-timeout"),
+        (&["--idle-timeout", "0s"], "--idle-timeout"),
+        (&["--stall-timeout", "0ms"], "--stall-timeout"),
+        (&["--drain-timeout=-5s"], "--drain-timeout"),
+        (&["--max-connections", "0"], "--max-connections"),
+        (&["-v", "-q"], "--verbose"),
+        (&["--nonsense"], "--nonsense"),
+        (&["9999"], "9999"),
+    ] {
+        let (code, stdout, stderr) = run(command().args(options));
+        assert_eq!((code, stdout), (2, vec![]), "{options:?}: {stderr:#?}");
+        assert!(stderr.iter().any(|line| line.contains(names)), "{options:?}: {stderr:#?}");
+    }
+}

@@ -1,0 +1,209 @@
+//! What the server does on a good day.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener};
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::common::{
+    Lines, Server, command, connect, echo, expect_end, pattern, run, through_shell,
+};
+
+#[test]
+fn prints_where_it_listens_and_who_comes_and_echoes() {
+    let mut server = Server::start(&[]);
+    assert_eq!(server.addr.ip().to_string(), "127.0.0.1", "the default");
+    for round in 0..3 {
+        let peer = server.connect();
+        echo(&peer, format!("round {round}\n").as_bytes());
+        let line = format!("Incoming connection from {}", peer.local_addr().unwrap());
+        assert_eq!(server.stdout.next(), Some(line));
+    }
+    server.signal("TERM");
+    assert_eq!(server.exit_code(), 0);
+    assert_eq!(server.stdout.rest(), [""; 0]);
+    assert_eq!(server.stderr.rest(), [""; 0], "nothing to warn of");
+}
+
+#[test]
+fn listens_on_a_name() {
+    let server = Server::start(&["--host", "localhost"]);
+    assert!(server.addr.ip().is_loopback());
+    echo(&server.connect(), b"by name");
+}
+
+#[test]
+fn listens_on_ipv6_with_and_without_brackets() {
+    if let Err(error) = TcpListener::bind("[::1]:0") {
+        eprintln!("SKIPPED: no IPv6 here: {error}");
+        return;
+    }
+    for host in ["::1", "[::1]"] {
+        let mut server = Server::start(&["--host", host]);
+        assert_eq!(server.addr.ip().to_string(), "::1");
+        let peer = server.connect();
+        echo(&peer, b"six");
+        let line = format!("Incoming connection from {}", peer.local_addr().unwrap());
+        assert_eq!(server.stdout.next(), Some(line));
+    }
+}
+
+#[test]
+fn quiet_leaves_the_listening_line_alone() {
+    let mut server = Server::start(&["-q", "--max-connections", "1"]);
+    let peer = server.connect();
+    echo(&peer, b"psst");
+    // One too many: a warning, if warnings were logged.
+    expect_end(&server.connect());
+    drop(peer);
+    server.signal("TERM");
+    assert_eq!(server.exit_code(), 0);
+    assert_eq!(server.stdout.rest(), [""; 0]);
+    assert_eq!(server.stderr.rest(), [""; 0]);
+}
+
+#[test]
+fn log_level_comes_from_the_option_or_else_from_the_environment() {
+    for (options, rust_log, debug) in [
+        (&["-vv"][..], None, true),
+        (&[], Some("debug"), true),
+        (&["-v"], Some("debug"), false),
+        (&[], None, false),
+    ] {
+        let mut command = command();
+        command.args(options).args(["--port", "0"]);
+        if let Some(rust_log) = rust_log {
+            command.env("RUST_LOG", rust_log);
+        }
+        let mut server = Server::spawn(&mut command);
+        echo(&server.connect(), b"hello");
+        server.signal("TERM");
+        assert_eq!(server.exit_code(), 0);
+        let log = server.stderr.rest();
+        assert_eq!(log.iter().any(|line| line.contains(" DEBUG ")), debug, "{options:?} {log:#?}");
+    }
+}
+
+#[test]
+fn refuses_connections_over_the_most_and_counts_them() {
+    let mut server = Server::start(&["--max-connections", "2"]);
+    let first = server.connect();
+    let second = server.connect();
+    echo(&first, b"first");
+    echo(&second, b"second");
+    for _ in 0..3 {
+        expect_end(&server.connect());
+    }
+    let refusal = server.stderr.next_with("refused a connection");
+    assert!(refusal.contains("2 connections are open, the most allowed"), "{refusal}");
+    echo(&first, b"still there");
+
+    // One goes, another may come: as soon as the server has seen the first go.
+    first.shutdown(Shutdown::Write).unwrap();
+    expect_end(&first);
+    echo(&server.connect(), b"third");
+    echo(&second, b"not disturbed");
+
+    drop(second);
+    server.signal("TERM");
+    assert_eq!(server.exit_code(), 0);
+    server.stderr.next_with("refused 3 connections in all");
+}
+
+#[test]
+fn closes_an_idle_peer_and_keeps_a_busy_one() {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    let server = Server::start(&["--idle-timeout", "2s"]);
+    let begin = Instant::now();
+    let idle = server.connect();
+    let busy = server.connect();
+    let watch = thread::spawn(move || {
+        expect_end(&idle);
+        begin.elapsed()
+    });
+    while !watch.is_finished() {
+        echo(&busy, b"busy");
+    }
+    let lasted = watch.join().unwrap();
+    assert!(lasted >= TIMEOUT, "closed after {lasted:?}");
+    echo(&busy, b"still here");
+}
+
+#[test]
+fn half_close_loses_nothing() {
+    let server = Server::start(&[]);
+    let sent = pattern(3_000_000);
+    let peer = server.connect();
+    let mut received = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            (&peer).write_all(&sent).unwrap();
+            peer.shutdown(Shutdown::Write).unwrap();
+        });
+        (&peer).read_to_end(&mut received).unwrap();
+    });
+    assert_eq!(received.len(), sent.len());
+    assert!(received == sent, "in another order");
+}
+
+#[test]
+fn serves_with_standard_output_closed() {
+    let mut child = through_shell("", ">&-")
+        .args(["--port", "0", "-vv"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = Lines::of(child.stderr.take().unwrap());
+    let line = log.next_with("listening on ");
+    let addr = line.rsplit(' ').next().unwrap().parse().unwrap();
+    for _ in 0..3 {
+        echo(&connect(addr), b"unseen");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(log.rest().iter().all(|line| !line.contains("panicked")));
+}
+
+#[test]
+fn serves_when_nobody_reads_standard_output() {
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let mut child = command()
+        .args(["--port", "0", "-vv"])
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = Lines::of(child.stderr.take().unwrap());
+    log.next_with("cannot write to standard output");
+    let line = log.next_with("listening on ");
+    let addr = line.rsplit(' ').next().unwrap().parse().unwrap();
+    for _ in 0..3 {
+        echo(&connect(addr), b"unseen");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for line in log.rest() {
+        assert!(!line.contains("standard output") && !line.contains("panicked"), "{line}");
+    }
+}
+
+#[test]
+fn serves_with_standard_input_closed() {
+    let server = Server::spawn(through_shell("", "<&-").args(["--port", "0"]));
+    echo(&server.connect(), b"no input");
+}
+
+#[test]
+fn tells_what_it_is() {
+    let (code, version, _) = run(command().arg("--version"));
+    assert_eq!((code, version), (0, vec![format!("echo-server {}", env!("CARGO_PKG_VERSION"))]));
+
+    let (code, help, stderr) = run(command().arg("--help"));
+    let help = help.join("\n");
+    assert_eq!((code, stderr.len()), (0, 0));
+    for part in ["127.0.0.1]", "9999]", "60s]", "5s]", "Examples:", "Exit codes:", "RUST_LOG"] {
+        assert!(help.contains(part), "{part} is missing in {help}");
+    }
+}
