@@ -10,7 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::{
-    DEADLINE, SERVER, Server, connect, echo, expect, pattern, reset, through_shell, until,
+    DEADLINE, SERVER, Server, connect, echo, expect, expect_end, pattern, reset, through_shell,
+    until,
 };
 
 /// What the kernel tells of a process, from its state on: field 3 of
@@ -210,6 +211,19 @@ fn interrupted_reads_and_writes_lose_nothing() {
     let count = injections(server, record);
     eprintln!("{count} calls were interrupted");
     assert!(count > 10, "{count}");
+}
+
+/// The peer ends its side while its echo still waits in the server.
+#[test]
+fn an_end_does_not_overtake_what_waits() {
+    let fault = "error=EAGAIN:when=1..50";
+    let Some((server, record)) = injected("EAGAIN", "sendto", fault) else { return };
+    let mut peer = server.connect();
+    peer.write_all(b"the last words").unwrap();
+    peer.shutdown(Shutdown::Write).unwrap();
+    expect(&peer, b"the last words");
+    expect_end(&peer);
+    assert_eq!(injections(server, record), 50);
 }
 
 #[test]
