@@ -117,7 +117,10 @@ fn hint(kind: ErrorKind) -> &'static str {
             "low ports are for privileged users: choose one from 1024 on with --port \
              (0 takes a free one)"
         }
-        _ => "choose another address with --host or another port with --port",
+        _ => {
+            "choose another address with --host or port with --port, \
+             or raise the limit that was met (ulimit -a)"
+        }
     }
 }
 
