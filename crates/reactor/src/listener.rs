@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::ToSocketAddrs;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -114,7 +115,7 @@ impl Listener {
             |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         let addr = SockAddr::unix(path).map_err(named)?;
         let socket = match Self::open(&addr, Domain::UNIX) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(&addr) => {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(path, &addr) => {
                 log::info!("{}: nobody listens there any more, taking it over", path.display());
                 std::fs::remove_file(path)
                     .and_then(|()| Self::open(&addr, Domain::UNIX))
@@ -393,8 +394,12 @@ impl AcceptError {
     }
 }
 
-/// Whether a Unix socket's path has nobody behind it.
-fn is_stale(addr: &SockAddr) -> bool {
+/// Whether `path` is a Unix socket with nobody behind it.
+fn is_stale(path: &Path, addr: &SockAddr) -> bool {
+    // A regular file refuses connections too, and is not ours to remove.
+    if !std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        return false;
+    }
     let Ok(probe) = Socket::new(Domain::UNIX, Type::STREAM, None) else { return false };
     // A full queue must not make us wait: it means that somebody is there.
     probe.set_nonblocking(true).is_ok()
@@ -425,7 +430,6 @@ impl Drop for SocketPath {
 
 /// Device and inode of what stands at `path`.
 fn identity(path: &Path) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
     let metadata = std::fs::symlink_metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
+use signal_hook::consts::FORBIDDEN;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
@@ -40,12 +41,19 @@ impl Signals {
     /// Installs handlers for `signals`; from here on they no longer end the
     /// process by themselves, not even after this value is dropped.
     ///
-    /// Fails where no more descriptors are to be had, or for a signal that
-    /// cannot be caught.
+    /// Fails where no more descriptors are to be had, and with `InvalidInput`
+    /// for a signal that cannot be caught (`SIGKILL`, `SIGSTOP`) or stands for
+    /// a fault of the program itself (`SIGSEGV`, `SIGILL`, `SIGFPE`).
     pub fn new(
         signals: impl IntoIterator<Item = i32>,
         handler: impl FnMut(&mut Context, i32) + 'static,
     ) -> io::Result<Self> {
+        let signals: Vec<_> = signals.into_iter().collect();
+        // signal-hook panics on these.
+        if let Some(signal) = signals.iter().find(|signal| FORBIDDEN.contains(signal)) {
+            let message = format!("signal {signal} cannot be caught");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
         let (read, write) = UnixStream::pair()?;
         read.set_nonblocking(true)?;
         write.set_nonblocking(true)?;
