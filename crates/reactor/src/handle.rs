@@ -53,10 +53,11 @@ impl Handle {
             return Err(Gone);
         }
         queue.jobs.push_back(Box::new(job));
-        // However many jobs come before the loop looks, one wake-up serves.
-        let first = queue.jobs.len() == 1;
+        // However many jobs come before the loop looks, one wake-up serves;
+        // while the loop runs, none is needed.
+        let wake = !mem::replace(&mut queue.awake, true);
         drop(queue);
-        if first && let Err(error) = self.0.waker.wake() {
+        if wake && let Err(error) = self.0.waker.wake() {
             log::error!("cannot wake the reactor, a post waits for its next event: {error}");
         }
         Ok(())
@@ -72,14 +73,29 @@ impl Handle {
         self.post(move |cx| cx.drain(timeout))
     }
 
-    /// Moves what was posted to the end of `jobs`.
+    /// Moves what was posted to the end of `jobs`. Posts need not wake the
+    /// loop from here until it says [`may_sleep`](Self::may_sleep).
     pub(crate) fn take(&self, jobs: &mut VecDeque<Job>) {
         let mut queue = self.0.lock();
+        queue.awake = true;
         if jobs.is_empty() {
             mem::swap(jobs, &mut queue.jobs);
         } else {
             jobs.append(&mut queue.jobs);
         }
+    }
+
+    /// Whether the loop, done with its turn and with no job of its own left,
+    /// may wait for as long as it likes: the next post will wake it. Not where
+    /// one came in meanwhile.
+    ///
+    /// A wake-up that nobody needs is more than a wasted system call: a `wait`
+    /// that begins with one may return without having looked at any source
+    /// (`polling` on poll(2)), and posts that post would starve I/O.
+    pub(crate) fn may_sleep(&self) -> bool {
+        let mut queue = self.0.lock();
+        queue.awake = !queue.jobs.is_empty();
+        !queue.awake
     }
 
     /// Whether a post waits.
@@ -115,6 +131,8 @@ impl Shared {
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
+    /// The loop will look here of itself before it waits.
+    awake: bool,
     closed: bool,
 }
 
@@ -123,7 +141,7 @@ impl fmt::Debug for Queue {
         f.debug_struct("Queue")
             .field("jobs", &self.jobs.len())
             .field("closed", &self.closed)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -127,6 +127,12 @@ impl Io<'_> {
 
     /// Closes the stream in good order: what waits is flushed first. The
     /// protocol gets no callback from here on but `handle_close`.
+    ///
+    /// Where input lies unread by then, TCP would turn the close into a reset,
+    /// which can destroy what the peer has not read yet (RFC 1122, section
+    /// 4.2.2.13). So that input, and what follows, is thrown away first, for up
+    /// to two seconds. A peer that begins to send later than that loses nothing
+    /// that has arrived, but its own send fails.
     pub fn close(&mut self) {
         self.connection.close();
     }

@@ -120,6 +120,7 @@ impl Reactor {
         self.cx.run_timers();
         self.cx.run_posts();
         self.cx.settle();
+        self.cx.look_for_posts();
         Ok(())
     }
 
@@ -225,6 +226,14 @@ impl Context {
         for _ in 0..POSTS_PER_TURN {
             let Some(job) = self.posts.pop_front() else { break };
             self.call_job(job);
+        }
+    }
+
+    /// Where no post is left to run: either one came in during the turn, or
+    /// the next one wakes the loop.
+    fn look_for_posts(&mut self) {
+        if self.posts.is_empty() && !self.handle.may_sleep() {
+            self.handle.take(&mut self.posts);
         }
     }
 
@@ -386,5 +395,88 @@ impl Wishes {
 fn isolated(what: &str, callback: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(callback)) {
         log::error!("{what}: {}", panicked(&*payload));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::{Io, Limits, Listener, Protocol, Stream};
+
+    /// Sends back what it gets, and closes at the end.
+    struct Echo;
+
+    impl Protocol for Echo {
+        fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
+            io.send(data)
+        }
+    }
+
+    fn turn(reactor: &mut Reactor) {
+        for _ in 0..10 {
+            reactor.turn(Some(Duration::ZERO)).unwrap();
+        }
+    }
+
+    /// The mode of systems without level triggering: each event disarms its
+    /// source, and the reactor must state its interest again.
+    #[test]
+    fn events_that_disarm_their_source_are_armed_again() {
+        let mut reactor = Reactor::on(Poller::oneshot().unwrap());
+        let listener = Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap();
+        let addr = listener.local_addr().as_inet().unwrap();
+        reactor.add(listener).unwrap();
+        let mut peers: Vec<_> =
+            (0..3).map(|_| std::net::TcpStream::connect(addr).unwrap()).collect();
+        for round in 0..100_u8 {
+            for peer in &mut peers {
+                peer.write_all(&[round]).unwrap();
+            }
+            turn(&mut reactor);
+            for peer in &mut peers {
+                let mut byte = [0];
+                peer.read_exact(&mut byte).unwrap();
+                assert_eq!(byte, [round]);
+            }
+        }
+
+        // A flood that no kernel buffer takes at once, read late.
+        let data = vec![7; 4_000_000];
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let limits = Limits { stall_timeout: None, ..Limits::default() };
+        let mut stream = Stream::new(ours, Echo).unwrap().limits(limits);
+        stream.send(&data).unwrap();
+        stream.close();
+        reactor.add(stream).unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut got = Vec::new();
+            theirs.read_to_end(&mut got).unwrap();
+            got.len()
+        });
+        drop(peers);
+        let handle = reactor.handle();
+        let joined = std::thread::spawn(move || {
+            let got = reader.join().unwrap();
+            handle.stop().unwrap();
+            got
+        });
+        reactor.run().unwrap();
+        assert_eq!(joined.join().unwrap(), data.len());
+    }
+
+    #[test]
+    fn a_connection_in_oneshot_mode_comes_about() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut reactor = Reactor::on(Poller::oneshot().unwrap());
+        let mut stream = Stream::connect(server.local_addr().unwrap(), Echo).unwrap();
+        stream.send(b"hello").unwrap();
+        stream.close();
+        reactor.add(stream).unwrap();
+        reactor.run().unwrap();
+        assert_eq!(io::read_to_string(server.accept().unwrap().0).unwrap(), "hello");
     }
 }

@@ -1,0 +1,374 @@
+//! Invariants 1 and 2: closed means silent; closed is told once.
+
+use std::cell::Cell;
+use std::io::{self, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::time::Duration;
+
+use reactor::{
+    Cause, CloseReason, Context, Dispatcher, Io, Limits, Protocol, Reactor, Stream, Timeout, Token,
+};
+use socket2::SockRef;
+
+use crate::common::{Call, Echo, Log, Probe, run, turn_all, turn_until};
+
+/// Two ends of a TCP connection.
+fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (client, listener.accept().unwrap().0)
+}
+
+fn reset(peer: TcpStream) {
+    SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(peer);
+}
+
+#[test]
+fn invariant_1_a_channel_closed_by_another_gets_no_event_of_the_same_batch() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let tokens: Rc<Cell<Option<(Token, Token)>>> = Rc::default();
+    let mut peers = Vec::new();
+    let mut add = |name| {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"x").unwrap();
+        peers.push(theirs);
+        let tokens = Rc::clone(&tokens);
+        let probe = Probe::new(name, &log, move |call, io| {
+            if let (Call::Read(_), Some((a, b))) = (call, tokens.get()) {
+                let other = if io.token() == a { b } else { a };
+                io.context().close(other);
+            }
+            Ok(())
+        });
+        reactor.add(Stream::new(ours, probe).unwrap()).unwrap()
+    };
+    tokens.set(Some((add("a"), add("b"))));
+
+    turn_all(&mut reactor);
+    assert_eq!(log.count("read"), 1, "both were ready: {:?}", log.lines());
+    assert_eq!(log.count("close: closed"), 1, "{:?}", log.lines());
+}
+
+/// The second channel of a batch is closed by the first; a third one comes in
+/// its slot and on its descriptor, before the batch is over.
+#[test]
+fn invariant_1_a_slot_and_a_descriptor_used_again_get_nothing_that_was_not_theirs() {
+    /// Closes its sibling when it reads; the sibling makes its own successor
+    /// as it closes, so that slot and descriptor are free by then.
+    struct Sibling {
+        other: Rc<Cell<Option<Token>>>,
+        heirs: Rc<Cell<u32>>,
+        misled: Rc<Cell<u32>>,
+    }
+    struct Heir(Rc<Cell<u32>>);
+
+    impl Protocol for Heir {
+        fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
+            self.0.set(self.0.get() + 1);
+            Ok(())
+        }
+        fn handle_eof(&mut self, io: &mut Io<'_>) -> io::Result<()> {
+            io.close();
+            Ok(())
+        }
+    }
+    impl Protocol for Sibling {
+        fn handle_read(&mut self, io: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
+            if let Some(other) = self.other.take() {
+                io.context().close(other);
+            }
+            io.close();
+            Ok(())
+        }
+        fn handle_close(&mut self, io: &mut Io<'_>, _: &CloseReason) {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let heir = Stream::new(ours, Heir(Rc::clone(&self.misled))).unwrap();
+            let token = io.context().add(heir).unwrap();
+            self.heirs.set(self.heirs.get() + 1);
+            // The peer ends without a byte: the heir must read none.
+            drop(theirs);
+            assert_ne!(token, io.token());
+        }
+    }
+
+    let mut reactor = Reactor::new().unwrap();
+    let heirs: Rc<Cell<u32>> = Rc::default();
+    let misled: Rc<Cell<u32>> = Rc::default();
+    for _ in 0..2_000 {
+        let shared: Rc<Cell<Option<Token>>> = Rc::default();
+        for _ in 0..2 {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            theirs.write_all(b"x").unwrap();
+            let sibling = Sibling {
+                other: Rc::clone(&shared),
+                heirs: Rc::clone(&heirs),
+                misled: Rc::clone(&misled),
+            };
+            let token = reactor.add(Stream::new(ours, sibling).unwrap()).unwrap();
+            shared.set(Some(token));
+        }
+        run(&mut reactor);
+    }
+    assert_eq!(heirs.get(), 4_000);
+    assert_eq!(misled.get(), 0);
+}
+
+/// A dispatcher that gives its own descriptor up within a callback, so that
+/// the next one to be opened has the same number.
+#[test]
+fn invariant_1_a_descriptor_exchanged_within_a_callback_is_watched_anew() {
+    struct Exchange {
+        source: UnixStream,
+        log: Log,
+    }
+    impl Dispatcher for Exchange {
+        fn source(&self) -> BorrowedFd<'_> {
+            self.source.as_fd()
+        }
+        fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
+            let mut byte = [0];
+            io::Read::read_exact(&mut self.source, &mut byte)?;
+            self.log.note(format!("read {}", byte[0]));
+            let number = self.source.as_raw_fd();
+            cx.detach(self.source.as_fd());
+            let (ours, mut theirs) = UnixStream::pair()?;
+            ours.set_nonblocking(true)?;
+            self.source = ours;
+            if byte[0] < 3 {
+                theirs.write_all(&[byte[0] + 1])?;
+                // Keep the peer, or its end would be an event too.
+                std::mem::forget(theirs);
+            } else {
+                cx.close(cx.token());
+            }
+            assert_ne!(number, self.source.as_raw_fd(), "the old one was open until now");
+            Ok(())
+        }
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (source, mut theirs) = UnixStream::pair().unwrap();
+    source.set_nonblocking(true).unwrap();
+    reactor.add(Exchange { source, log: log.clone() }).unwrap();
+    theirs.write_all(&[1]).unwrap();
+    run(&mut reactor);
+    assert_eq!(log.lines(), ["read 1", "read 2", "read 3"]);
+}
+
+#[test]
+fn invariant_1_nothing_follows_a_close_within_a_callback() {
+    for within in ["connect", "read", "write", "timer"] {
+        let mut reactor = Reactor::new().unwrap();
+        let log = Log::default();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"x").unwrap();
+        let probe = Probe::new("a", &log, move |call, io| {
+            let name = match call {
+                Call::Connect => {
+                    io.set_timer(Duration::ZERO);
+                    "connect"
+                }
+                Call::Read(_) => "read",
+                Call::Write => "write",
+                Call::Timer => "timer",
+                Call::Expt(_) | Call::Eof | Call::Drain => "",
+            };
+            if name == within {
+                io.close();
+            }
+            Ok(())
+        });
+        reactor.add(Stream::new(ours, probe.writable()).unwrap()).unwrap();
+        turn_until(&mut reactor, |_| log.has("close"));
+        turn_all(&mut reactor);
+        let lines = log.lines();
+        let last = format!("a {within}");
+        let closed_in = lines.iter().position(|line| line.starts_with(&last)).unwrap();
+        assert_eq!(closed_in + 2, lines.len(), "{lines:?}");
+        assert!(lines[closed_in + 1].starts_with("a close"), "{lines:?}");
+    }
+}
+
+#[test]
+fn invariant_2_a_local_close_is_told_once_however_often_it_was_asked_for() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let probe = Probe::new("a", &log, |call, io| {
+        if call == Call::Connect {
+            io.close();
+            io.close();
+            let token = io.token();
+            io.context().close(token);
+            io.context().close(token);
+            io.abort();
+        }
+        Ok(())
+    });
+    let token = reactor.add(Stream::new(ours, probe).unwrap()).unwrap();
+    run(&mut reactor);
+    reactor.context().close(token);
+    turn_all(&mut reactor);
+    assert_eq!(log.lines(), ["a connect", "a close: closed"]);
+}
+
+#[test]
+fn invariant_2_the_end_of_the_peer_is_told_once() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    reactor.add(Stream::new(ours, Probe::passive("a", &log)).unwrap()).unwrap();
+    drop(theirs);
+    run(&mut reactor);
+    assert_eq!(log.lines(), ["a connect", "a eof", "a close: closed by the peer"]);
+}
+
+#[test]
+fn invariant_2_a_reset_is_told_once_and_as_an_error() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (ours, theirs) = tcp_pair();
+    // With both interests: asyncore gave four callbacks, two of them a close.
+    let probe = Probe::passive("a", &log).writable();
+    reactor.add(Stream::new(ours, probe).unwrap()).unwrap();
+    reset(theirs);
+    run(&mut reactor);
+    let lines = log.lines();
+    assert_eq!(log.count("close"), 1, "{lines:?}");
+    assert!(lines.last().unwrap().contains("Connection reset"), "{lines:?}");
+    // A reset is how connections end: no matter for `handle_error`.
+    assert!(!log.has("error:"), "{lines:?}");
+}
+
+#[test]
+fn invariant_2_timeouts_are_told_by_name() {
+    const SHORT: Duration = Duration::from_millis(20);
+    let idle = Limits { idle_timeout: Some(SHORT), ..Limits::default() };
+    let stall = Limits { stall_timeout: Some(SHORT), ..Limits::default() };
+    for (limits, expected) in [(idle, "timed out: idle"), (stall, "timed out: the peer does not")] {
+        let mut reactor = Reactor::new().unwrap();
+        let log = Log::default();
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let sends = limits.idle_timeout.is_none();
+        let probe = Probe::new("a", &log, move |call, io| match call {
+            // More than the kernel takes, so that some waits.
+            Call::Connect if sends => io.send(&vec![0; 4_000_000]),
+            _ => Ok(()),
+        });
+        reactor.add(Stream::new(ours, probe).unwrap().limits(limits)).unwrap();
+        run(&mut reactor);
+        let lines = log.lines();
+        assert_eq!(log.count("close"), 1, "{lines:?}");
+        assert!(lines[1].contains(expected), "{lines:?}");
+        assert_eq!(lines[1].contains("bytes unsent"), sends, "{lines:?}");
+    }
+}
+
+#[test]
+fn invariant_2_a_raw_dispatcher_times_out_by_its_deadline() {
+    struct Deadline(UnixStream, Log);
+    impl Dispatcher for Deadline {
+        fn source(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+        fn deadline(&mut self, now: std::time::Instant) -> Option<std::time::Instant> {
+            Some(now)
+        }
+        fn handle_close(&mut self, _: &mut Context, reason: &CloseReason) {
+            assert!(matches!(reason.cause, Cause::TimedOut(Timeout::Deadline)));
+            self.1.note("close");
+        }
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    reactor.add(Deadline(ours, log.clone())).unwrap();
+    run(&mut reactor);
+    assert_eq!(log.lines(), ["close"]);
+}
+
+#[test]
+fn invariant_2_a_shut_down_tells_every_channel_and_counts_what_is_lost() {
+    for drop_it in [false, true] {
+        let mut reactor = Reactor::new().unwrap();
+        let log = Log::default();
+        let mut peers = Vec::new();
+        for name in ["a", "b", "c"] {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            peers.push(theirs);
+            let mut stream = Stream::new(ours, Probe::passive(name, &log)).unwrap();
+            if name == "b" {
+                stream.send(&vec![0; 4_000_000]).unwrap();
+                assert!(stream.unsent() > 0);
+            }
+            reactor.add(stream).unwrap();
+        }
+        turn_all(&mut reactor);
+        if drop_it {
+            drop(reactor);
+        } else {
+            reactor.close_all();
+            reactor.close_all();
+        }
+        assert_eq!(log.count("a close: shut down"), 1);
+        assert_eq!(log.count("b close: shut down, "), 1, "{:?}", log.lines());
+        assert_eq!(log.count("bytes unsent"), 1, "{:?}", log.lines());
+        assert_eq!(log.count("c close: shut down"), 1);
+        assert_eq!(log.count("close"), 3);
+    }
+}
+
+/// What is added while the reactor closes everything is closed as well, or
+/// refused; the loop ends.
+#[test]
+fn invariant_2_what_is_added_by_a_last_callback_ends_too() {
+    struct Phoenix(Log);
+    impl Protocol for Phoenix {
+        fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+        fn handle_close(&mut self, io: &mut Io<'_>, _: &CloseReason) {
+            let (ours, _theirs) = UnixStream::pair().unwrap();
+            let again = Stream::new(ours, Phoenix(self.0.clone())).unwrap();
+            let outcome = io.context().add(again).map(drop);
+            self.0.note(format!("{outcome:?}"));
+        }
+    }
+    let log = Log::default();
+    let mut reactor = Reactor::new().unwrap();
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    reactor.add(Stream::new(ours, Phoenix(log.clone())).unwrap()).unwrap();
+    drop(reactor);
+    assert_eq!(log.lines().len(), 1);
+    assert!(log.lines()[0].contains("being dropped"), "{:?}", log.lines());
+}
+
+#[test]
+fn a_token_reaches_its_channel_until_that_closes() {
+    let mut reactor = Reactor::new().unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let token = reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
+    assert!(reactor.get_mut::<Stream<Echo>>(token).is_some());
+    assert!(reactor.get_mut::<Stream<Probe>>(token).is_none(), "of another type");
+    drop(theirs);
+    run(&mut reactor);
+    assert!(reactor.get_mut::<Stream<Echo>>(token).is_none());
+}
+
+#[test]
+fn closing_by_token_is_for_channels_of_any_kind() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let token = reactor.add(Stream::new(ours, Probe::passive("a", &log)).unwrap()).unwrap();
+    turn_all(&mut reactor);
+    reactor.context().close(token);
+    assert!(reactor.get_mut::<Stream<Probe>>(token).is_none(), "about to close");
+    run(&mut reactor);
+    assert_eq!(log.lines(), ["a connect", "a close: closed"]);
+}

@@ -1,0 +1,140 @@
+//! Invariant 6: a reactor with nothing to do never wakes.
+
+use std::io::{self, Write};
+use std::net::{Shutdown, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use reactor::{Context, Dispatcher, Listener, Reactor, Stream};
+use socket2::SockRef;
+
+use crate::common::{Call, Echo, Log, Probe, assert_idle, run, turn_all, turn_until};
+
+#[test]
+fn invariant_6_idle_channels_wake_nobody() {
+    let mut reactor = Reactor::new().unwrap();
+    reactor.add(Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap()).unwrap();
+    let mut peers = Vec::new();
+    for _ in 0..100 {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        peers.push(theirs);
+        reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
+    }
+    assert_idle(&mut reactor);
+}
+
+/// Both sides shut, and nothing wanted: a level-triggered poller would report
+/// the hang-up 400,000 times a second.
+#[test]
+fn invariant_6_a_hang_up_that_nobody_waits_for_is_no_spin() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let probe = Probe::new("a", &log, |call, io| {
+        if call == Call::Connect {
+            io.pause();
+            io.shutdown()?;
+        }
+        Ok(())
+    });
+    let token = reactor.add(Stream::new(ours, probe).unwrap()).unwrap();
+    theirs.shutdown(Shutdown::Both).unwrap();
+    assert_idle(&mut reactor);
+    assert_eq!(log.lines(), ["a connect"]);
+    // It is not forgotten: once it reads again it meets its end.
+    reactor.get_mut::<Stream<Probe>>(token).unwrap().resume();
+    run(&mut reactor);
+    assert_eq!(log.lines(), ["a connect", "a eof", "a close: closed by the peer"]);
+}
+
+#[test]
+fn invariant_6_a_raw_source_that_hangs_up_leaves_the_poller() {
+    struct Deaf(UnixStream, Log);
+    impl Dispatcher for Deaf {
+        fn source(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+        fn readable(&self) -> bool {
+            false
+        }
+        fn writable(&self) -> bool {
+            // Registered with an interest first, to lose it later.
+            !self.1.has("write")
+        }
+        fn handle_write(&mut self, _: &mut Context) -> io::Result<()> {
+            self.1.note("write");
+            Ok(())
+        }
+        fn handle_hangup(&mut self, _: &mut Context) -> io::Result<()> {
+            self.1.note("hangup");
+            Ok(())
+        }
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    reactor.add(Deaf(ours, log.clone())).unwrap();
+    turn_until(&mut reactor, |_| log.has("write"));
+    drop(theirs);
+    turn_until(&mut reactor, |_| log.has("hangup"));
+    assert_idle(&mut reactor);
+    assert_eq!(log.lines(), ["write", "hangup"]);
+}
+
+/// One urgent byte kept asyncore spinning: 40,000 turns in 100 ms.
+#[test]
+fn invariant_6_urgent_data_is_told_once_also_to_the_default_handler() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let probe = Probe::passive("a", &log);
+    reactor.add(Stream::connect(addr, probe).unwrap()).unwrap();
+    let (peer, _) = listener.accept().unwrap();
+    // And one with the default `handle_expt`.
+    reactor.add(Stream::connect(addr, Echo).unwrap()).unwrap();
+    let (other, _) = listener.accept().unwrap();
+    for peer in [&peer, &other] {
+        SockRef::from(peer).send_out_of_band(b"!").unwrap();
+    }
+    turn_until(&mut reactor, |_| log.has("a expt 33"));
+    assert_idle(&mut reactor);
+    // Ordinary data follows as ever.
+    (&other).write_all(b"x").unwrap();
+    turn_all(&mut reactor);
+    let mut byte = [0];
+    io::Read::read_exact(&mut (&other), &mut byte).unwrap();
+    assert_eq!((byte, log.count("expt")), (*b"x", 1), "{:?}", log.lines());
+}
+
+#[test]
+fn invariant_6_a_raw_dispatcher_without_handlers_closes_rather_than_spin() {
+    struct Bare(UnixStream);
+    impl Dispatcher for Bare {
+        fn source(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    reactor.add(Bare(ours)).unwrap();
+    theirs.write_all(b"x").unwrap();
+    run(&mut reactor); // ends: the channel is closed
+}
+
+#[test]
+fn a_turn_waits_no_longer_than_its_limit() {
+    let mut reactor = Reactor::new().unwrap();
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
+    let limit = Duration::from_millis(20);
+    let begin = Instant::now();
+    reactor.turn(Some(limit)).unwrap();
+    assert!(begin.elapsed() >= limit);
+    reactor.turn(Some(Duration::ZERO)).unwrap();
+    // As good as for ever, and no overflow; a post ends it.
+    let handle = reactor.handle();
+    handle.post(|_| {}).unwrap();
+    reactor.turn(Some(Duration::MAX)).unwrap();
+}

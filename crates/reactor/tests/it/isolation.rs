@@ -1,0 +1,209 @@
+//! Invariant 8: an error or a panic costs the channel that it is in.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use reactor::{Cause, CloseReason, Io, Listener, Protocol, Reactor, Stream, TimerId};
+use socket2::SockRef;
+
+use crate::common::{Echo, Log, run, turn_all, turn_until};
+
+/// Fails in one of its callbacks.
+struct Faulty {
+    within: &'static str,
+    panics: bool,
+    /// Before it is, `add` asks: a panic there is the caller's.
+    connected: bool,
+    log: Log,
+}
+
+impl Faulty {
+    fn reach(&self, here: &str) -> io::Result<()> {
+        if self.within != here {
+            return Ok(());
+        }
+        self.log.note(format!("fault in {here}"));
+        assert!(!self.panics, "a panic in {here}");
+        Err(io::Error::other(format!("an error in {here}")))
+    }
+}
+
+impl Protocol for Faulty {
+    fn readable(&self) -> bool {
+        if self.connected {
+            let _ = self.reach("readable");
+        }
+        true
+    }
+    fn writable(&self) -> bool {
+        if self.connected {
+            let _ = self.reach("writable");
+        }
+        self.within == "write"
+    }
+    fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
+        self.connected = true;
+        io.set_timer(Duration::ZERO);
+        self.reach("connect")
+    }
+    fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
+        self.reach("read")?;
+        if self.within == "error" {
+            return Err(io::Error::other("to reach handle_error"));
+        }
+        Ok(())
+    }
+    fn handle_write(&mut self, _: &mut Io<'_>) -> io::Result<()> {
+        self.reach("write")
+    }
+    fn handle_expt(&mut self, _: &mut Io<'_>, _: u8) -> io::Result<()> {
+        self.reach("expt")
+    }
+    fn handle_eof(&mut self, io: &mut Io<'_>) -> io::Result<()> {
+        io.close();
+        self.reach("eof")
+    }
+    fn handle_timer(&mut self, _: &mut Io<'_>, _: TimerId) -> io::Result<()> {
+        self.reach("timer")
+    }
+    fn handle_drain(&mut self, _: &mut Io<'_>) -> io::Result<()> {
+        self.reach("drain")
+    }
+    fn handle_error(&mut self, _: &mut Io<'_>, cause: &Cause) {
+        self.log.note(format!("error: {cause}"));
+        if self.panics {
+            let _ = self.reach("error");
+        }
+    }
+    fn handle_close(&mut self, _: &mut Io<'_>, reason: &CloseReason) {
+        self.log.note(format!("close: {reason}"));
+        if self.panics {
+            let _ = self.reach("close");
+        }
+    }
+}
+
+impl Drop for Faulty {
+    fn drop(&mut self) {
+        if self.within == "drop" && self.panics {
+            self.log.note("fault in drop");
+            panic!("a panic in drop");
+        }
+    }
+}
+
+/// Panics are the subject here: their messages would only be noise.
+fn silence_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.to_string();
+        if !text.contains("a panic in") {
+            eprintln!("{text}");
+        }
+    }));
+}
+
+#[test]
+fn invariant_8_whatever_fails_the_neighbour_is_served() {
+    silence_panics();
+    let callbacks = [
+        "readable", "writable", "connect", "read", "write", "expt", "eof", "timer", "drain",
+        "error", "close", "drop",
+    ];
+    for within in callbacks {
+        for panics in [true, false] {
+            if !panics && ["readable", "writable", "error", "close", "drop"].contains(&within) {
+                continue; // cannot return an error
+            }
+            let mut reactor = Reactor::new().unwrap();
+            let log = Log::default();
+            let listener = {
+                let log = log.clone();
+                Listener::bind("127.0.0.1:0", move |_| {
+                    Ok(Faulty { within, panics, connected: false, log: log.clone() })
+                })
+                .unwrap()
+            };
+            let addr = listener.local_addr().as_inet().unwrap();
+            reactor.add(listener).unwrap();
+            let (ours, mut neighbour) = UnixStream::pair().unwrap();
+            reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
+
+            let mut peer = TcpStream::connect(addr).unwrap();
+            if within == "expt" {
+                SockRef::from(&peer).send_out_of_band(b"!").unwrap();
+            } else if within != "eof" {
+                peer.write_all(b"x").unwrap();
+            }
+            turn_all(&mut reactor);
+            if within == "drain" {
+                reactor.context().drain(Duration::from_secs(60));
+                turn_all(&mut reactor);
+            }
+            drop(peer);
+            turn_until(&mut reactor, |_| {
+                log.has("close: ") && (within != "drop" || log.has("fault in drop"))
+            });
+
+            let lines = log.lines();
+            assert_eq!(log.count("close: "), 1, "{within}: {lines:?}");
+            assert!(log.has(&format!("fault in {within}")), "{within}: {lines:?}");
+            let cause = if panics { "panic" } else { "error" };
+            if !["error", "close", "drop"].contains(&within) {
+                let said = format!("a{} {cause} in {within}", if panics { "" } else { "n" });
+                let close = lines.iter().find(|line| line.starts_with("close: ")).unwrap();
+                assert!(close.contains(&said), "{within}: {lines:?}");
+            }
+            // The neighbour never noticed.
+            neighbour.write_all(b"hello").unwrap();
+            turn_all(&mut reactor);
+            let mut echo = [0; 5];
+            neighbour.read_exact(&mut echo).unwrap();
+            assert_eq!(&echo, b"hello");
+        }
+    }
+}
+
+#[test]
+fn invariant_8_a_panic_in_a_post_or_a_timer_costs_nobody() {
+    silence_panics();
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let after = log.clone();
+    reactor.context().call_later(Duration::ZERO, |_| panic!("a panic in call_later"));
+    reactor.context().call_later(Duration::from_millis(1), move |_| after.note("later"));
+    let handle = reactor.handle();
+    handle.post(|_| panic!("a panic in a post")).unwrap();
+    let token = reactor.context().token();
+    handle.post(move |cx| assert_eq!(cx.token(), token)).unwrap();
+    run(&mut reactor);
+    assert_eq!(log.lines(), ["later"]);
+}
+
+#[test]
+fn invariant_8_a_fault_while_accepting_refuses_that_connection_only() {
+    silence_panics();
+    let mut reactor = Reactor::new().unwrap();
+    let mut count = 0;
+    let listener = Listener::bind("127.0.0.1:0", move |_| {
+        count += 1;
+        match count {
+            1 => panic!("a panic in handle_accepted"),
+            2 => Err(io::Error::other("no")),
+            _ => Ok(Echo),
+        }
+    })
+    .unwrap();
+    let addr = listener.local_addr().as_inet().unwrap();
+    let token = reactor.add(listener).unwrap();
+    for served in [false, false, true] {
+        let mut peer = TcpStream::connect(addr).unwrap();
+        peer.write_all(b"x").unwrap();
+        turn_all(&mut reactor);
+        let mut byte = [0];
+        let echoed = peer.read(&mut byte);
+        assert_eq!(matches!(echoed, Ok(1)), served, "{echoed:?}");
+    }
+    assert_eq!(reactor.get_mut::<Listener>(token).unwrap().refused(), 2);
+}

@@ -1,0 +1,174 @@
+//! Invariant 10: timers are never early, and cancelling frees. (Order, the
+//! extremes and churn have their tests beside the code.)
+
+use std::cell::Cell;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use reactor::{Context, Limits, Reactor, Stream};
+
+use crate::common::{Call, Echo, Log, Probe, assert_idle, run, turn_all, turn_until};
+
+#[test]
+fn invariant_10_a_timer_is_never_early() {
+    let mut reactor = Reactor::new().unwrap();
+    let early: Rc<Cell<u32>> = Rc::default();
+    let ran: Rc<Cell<u32>> = Rc::default();
+    for micros in (0..20_000).step_by(97) {
+        let (early, ran) = (Rc::clone(&early), Rc::clone(&ran));
+        let after = Duration::from_micros(micros);
+        let set = Instant::now();
+        reactor.context().call_later(after, move |_| {
+            ran.set(ran.get() + 1);
+            if set.elapsed() < after {
+                early.set(early.get() + 1);
+            }
+        });
+    }
+    run(&mut reactor);
+    assert_eq!((early.get(), ran.get()), (0, 207));
+}
+
+#[test]
+fn invariant_10_a_timer_cancelled_by_another_of_the_same_turn_does_not_run() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (first, second) = (log.clone(), log.clone());
+    let cancelled: Rc<Cell<Option<reactor::TimerId>>> = Rc::default();
+    let target = Rc::clone(&cancelled);
+    reactor.context().call_later(Duration::ZERO, move |cx| {
+        first.note("first");
+        assert!(cx.cancel(target.get().unwrap()));
+        assert!(!cx.cancel(target.get().unwrap()), "once");
+    });
+    let id = reactor.context().call_later(Duration::ZERO, move |_| second.note("second"));
+    cancelled.set(Some(id));
+    run(&mut reactor);
+    assert_eq!(log.lines(), ["first"]);
+}
+
+#[test]
+fn invariant_10_the_longest_durations_are_no_panic() {
+    let mut reactor = Reactor::new().unwrap();
+    reactor.context().call_later(Duration::MAX, |_| unreachable!());
+    let forever = Limits {
+        idle_timeout: Some(Duration::MAX),
+        stall_timeout: Some(Duration::MAX),
+        connect_timeout: Some(Duration::MAX),
+        ..Limits::default()
+    };
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut stream = Stream::new(ours, Echo).unwrap().limits(forever.clone());
+    stream.send(&vec![0; 4_000_000]).unwrap();
+    reactor.add(stream).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let connecting = Stream::connect(listener.local_addr().unwrap(), Echo).unwrap();
+    reactor.add(connecting.limits(forever)).unwrap();
+    turn_all(&mut reactor);
+    drop((theirs, listener));
+    turn_all(&mut reactor);
+}
+
+/// A zero-delay timer that sets itself again runs once a turn, and lets I/O
+/// come round.
+#[test]
+fn a_timer_that_sets_itself_again_runs_once_a_turn() {
+    fn again(cx: &mut Context, count: &Rc<Cell<u32>>) {
+        count.set(count.get() + 1);
+        let count = Rc::clone(count);
+        cx.call_later(Duration::ZERO, move |cx| again(cx, &count));
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let count: Rc<Cell<u32>> = Rc::default();
+    again(reactor.context(), &count);
+    for turns in 2..10 {
+        reactor.turn(None).unwrap();
+        assert_eq!(count.get(), turns);
+    }
+}
+
+#[test]
+fn a_streams_timers_go_with_it() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let probe = Probe::new("a", &log, |call, io| {
+        match call {
+            Call::Connect => {
+                io.set_timer(Duration::from_millis(1));
+                io.set_timer(Duration::from_millis(2));
+                let cancelled = io.set_timer(Duration::from_millis(1));
+                assert!(io.context().cancel(cancelled));
+            }
+            Call::Timer => io.close(),
+            _ => {}
+        }
+        Ok(())
+    });
+    reactor.add(Stream::new(ours, probe).unwrap()).unwrap();
+    run(&mut reactor);
+    assert_eq!(log.lines(), ["a connect", "a timer", "a close: closed"]);
+}
+
+#[test]
+fn an_idle_timeout_counts_from_the_last_byte() {
+    use std::io::{Read, Write};
+    const IDLE: Duration = Duration::from_millis(150);
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let probe = Probe::new("a", &log, |call, io| match call {
+        Call::Read(data) => io.send(data),
+        _ => Ok(()),
+    });
+    let limits = Limits { idle_timeout: Some(IDLE), ..Limits::default() };
+    reactor.add(Stream::new(ours, probe).unwrap().limits(limits)).unwrap();
+    let begin = Instant::now();
+    let mut last = begin;
+    // Each byte comes well within the time, all together take longer.
+    while begin.elapsed() < 2 * IDLE {
+        theirs.write_all(b"x").unwrap();
+        last = Instant::now();
+        turn_all(&mut reactor);
+        if log.has("close") {
+            // The machine was too slow to be in time: nothing to be learned
+            // from that, but it must have been slow indeed.
+            assert!(begin.elapsed() > IDLE);
+            return;
+        }
+        theirs.read_exact(&mut [0]).unwrap();
+    }
+    turn_until(&mut reactor, |_| log.has("close: timed out: idle"));
+    assert!(last.elapsed() >= IDLE, "early");
+}
+
+#[test]
+fn an_idle_timeout_can_be_changed_on_the_way() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let probe = Probe::new("a", &log, |call, io| {
+        match call {
+            Call::Connect => io.set_idle_timeout(Some(Duration::from_secs(3600))),
+            Call::Timer => io.set_idle_timeout(Some(Duration::from_millis(1))),
+            _ => {}
+        }
+        if call == Call::Connect {
+            io.set_timer(Duration::from_millis(1));
+        }
+        Ok(())
+    });
+    reactor.add(Stream::new(ours, probe).unwrap()).unwrap();
+    run(&mut reactor);
+    assert_eq!(log.lines(), ["a connect", "a timer", "a close: timed out: idle"]);
+}
+
+#[test]
+fn an_idle_timeout_far_off_wakes_nobody() {
+    let mut reactor = Reactor::new().unwrap();
+    let limits = Limits { idle_timeout: Some(Duration::from_secs(3600)), ..Limits::default() };
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    reactor.add(Stream::new(ours, Echo).unwrap().limits(limits)).unwrap();
+    assert_idle(&mut reactor);
+}
