@@ -1,4 +1,105 @@
-//! lib
+//! Event-driven servers and clients with the vocabulary of Python's `asyncore`:
+//! describe one conversation by its callbacks, and a [`Reactor`] does the
+//! waiting, for ten thousand of them on one thread. No `async`, no runtime.
+//!
+//! # A server
+//!
+//! ```no_run
+//! use std::io;
+//! use reactor::{Io, Listener, Protocol, Reactor};
+//!
+//! struct Echo;
+//!
+//! impl Protocol for Echo {
+//!     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
+//!         io.send(data)
+//!     }
+//! }
+//!
+//! fn main() -> io::Result<()> {
+//!     let mut reactor = Reactor::new()?;
+//!     reactor.add(Listener::bind("127.0.0.1:9999", |peer| {
+//!         println!("Incoming connection from {peer}");
+//!         Ok(Echo)
+//!     })?)?;
+//!     reactor.run()
+//! }
+//! ```
+//!
+//! Each connection gets an `Echo` of its own, so state is plain fields. A
+//! client is the same the other way round: [`Stream::connect`] in place of
+//! [`Listener::bind`], and [`Protocol::handle_connect`] where it begins.
+//!
+//! # What you can rely on
+//!
+//! - [`Protocol::handle_close`] is called exactly once, last, and says why; no
+//!   callback ever follows it, or reaches another connection by mistake.
+//! - What [`Io::send`] accepted goes out in order, or the close reason counts
+//!   what did not. [`Io::close`] flushes first.
+//! - One connection's memory is bounded ([`Limits`]): while a peer does not
+//!   read, it is not read from, and it is closed in the end.
+//! - An error or a panic in a callback closes that connection, and no other.
+//! - An idle reactor does not wake up. What a turn costs follows the channels
+//!   that are ready, not those that are open.
+//!
+//! # One event, from the kernel to the bytes written back
+//!
+//! This is the whole path, and a good order in which to read the code; each
+//! file is short.
+//!
+//! 1. `poller.rs`: [`Reactor::run`] waits in `Poller::wait` until the kernel
+//!    reports that a socket is readable.
+//! 2. `reactor.rs`: `Reactor::turn` takes the events one by one. The event's
+//!    key names a channel, which `channels.rs` looks up: a slot and its
+//!    generation. `Context::call` takes the channel's [`Dispatcher`] out of its
+//!    slot, calls `handle_read` with a [`Context`] over all the others, and puts
+//!    it back.
+//! 3. `stream.rs`: that dispatcher is a [`Stream`]. It reads into the reactor's
+//!    one buffer and hands the bytes to your [`Protocol`], with an [`Io`].
+//! 4. `connection.rs`: your `io.send(data)` writes to the socket at once. What
+//!    the kernel does not take is queued.
+//! 5. `reactor.rs` again: when all events are dealt with, `Context::settle`
+//!    looks at each channel that was touched. Output that waits makes the stream
+//!    `writable`; that differs from what the poller was told, so it is told. Had
+//!    everything gone out, nothing would have changed, and no system call been
+//!    made.
+//!
+//! # The modules
+//!
+//! ```text
+//! stream.rs       Stream: a connection and its protocol
+//! protocol.rs       Protocol: your callbacks; Io: what they are given
+//! connection.rs     the socket, its output buffer, its deadlines, its end
+//! connect.rs        one address after another, until one answers
+//! limits.rs         Limits: what one stream may cost
+//! listener.rs     Listener: accepts connections, whatever happens
+//! signal.rs       Signals: Unix signals as events
+//! dispatcher.rs   Dispatcher: what the reactor asks of a channel; CloseReason
+//! reactor.rs      Reactor: the turn
+//! context.rs        Context: the reactor, as callbacks see it
+//! drain.rs          the graceful end
+//! channels.rs     the table of channels: slots, generations, Token
+//! timer.rs        deadlines, in order
+//! handle.rs       Handle: post and wake from other threads
+//! address.rs      Address: IP and port, or a path
+//! poller.rs       the only file that knows `polling`, and the only `unsafe`
+//! ```
+//!
+//! # From asyncore
+//!
+//! | asyncore | here |
+//! | --- | --- |
+//! | `dispatcher_with_send`, `send`, `recv` | [`Stream`] with a [`Protocol`]; [`Io::send`]; data is handed to `handle_read` |
+//! | `dispatcher` | [`Dispatcher`], for a source of another kind |
+//! | `create_socket`, `set_reuse_addr`, `bind`, `listen` | [`Listener::bind`], [`Listener::bind_unix`] |
+//! | `handle_accept`, `handle_accepted` | the closure that a [`Listener`] is given |
+//! | `connect`, `handle_connect` | [`Stream::connect`], [`Protocol::handle_connect`] |
+//! | `handle_read`, `handle_write`, `handle_expt`, `handle_error`, `handle_close` | the same |
+//! | `readable`, `writable` | the same; `writable` defaults to false, and both are asked only after a callback |
+//! | `loop()`, `poll()` | [`Reactor::run`], [`Reactor::turn`] |
+//! | `close_all()` | [`Reactor::close_all`], or [`Context::drain`] to end in good order |
+//! | `ExitNow` | [`Context::stop`] |
+//! | `socket_map` | none: each [`Reactor`] owns its channels |
 mod address;
 mod channels;
 mod connect;

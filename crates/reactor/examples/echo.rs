@@ -1,0 +1,22 @@
+//! The README's server. `crates/reactor/tests/readme.rs` holds the two equal.
+
+use std::io;
+
+use reactor::{Io, Listener, Protocol, Reactor};
+
+struct Echo;
+
+impl Protocol for Echo {
+    fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
+        io.send(data)
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let mut reactor = Reactor::new()?;
+    reactor.add(Listener::bind("127.0.0.1:9999", |peer| {
+        println!("Incoming connection from {peer}");
+        Ok(Echo)
+    })?)?;
+    Ok(reactor.run()?)
+}
