@@ -1,12 +1,14 @@
 //! [`Address`]: where a socket is, on the network or in the file system.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use socket2::SockAddr;
 
-/// The address of a socket.
+/// The address of a channel's end.
 ///
 /// ```
 /// use std::path::PathBuf;
@@ -18,21 +20,42 @@ use socket2::SockAddr;
 /// assert_eq!(unix.to_string(), "unix:/run/echo");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Address {
     /// IPv4 or IPv6, with the port.
     Inet(SocketAddr),
     /// A Unix socket: its path, where it has one.
     Unix(Option<PathBuf>),
+    /// A host and port whose address is not known yet.
+    Host(Box<str>),
+    /// A pipe, a terminal or a file, which has no address: its descriptor.
+    Descriptor(RawFd),
 }
 
 impl Address {
-    /// The IP address and port, unless it is a Unix socket.
+    /// The IP address and port, if it has one.
     pub fn as_inet(&self) -> Option<SocketAddr> {
         match self {
             Address::Inet(addr) => Some(*addr),
-            Address::Unix(_) => None,
+            Address::Unix(_) | Address::Host(_) | Address::Descriptor(_) => None,
         }
     }
+}
+
+/// What `open` makes of the first of `addrs` that it makes something of. Fails
+/// with the error for the last one, which names it.
+pub(crate) fn first_of<T>(
+    addrs: impl ToSocketAddrs,
+    open: impl Fn(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no address is given");
+    for addr in addrs.to_socket_addrs()? {
+        match open(addr) {
+            Ok(opened) => return Ok(opened),
+            Err(error) => last = io::Error::new(error.kind(), format!("{addr}: {error}")),
+        }
+    }
+    Err(last)
 }
 
 impl From<SockAddr> for Address {
@@ -50,6 +73,8 @@ impl fmt::Display for Address {
             Address::Inet(addr) => write!(f, "{addr}"),
             Address::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
             Address::Unix(None) => f.write_str("unix:unnamed"),
+            Address::Host(name) => f.write_str(name),
+            Address::Descriptor(fd) => write!(f, "descriptor {fd}"),
         }
     }
 }

@@ -50,6 +50,15 @@ pub(crate) struct Slot {
     live: bool,
     /// `handle_add` is still owed.
     pub(crate) fresh: bool,
+    /// Its source left the poller as it had hung up.
+    pub(crate) hung_up: bool,
+    /// An event ended its registration, where the poller does that.
+    pub(crate) disarmed: bool,
+    /// Its source is one that the poller refuses to watch, for it never
+    /// blocks.
+    pub(crate) always_ready: bool,
+    /// Events in a row by which nothing was done.
+    pub(crate) fruitless: u32,
     /// Waits in the reactor's list of channels to settle.
     pub(crate) touched: bool,
     /// Its end is decided: no callback any more but `handle_close`.
@@ -92,6 +101,10 @@ impl Channels {
                 registered: None,
                 live: false,
                 fresh: false,
+                hung_up: false,
+                disarmed: false,
+                always_ready: false,
+                fruitless: 0,
                 touched: false,
                 doomed: false,
                 background: false,
@@ -106,6 +119,10 @@ impl Channels {
             registered: None,
             live: true,
             fresh: true,
+            hung_up: false,
+            disarmed: false,
+            always_ready: false,
+            fruitless: 0,
             touched: false,
             doomed: false,
             background,
@@ -159,6 +176,7 @@ impl Channels {
             dispatcher: slot.dispatcher.take()?,
             armed: slot.armed.take(),
             registered: slot.registered.take().is_some(),
+            always_ready: slot.always_ready,
         };
         slot.live = false;
         let background = slot.background;
@@ -183,6 +201,7 @@ pub(crate) struct Removed {
     pub(crate) dispatcher: Box<dyn Dispatcher>,
     pub(crate) armed: Option<TimerId>,
     pub(crate) registered: bool,
+    pub(crate) always_ready: bool,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -9,9 +10,13 @@ use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::address::Address;
+use crate::search::Search;
 
 /// A connection that is under way.
+#[derive(Default)]
 pub(crate) struct Connecting {
+    /// The name is still being looked up, and its addresses tried, elsewhere.
+    pub(crate) search: Option<Search>,
     /// The addresses to try if this one fails.
     rest: std::vec::IntoIter<SocketAddr>,
     /// When to give up on all of them; known once the stream was asked.
@@ -23,7 +28,7 @@ pub(crate) struct Connecting {
 impl Connecting {
     /// Begins to connect to the first of `addrs` that does not fail at once.
     pub(crate) fn start(addrs: Vec<SocketAddr>) -> io::Result<(Socket, Address, Self)> {
-        let mut connecting = Connecting { rest: addrs.into_iter(), whole: None, attempt: None };
+        let mut connecting = Connecting { rest: addrs.into_iter(), ..Connecting::default() };
         let nothing = io::Error::new(io::ErrorKind::InvalidInput, "no address to connect to");
         let (socket, addr) = connecting.next(nothing)?;
         Ok((socket, addr, connecting))
@@ -32,9 +37,19 @@ impl Connecting {
     /// Begins to connect to a Unix socket.
     pub(crate) fn start_unix(path: &Path) -> io::Result<(Socket, Address, Self)> {
         let socket = begin(&SockAddr::unix(path)?, Domain::UNIX)?;
-        let nothing = Vec::new().into_iter();
-        let connecting = Connecting { rest: nothing, whole: None, attempt: None };
-        Ok((socket, Address::Unix(Some(path.to_path_buf())), connecting))
+        Ok((socket, Address::Unix(Some(path.to_path_buf())), Connecting::default()))
+    }
+
+    /// Prepares to look for a host by its name. What is returned in the
+    /// socket's place becomes readable when the search is over.
+    pub(crate) fn search(host: &str, port: u16) -> io::Result<(Socket, Address, Self)> {
+        let (search, signal) = Search::new(host, port)?;
+        let connecting = Connecting { search: Some(search), ..Connecting::default() };
+        Ok((
+            OwnedFd::from(signal).into(),
+            Address::Host(format!("{host}:{port}").into()),
+            connecting,
+        ))
     }
 
     /// Begins to connect to the next address. Fails with the last address's
@@ -69,7 +84,7 @@ impl Connecting {
     }
 }
 
-fn begin(addr: &SockAddr, domain: Domain) -> io::Result<Socket> {
+pub(crate) fn begin(addr: &SockAddr, domain: Domain) -> io::Result<Socket> {
     let socket = Socket::new(domain, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     if domain != Domain::UNIX {
@@ -84,7 +99,8 @@ fn begin(addr: &SockAddr, domain: Domain) -> io::Result<Socket> {
     }
 }
 
-/// The outcome for a socket that became writable while it was connecting.
+/// The outcome for a socket that became writable while it was connecting;
+/// `NotConnected` where it still is.
 pub(crate) fn outcome(socket: &Socket) -> io::Result<()> {
     if let Some(error) = socket.take_error()? {
         return Err(error);

@@ -1,34 +1,26 @@
-//! A stream socket with bounded, buffered output: what a
+//! A byte stream with bounded, buffered output: what a
 //! [`Stream`](crate::Stream) is made of but for its protocol.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, ErrorKind, IoSlice, Read};
+use std::io::{self, ErrorKind};
 use std::mem;
-use std::net::Shutdown;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rustix::net::RecvFlags;
-use socket2::Socket;
-
 use crate::address::Address;
 use crate::connect::Connecting;
 use crate::dispatcher::{Cause, Timeout};
+use crate::endpoint::Endpoint;
 use crate::limits::Limits;
 use crate::listener::Permit;
+use crate::output::Output;
+use crate::rate::Throttle;
 
-/// How long a closing stream waits for its peer to stop sending. See
-/// [`Ending::Lingering`].
+/// How long a closing stream waits for its last bytes to go out, and for its
+/// peer to be done. See [`Ending`].
 const LINGER: Duration = Duration::from_secs(2);
-
-/// Write without SIGPIPE, also in a program that does not ignore it. Apple's
-/// systems know no such flag; there `socket2` sets `SO_NOSIGPIPE`.
-#[cfg(not(target_vendor = "apple"))]
-const NOSIGNAL: i32 = rustix::net::SendFlags::NOSIGNAL.bits().cast_signed();
-#[cfg(target_vendor = "apple")]
-const NOSIGNAL: i32 = 0;
 
 /// What one attempt to read brought.
 pub(crate) enum Received {
@@ -41,16 +33,20 @@ pub(crate) enum Received {
 }
 
 /// How far the end of a stream has come.
+///
+/// Closing a socket while input is unread, or before more of it comes, makes
+/// the kernel answer with a reset, which destroys what it has not sent yet and
+/// may overtake what the peer has not read yet (RFC 1122, section 4.2.2.13). So
+/// a stream closes in steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     /// Open.
     No,
-    /// Closes as soon as its output is flushed.
+    /// The kernel is to take all output first.
     Flushing,
-    /// Flushed, but the peer had sent something that was not read: closing
-    /// now would send a reset, which may overtake our last bytes and destroy
-    /// them (RFC 1122, section 4.2.2.13). So what comes is thrown away until
-    /// the peer is done.
+    /// The kernel is to send all of it; what comes is thrown away.
+    Leaving,
+    /// Input was unread: what comes is thrown away until the peer is done.
     Lingering,
     /// Closes now.
     Now,
@@ -65,17 +61,26 @@ enum Sending {
     ShutDown,
 }
 
+/// Rate limits, which few streams have.
+#[derive(Default)]
+struct Throttles {
+    read: Option<Throttle>,
+    write: Option<Throttle>,
+}
+
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, in any combination")]
 pub(crate) struct Connection {
-    socket: Socket,
+    endpoint: Endpoint,
     peer: Address,
-    /// Accepted for sending, not yet taken by the kernel.
-    output: VecDeque<u8>,
+    output: Output,
     limits: Rc<Limits>,
     idle_timeout: Option<Duration>,
     connecting: Option<Box<Connecting>>,
+    throttles: Option<Box<Throttles>>,
     /// What a `send` met; reported once the channel settles.
     failure: Option<io::Error>,
+    /// How many bytes the kernel took that are not counted yet.
+    sent: usize,
     /// When bytes last went either way.
     moved_at: Option<Instant>,
     /// Since when the peer has owed us something: to take output, or to close.
@@ -88,29 +93,33 @@ pub(crate) struct Connection {
     taken: bool,
     /// The user wants no input.
     paused: bool,
-    /// The output reached the high-water mark, and is not yet back at the low.
-    congested: bool,
     /// The peer will send nothing more.
     ended: bool,
+    /// Something was sent on it.
+    has_sent: bool,
+    /// Input was thrown away at its end.
+    has_discarded: bool,
     _permit: Option<Permit>,
 }
 
 impl Connection {
     pub(crate) fn new(
-        socket: Socket,
+        endpoint: Endpoint,
         peer: Address,
         connecting: Option<Connecting>,
         limits: Rc<Limits>,
         permit: Option<Permit>,
     ) -> Self {
-        Connection {
-            socket,
+        let mut connection = Connection {
+            endpoint,
             peer,
-            output: VecDeque::new(),
-            idle_timeout: limits.idle_timeout,
-            limits,
+            output: Output::default(),
+            idle_timeout: None,
+            limits: Rc::default(),
             connecting: connecting.map(Box::new),
+            throttles: None,
             failure: None,
+            sent: 0,
             moved_at: None,
             waiting_since: None,
             ending: Ending::No,
@@ -118,23 +127,30 @@ impl Connection {
             moved: false,
             taken: false,
             paused: false,
-            congested: false,
             ended: false,
+            has_sent: false,
+            has_discarded: false,
             _permit: permit,
-        }
+        };
+        connection.set_limits(limits);
+        connection
     }
 
-    pub(crate) fn set_limits(&mut self, limits: Limits) {
+    pub(crate) fn set_limits(&mut self, limits: Rc<Limits>) {
         self.idle_timeout = limits.idle_timeout;
-        self.limits = Rc::new(limits);
+        if limits.read_rate.is_some() || limits.write_rate.is_some() || self.throttles.is_some() {
+            self.set_read_rate(limits.read_rate);
+            self.set_write_rate(limits.write_rate);
+        }
+        self.limits = limits;
     }
 
     pub(crate) fn source(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.endpoint.as_fd()
     }
 
-    pub(crate) fn socket(&self) -> &Socket {
-        &self.socket
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
+        self.endpoint.local_addr()
     }
 
     pub(crate) fn peer_addr(&self) -> &Address {
@@ -143,6 +159,11 @@ impl Connection {
 
     pub(crate) fn is_connecting(&self) -> bool {
         self.connecting.is_some()
+    }
+
+    /// Whether that goes on elsewhere, and its end is told by something to read.
+    pub(crate) fn is_searching(&self) -> bool {
+        self.connecting.as_ref().is_some_and(|connecting| connecting.search.is_some())
     }
 
     /// Whether the user may still be called back, but for the close.
@@ -165,17 +186,21 @@ impl Connection {
         if !self.is_open() || self.sending != Sending::Open {
             return Err(io::Error::new(ErrorKind::NotConnected, "send on a closed stream"));
         }
-        if self.is_connecting() || !self.output.is_empty() {
+        if !self.endpoint.is_sink() {
+            let message = format!("{} is open for reading only", self.peer);
+            return Err(io::Error::new(ErrorKind::NotConnected, message));
+        }
+        // With a rate to keep, when to write is for `flush` to say.
+        if self.is_connecting() || !self.output.is_empty() || self.write_throttle().is_some() {
             return self.queue(data);
         }
         match self.write(data, &[]) {
-            Ok(written) if written == data.len() => Ok(()),
-            // Nothing waits, so the rest always fits: one message above the
-            // high-water mark is the bound.
             Ok(written) => {
-                self.reserve(data.len() - written);
-                self.output.extend(&data[written..]);
-                self.congested = self.output.len() >= self.limits.high_water;
+                // Nothing waits, so the rest always fits: one message above
+                // the high-water mark is the bound.
+                if written < data.len() {
+                    self.output.push(&data[written..], self.limits.high_water);
+                }
                 Ok(())
             }
             Err(error) => {
@@ -190,104 +215,120 @@ impl Connection {
     }
 
     fn queue(&mut self, data: &[u8]) -> io::Result<()> {
-        if !self.output.is_empty() && self.output.len() >= self.limits.high_water {
-            return Err(io::Error::new(
-                ErrorKind::WouldBlock,
-                format!("{}: {} bytes wait to be sent already", self.peer, self.output.len()),
-            ));
+        let waiting = self.output.len();
+        if waiting > 0 && waiting >= self.limits.high_water {
+            let message = format!("{}: {waiting} bytes wait to be sent already", self.peer);
+            return Err(io::Error::new(ErrorKind::WouldBlock, message));
         }
-        self.reserve(data.len());
-        self.output.extend(data);
-        self.congested = self.output.len() >= self.limits.high_water;
+        self.output.push(data, self.limits.high_water);
         Ok(())
     }
 
-    /// Makes room for `more` bytes: doubling, for linear cost, but never
-    /// beyond what the limits let the buffer hold.
-    fn reserve(&mut self, more: usize) {
-        let needed = self.output.len() + more;
-        if needed > self.output.capacity() {
-            let most = needed.max(self.limits.high_water);
-            let room = (2 * self.output.capacity()).clamp(needed, most);
-            self.output.reserve_exact(room - self.output.len());
+    /// Hands waiting output to the kernel, in one write: a peer who reads fast
+    /// is not to keep the others waiting.
+    pub(crate) fn flush(&mut self, now: Instant) -> io::Result<()> {
+        if self.is_connecting() || self.ending == Ending::Now {
+            return Ok(());
         }
-    }
-
-    /// Hands waiting output to the kernel until it takes no more.
-    pub(crate) fn flush(&mut self) -> io::Result<()> {
-        while !self.output.is_empty() && !self.is_connecting() {
-            let output = mem::take(&mut self.output);
-            let (front, back) = output.as_slices();
-            let written = self.write(front, back);
-            let whole = output.len();
+        let most = self.write_throttle().map_or(usize::MAX, |rate| rate.allowance(now));
+        if !self.output.is_empty() && most > 0 {
+            let mut output = mem::take(&mut self.output);
+            let low = self.low_water();
+            let written = output.write_to(most, low, |front, back| self.write(front, back));
             self.output = output;
             let written = written?;
-            if written == whole {
-                // An idle stream holds no buffer.
-                self.output = VecDeque::new();
-                break;
-            }
-            self.output.drain(..written);
-            if written == 0 {
-                break;
+            if let Some(rate) = self.write_throttle() {
+                rate.spend(written, now);
             }
         }
-        if self.output.len() <= self.limits.low_water {
-            self.congested = false;
-        }
-        if self.output.is_empty() && self.sending == Sending::Ending && !self.is_connecting() {
+        if self.output.is_empty() && self.sending == Sending::Ending {
             self.sending = Sending::ShutDown;
-            self.socket.shutdown(Shutdown::Write)?;
+            self.endpoint.shut_down()?;
         }
+        Ok(())
+    }
+
+    /// An error met outside of the user's callbacks: returned for them to be
+    /// told of, or kept for the close reason where they are not to be called.
+    pub(crate) fn failed(&mut self, error: io::Error) -> io::Result<()> {
+        if self.is_open() {
+            return Err(error);
+        }
+        self.failure.get_or_insert(error);
         Ok(())
     }
 
     /// One write: how many bytes the kernel took, 0 where it has no room.
     fn write(&mut self, front: &[u8], back: &[u8]) -> io::Result<usize> {
         loop {
-            let outcome = if back.is_empty() {
-                self.socket.send_with_flags(front, NOSIGNAL)
-            } else {
-                let both = [IoSlice::new(front), IoSlice::new(back)];
-                self.socket.send_vectored_with_flags(&both, NOSIGNAL)
-            };
-            match outcome {
+            match self.endpoint.write(front, back) {
                 Ok(written) => {
+                    self.sent += written;
+                    self.has_sent = true;
                     self.moved = true;
                     self.taken = true;
                     return Ok(written);
                 }
-                Err(error) => match error.kind() {
-                    ErrorKind::Interrupted => {}
-                    ErrorKind::WouldBlock => return Ok(0),
-                    _ => return Err(error),
-                },
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_retry(&error) => return Ok(0),
+                Err(error) => return Err(error),
             }
         }
     }
 
-    /// Whether the kernel has output to take, and nothing else holds it.
+    /// How many bytes the kernel took since this was asked last.
+    pub(crate) fn take_sent(&mut self) -> usize {
+        mem::take(&mut self.sent)
+    }
+
+    /// Whether there is something for `flush` to do.
     pub(crate) fn wants_write(&self) -> bool {
-        self.is_connecting() || !self.output.is_empty()
+        (self.is_connecting() && !self.is_searching())
+            || self.ending == Ending::Leaving
+            || (!self.output.is_empty() && !self.holds_output())
+            || (self.output.is_empty() && self.sending == Sending::Ending && !self.is_connecting())
     }
 
     /// Whether the user may be asked for more output.
     pub(crate) fn has_room(&self) -> bool {
         self.is_open()
             && self.sending == Sending::Open
-            && self.output.len() <= self.limits.low_water
+            && self.endpoint.is_sink()
+            && self.output.len() <= self.low_water()
+    }
+
+    /// Whether output reached the high-water mark, and is not yet back at the
+    /// low one.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.output.is_full()
+    }
+
+    pub(crate) fn high_water(&self) -> usize {
+        self.limits.high_water
+    }
+
+    /// Below the high-water mark in any case: what is full must not count as
+    /// having room.
+    fn low_water(&self) -> usize {
+        self.limits.low_water.min(self.limits.high_water.saturating_sub(1))
     }
 
     // --- input ------------------------------------------------------------
 
     /// Whether the user wants, and may get, more input.
     pub(crate) fn wants_read(&self) -> bool {
-        self.is_open() && !self.is_connecting() && !self.ended && !self.paused && !self.congested
+        self.is_open()
+            && self.endpoint.is_source()
+            && !self.is_connecting()
+            && !self.ended
+            && !self.paused
+            && !self.is_congested()
+            && !self.holds_input()
     }
 
-    /// Whether input is to be thrown away until the peer is done.
+    /// Whether input is to be thrown away.
     pub(crate) fn is_lingering(&self) -> bool {
-        self.ending == Ending::Lingering
+        matches!(self.ending, Ending::Leaving | Ending::Lingering)
     }
 
     pub(crate) fn set_paused(&mut self, paused: bool) {
@@ -295,9 +336,34 @@ impl Connection {
     }
 
     /// One read into `buffer`.
-    pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+    pub(crate) fn receive(&mut self, buffer: &mut [u8], now: Instant) -> io::Result<Received> {
+        let most = self.read_throttle().map_or(usize::MAX, |rate| rate.allowance(now));
+        let most = most.min(buffer.len());
+        if most == 0 {
+            return Ok(Received::Nothing);
+        }
+        let received = self.read(&mut buffer[..most])?;
+        if let Received::Data(read) = received
+            && let Some(rate) = self.read_throttle()
+        {
+            rate.spend(read, now);
+        }
+        Ok(received)
+    }
+
+    /// Throws away what comes, until the peer is done.
+    pub(crate) fn discard(&mut self, buffer: &mut [u8]) {
+        match self.endpoint.read(buffer) {
+            Ok(0) => self.ending = Ending::Now,
+            Ok(_) => self.has_discarded = true,
+            Err(error) if is_retry(&error) => {}
+            Err(error) => self.failure = Some(error),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         loop {
-            match (&self.socket).read(buffer) {
+            match self.endpoint.read(buffer) {
                 Ok(0) => {
                     self.ended = true;
                     return Ok(Received::End);
@@ -306,33 +372,22 @@ impl Connection {
                     self.moved = true;
                     return Ok(Received::Data(read));
                 }
-                Err(error) => match error.kind() {
-                    ErrorKind::Interrupted => {}
-                    ErrorKind::WouldBlock => return Ok(Received::Nothing),
-                    _ => return Err(error),
-                },
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_retry(&error) => return Ok(Received::Nothing),
+                Err(error) => return Err(error),
             }
         }
     }
 
-    /// The urgent byte that waits, if one does. Reading it takes it away,
-    /// without which the source would stay ready for ever.
+    /// The urgent byte that waits, if one does.
     pub(crate) fn receive_urgent(&mut self) -> Option<u8> {
-        let mut byte = [0];
-        match rustix::net::recv(&self.socket, &mut byte, RecvFlags::OOB) {
-            Ok((1.., _)) => Some(byte[0]),
-            // EINVAL: none waits, or it was read before.
-            Ok(_) | Err(_) => None,
-        }
+        self.endpoint.receive_urgent()
     }
 
-    /// While nothing is wanted from the socket, it reports only that it
+    /// While nothing is wanted from the source, it reports only that it
     /// failed, or that both sides are shut.
     pub(crate) fn hung_up(&mut self) -> io::Result<()> {
-        match self.socket.take_error()? {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+        self.endpoint.take_error()
     }
 
     // --- connecting -------------------------------------------------------
@@ -344,7 +399,8 @@ impl Connection {
         &mut self,
         detach: impl FnOnce(BorrowedFd<'_>),
     ) -> io::Result<bool> {
-        match crate::connect::outcome(&self.socket) {
+        let Endpoint::Socket(socket) = &self.endpoint else { return Ok(true) };
+        match crate::connect::outcome(socket) {
             Ok(()) => {
                 self.connecting = None;
                 self.moved = true;
@@ -352,6 +408,27 @@ impl Connection {
             }
             Err(error) => self.connect_next(error, detach).map(|()| false),
         }
+    }
+
+    /// Begins to look for a host by its name, if that is to be done.
+    pub(crate) fn start_search(&mut self) -> io::Result<()> {
+        match self.connecting.as_mut().and_then(|connecting| connecting.search.as_mut()) {
+            Some(search) => search.start(self.limits.connect_timeout),
+            None => Ok(()),
+        }
+    }
+
+    /// The search is over: takes over the connection that it found.
+    pub(crate) fn finish_search(&mut self, detach: impl FnOnce(BorrowedFd<'_>)) -> io::Result<()> {
+        let search = self.connecting.as_mut().and_then(|connecting| connecting.search.as_mut());
+        let Some(search) = search else { return Ok(()) };
+        let (socket, peer) = search.outcome()?;
+        detach(self.endpoint.as_fd());
+        self.endpoint = Endpoint::Socket(socket);
+        self.peer = Address::Inet(peer);
+        self.connecting = None;
+        self.moved = true;
+        Ok(())
     }
 
     /// Gives up on the address at hand because of `error`.
@@ -363,10 +440,44 @@ impl Connection {
         log::debug!("connect to {}: {error}", self.peer);
         let Some(connecting) = &mut self.connecting else { return Err(error) };
         let (socket, peer) = connecting.next(error)?;
-        detach(self.socket.as_fd());
-        self.socket = socket;
+        detach(self.endpoint.as_fd());
+        self.endpoint = Endpoint::Socket(socket);
         self.peer = peer;
         Ok(())
+    }
+
+    // --- rates ------------------------------------------------------------
+
+    pub(crate) fn set_read_rate(&mut self, rate: Option<NonZeroU64>) {
+        self.throttles.get_or_insert_default().read = rate.map(Throttle::new);
+    }
+
+    pub(crate) fn set_write_rate(&mut self, rate: Option<NonZeroU64>) {
+        self.throttles.get_or_insert_default().write = rate.map(Throttle::new);
+    }
+
+    fn read_throttle(&mut self) -> Option<&mut Throttle> {
+        self.throttles.as_mut()?.read.as_mut()
+    }
+
+    fn write_throttle(&mut self) -> Option<&mut Throttle> {
+        self.throttles.as_mut()?.write.as_mut()
+    }
+
+    /// Whether input has to wait for its rate.
+    fn holds_input(&self) -> bool {
+        self.throttles.as_ref().is_some_and(|both| both.read.as_ref().is_some_and(Throttle::holds))
+    }
+
+    /// Whether output has to wait for its rate.
+    fn holds_output(&self) -> bool {
+        self.throttles.as_ref().is_some_and(|both| both.write.as_ref().is_some_and(Throttle::holds))
+    }
+
+    /// When something that waits for its rate may go on.
+    fn rate_deadline(&self) -> Option<Instant> {
+        let both = self.throttles.as_ref()?;
+        [&both.read, &both.write].into_iter().flatten().filter_map(Throttle::ready_at).min()
     }
 
     // --- deadlines --------------------------------------------------------
@@ -386,12 +497,15 @@ impl Connection {
         if let Some(connecting) = &mut self.connecting {
             return connecting.deadline(now, self.limits.connect_timeout);
         }
-        if self.output.is_empty() && !self.is_lingering() {
+        // What waits for its rate does not wait for the peer.
+        let waits = (!self.output.is_empty() && !self.holds_output()) || self.is_lingering();
+        if !waits {
             self.waiting_since = None;
         } else if taken || self.waiting_since.is_none() {
             self.waiting_since = Some(now);
         }
-        [self.wait_deadline(), self.idle_deadline()].into_iter().flatten().min()
+        let all = [self.wait_deadline(), self.idle_deadline(), self.rate_deadline()];
+        all.into_iter().flatten().min()
     }
 
     /// Until when to wait for the peer to take output, or to close.
@@ -404,26 +518,32 @@ impl Connection {
         self.moved_at?.checked_add(self.idle_timeout?)
     }
 
-    /// Which deadline has passed at `now`; `None` for the end of lingering,
-    /// which is no fault.
+    /// A deadline has passed at `now`: deals with it, unless the stream timed
+    /// out.
     pub(crate) fn timed_out(&mut self, now: Instant) -> Option<Timeout> {
-        if self.is_lingering() {
-            self.ending = Ending::Now;
-            None
-        } else if self.wait_deadline().is_some_and(|at| at <= now) {
-            Some(Timeout::Stall)
-        } else {
-            Some(Timeout::Idle)
+        if let Some(both) = &mut self.throttles {
+            [&mut both.read, &mut both.write].into_iter().flatten().for_each(|rate| rate.look(now));
         }
+        let passed = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now);
+        if passed(self.wait_deadline()) {
+            if !self.is_lingering() {
+                return Some(Timeout::Stall);
+            }
+            // The peer had its time: no fault of ours.
+            self.ending = Ending::Now;
+        }
+        passed(self.idle_deadline()).then_some(Timeout::Idle)
     }
 
     // --- the end ----------------------------------------------------------
 
     /// Ends the sending side once all output is flushed.
     pub(crate) fn shutdown(&mut self) -> io::Result<()> {
+        if !self.endpoint.has_sides() {
+            return Err(ErrorKind::Unsupported.into());
+        }
         if self.sending == Sending::Open {
             self.sending = Sending::Ending;
-            self.flush()?;
         }
         Ok(())
     }
@@ -440,43 +560,51 @@ impl Connection {
         self.ending = Ending::Now;
     }
 
-    /// The lingering peer is done.
-    pub(crate) fn linger_over(&mut self) {
-        self.ending = Ending::Now;
-    }
-
     /// Whether the connection is over, and why.
     pub(crate) fn closed(&mut self) -> Option<Cause> {
         if let Some(error) = self.failure.take() {
             return Some(Cause::Error(error));
         }
-        let flushed = self.output.is_empty() && !self.is_connecting();
         match self.ending {
             Ending::Now => Some(self.cause()),
-            Ending::Flushing if flushed => self.linger(),
+            Ending::Flushing | Ending::Leaving if self.output.is_empty() => self.leave(),
             // Both sides are shut, and all is handled: nothing can follow.
-            Ending::No if self.ended && flushed && self.sending == Sending::ShutDown => {
-                Some(self.cause())
-            }
+            Ending::No if self.ended && self.sending == Sending::ShutDown => Some(self.cause()),
             _ => None,
         }
     }
 
-    /// All is flushed: closes, unless unread input would turn that into a
-    /// reset.
-    fn linger(&mut self) -> Option<Cause> {
-        let unread = !self.ended
-            && matches!(rustix::net::recv(&self.socket, &mut [0], RecvFlags::PEEK), Ok((1.., _)));
-        if !unread || self.socket.shutdown(Shutdown::Write).is_err() {
+    /// All is flushed: closes, unless that would destroy it.
+    fn leave(&mut self) -> Option<Cause> {
+        if self.ended || self.is_connecting() || !self.endpoint.has_sides() {
             return Some(self.cause());
         }
+        // A read rather than a peek: that would not see past an urgent byte.
+        match self.endpoint.read(&mut [0]) {
+            Ok(0) => return Some(Cause::Local),
+            Ok(_) => self.has_discarded = true,
+            Err(error) if is_retry(&error) => {}
+            Err(error) => return Some(Cause::Error(error)),
+        }
+        if self.has_sent && !self.endpoint.has_left() {
+            self.ending = Ending::Leaving;
+            return None;
+        }
+        if !self.has_discarded {
+            return Some(Cause::Local);
+        }
         self.ending = Ending::Lingering;
-        None
+        self.endpoint.shut_down().err().map(Cause::Error)
     }
 
     fn cause(&self) -> Cause {
         if self.ended { Cause::PeerClosed } else { Cause::Local }
     }
+}
+
+/// Whether there is only nothing to read or no room to write at the moment.
+fn is_retry(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 impl fmt::Debug for Connection {

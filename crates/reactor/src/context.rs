@@ -6,13 +6,15 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::os::fd::BorrowedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crate::channels::{Channels, Token};
-use crate::dispatcher::{Cause, Dispatcher};
+use crate::dispatcher::{Cause, Dispatcher, panicked};
 use crate::drain::Drain;
 use crate::handle::{Handle, Job};
 use crate::poller::{Interest, Poller};
+use crate::stats::{Stats, Watch};
 use crate::timer::{Due, TimerId, Timers};
 
 /// The most that one read takes, and so the longest that one peer keeps the
@@ -24,6 +26,9 @@ pub(crate) const READ_BUFFER: usize = 64 * 1024;
 pub struct Context {
     pub(crate) poller: Poller,
     pub(crate) channels: Channels,
+    /// Channels that want something of a source which never blocks: they are
+    /// called each turn.
+    pub(crate) always_ready: Vec<Token>,
     pub(crate) timers: Timers,
     /// The clock, read once a turn.
     pub(crate) now: Instant,
@@ -32,6 +37,8 @@ pub struct Context {
     /// What step 4 of the turn has to look at: a channel to settle, or one to
     /// close for this cause.
     pub(crate) touched: VecDeque<(Token, Option<Cause>)>,
+    pub(crate) stats: Stats,
+    pub(crate) watch: Watch,
     pub(crate) handle: Handle,
     /// Posts taken from the handle's queue and not run yet.
     pub(crate) posts: VecDeque<Job>,
@@ -48,10 +55,13 @@ impl Context {
             handle: Handle::new(poller.waker()),
             poller,
             channels: Channels::default(),
+            always_ready: Vec::new(),
             timers: Timers::default(),
             now: Instant::now(),
             current: Token::NONE,
             touched: VecDeque::new(),
+            stats: Stats::default(),
+            watch: Watch::default(),
             posts: VecDeque::new(),
             stopping: false,
             drain: Drain::default(),
@@ -74,28 +84,36 @@ impl Context {
     /// Adds a channel: registers its source and returns its name. Its first
     /// callback comes from the loop, never from within this call.
     ///
-    /// Fails where the system refuses to watch the source (`EPERM` for a
-    /// regular file, `ENOSPC` at the user's limit of watches), or while the
-    /// reactor is being dropped. The dispatcher is dropped then, without a
+    /// A source that the system refuses to watch as it never blocks (`EPERM`
+    /// from epoll: a regular file, `/dev/null`) counts as ready in each turn.
+    ///
+    /// Fails where the system refuses to watch the source for another reason
+    /// (`ENOSPC` at the user's limit of watches), while the reactor is being
+    /// dropped, and after a [`drain`](Self::drain) has cut off what was left. The dispatcher is dropped then, without a
     /// `handle_close`: it never was a channel.
     pub fn add(&mut self, dispatcher: impl Dispatcher) -> io::Result<Token> {
-        if self.ended {
-            return Err(io::Error::other("the reactor is being dropped"));
+        if self.ended || self.drain.over {
+            return Err(io::Error::other("the reactor ends, nothing can be added any more"));
         }
-        let interest =
-            Interest { readable: dispatcher.readable(), writable: dispatcher.writable() };
         let Some(token) = self.channels.insert(Box::new(dispatcher)) else {
             return Err(io::Error::other("the reactor is full"));
         };
         let Some(dispatcher) = self.channels.take(token) else { return Ok(token) };
-        let registered = self.register(token, &*dispatcher, interest);
+        let registered = catch_unwind(AssertUnwindSafe(|| {
+            let wanted = Interest::of(&*dispatcher);
+            self.register(token, &*dispatcher, wanted)
+        }));
         self.channels.put_back(token, dispatcher);
-        if let Err(error) = registered {
-            self.channels.remove(token);
-            return Err(error);
-        }
-        self.touch(token);
-        Ok(token)
+        let error = match registered {
+            Ok(Ok(())) => {
+                self.touch(token);
+                return Ok(token);
+            }
+            Ok(Err(error)) => error,
+            Err(payload) => io::Error::other(panicked(&*payload).to_string()),
+        };
+        self.channels.remove(token);
+        Err(error)
     }
 
     /// Reaches another channel, as the type that was added. `None` once that
@@ -103,7 +121,8 @@ impl Context {
     /// for the channel that is being called itself.
     ///
     /// The channel settles at the end of the turn: what was changed here
-    /// takes effect then.
+    /// takes effect then. Its source must stay the same; so do not put another
+    /// dispatcher in its place as a whole.
     ///
     /// ```
     /// # use std::{io, os::unix::net::UnixStream};
@@ -153,8 +172,9 @@ impl Context {
     /// new one is registered at the end of the turn.
     pub fn detach(&mut self, source: BorrowedFd<'_>) {
         let Some(slot) = self.channels.get_mut(self.current) else { return };
+        let always_ready = mem::take(&mut slot.always_ready);
         if slot.registered.take().is_some() {
-            self.forget(source);
+            self.forget(self.current, source, always_ready);
         }
     }
 
@@ -210,11 +230,13 @@ impl Context {
         }
     }
 
-    /// Takes a source out of the poller.
-    pub(crate) fn forget(&self, source: BorrowedFd<'_>) {
-        if let Err(error) = self.poller.delete(source) {
+    /// Waits no more for what `token` was registered for.
+    pub(crate) fn forget(&mut self, token: Token, source: BorrowedFd<'_>, always_ready: bool) {
+        if always_ready {
+            self.always_ready.retain(|&other| other != token);
+        } else if let Err(error) = self.poller.delete(source) {
             // Only a source that was closed or exchanged behind our back.
-            log::error!("channel {:?}: its source was not registered: {error}", self.current);
+            log::error!("channel {token:?}: its source was not registered: {error}");
         }
     }
 

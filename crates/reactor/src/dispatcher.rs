@@ -118,6 +118,11 @@ pub trait Dispatcher: Any {
         false
     }
 
+    /// What it is called in the log. Default: the name of its type.
+    fn type_name(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
+
     /// The channel is registered; its first callback, from within the loop.
     fn handle_add(&mut self, _cx: &mut Context) -> io::Result<()> {
         Ok(())

@@ -1,6 +1,7 @@
 //! The graceful end: stop taking on work, finish what is at hand, by a
 //! deadline.
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 use crate::context::Context;
@@ -12,36 +13,45 @@ use crate::timer::{Due, TimerId};
 pub(crate) struct Drain {
     /// Asked for in this turn, to begin when it settles.
     requested: Option<Duration>,
-    /// Begun: when what is still open is cut off.
+    /// Every channel was told.
+    begun: bool,
+    /// When what is still open is cut off; `None` for never.
     deadline: Option<TimerId>,
+    /// That time has come: nothing can be added any more.
+    pub(crate) over: bool,
 }
 
 impl Context {
     /// Ends the reactor in good order: listeners accept what is queued and
     /// close, every other channel is told (`handle_drain`), and those still
-    /// open after `timeout` are closed with [`Cause::ShutDown`](crate::Cause::ShutDown). Called
-    /// again, the earlier of the two deadlines holds.
+    /// open after `timeout` are closed with [`Cause::ShutDown`](crate::Cause::ShutDown);
+    /// nothing can be added any more then. Called again, the earlier of the two
+    /// deadlines holds. The drain is over when nothing is left that could call
+    /// back, or with [`Context::stop`].
     pub fn drain(&mut self, timeout: Duration) {
         let earlier = self.drain.requested.map_or(timeout, |requested| requested.min(timeout));
         self.drain.requested = Some(earlier);
     }
 
-    /// Whether [`drain`](Self::drain) was called.
+    /// Whether a [`drain`](Self::drain) is under way.
     pub fn is_draining(&self) -> bool {
-        self.drain.requested.is_some() || self.drain.deadline.is_some()
+        self.drain.requested.is_some() || self.drain.begun
     }
 
     pub(crate) fn drain_if_requested(&mut self) {
         let Some(timeout) = self.drain.requested.take() else { return };
-        let deadline = self.timers.set_after(Instant::now(), timeout, Due::Drain);
-        let Some(earlier) = self.drain.deadline.replace(deadline) else {
+        if let Some(at) = Instant::now().checked_add(timeout)
+            && self.drain.deadline.is_none_or(|set| at < set.at())
+        {
+            let earlier = self.timers.set(at, Due::Drain);
+            if let Some(later) = self.drain.deadline.replace(earlier) {
+                self.timers.cancel(later);
+            }
+        }
+        if !mem::replace(&mut self.drain.begun, true) {
             log::info!("draining {} channels, for {timeout:?} at most", self.channels.foreground());
-            return self.tell_all();
-        };
-        let (stays, goes) =
-            if earlier <= deadline { (earlier, deadline) } else { (deadline, earlier) };
-        self.timers.cancel(goes);
-        self.drain.deadline = Some(stays);
+            self.tell_all();
+        }
     }
 
     fn tell_all(&mut self) {
@@ -58,12 +68,13 @@ impl Context {
     /// The deadline has come.
     pub(crate) fn cut_off(&mut self) {
         log::warn!("the drain's time is up: closing {} channels", self.channels.foreground());
+        self.drain.over = true;
         self.close_all();
     }
 
     /// All is closed, or the loop was stopped.
     pub(crate) fn end_drain(&mut self) {
-        if let Some(deadline) = self.drain.deadline.take() {
+        if let Some(deadline) = mem::take(&mut self.drain).deadline {
             self.timers.cancel(deadline);
         }
     }

@@ -39,7 +39,8 @@ pub struct Handle(Arc<Shared>);
 
 impl Handle {
     pub(crate) fn new(waker: Waker) -> Self {
-        Handle(Arc::new(Shared { waker, queue: Mutex::default() }))
+        let queue = Queue { waker: Some(waker), jobs: VecDeque::new(), awake: false };
+        Handle(Arc::new(Shared { queue: Mutex::new(queue) }))
     }
 
     /// Runs `job` on the loop's thread, in one of its next turns. Jobs of one
@@ -49,15 +50,13 @@ impl Handle {
     /// Fails where the reactor is gone; `job` is dropped then.
     pub fn post(&self, job: impl FnOnce(&mut Context) + Send + 'static) -> Result<(), Gone> {
         let mut queue = self.0.lock();
-        if queue.closed {
-            return Err(Gone);
-        }
+        let Some(waker) = queue.waker.clone() else { return Err(Gone) };
         queue.jobs.push_back(Box::new(job));
         // However many jobs come before the loop looks, one wake-up serves;
         // while the loop runs, none is needed.
         let wake = !mem::replace(&mut queue.awake, true);
         drop(queue);
-        if wake && let Err(error) = self.0.waker.wake() {
+        if wake && let Err(error) = waker.wake() {
             log::error!("cannot wake the reactor, a post waits for its next event: {error}");
         }
         Ok(())
@@ -106,7 +105,7 @@ impl Handle {
     /// Refuses posts from now on, and drops those that wait.
     pub(crate) fn close(&self) {
         let mut queue = self.0.lock();
-        queue.closed = true;
+        queue.waker = None;
         let jobs = mem::take(&mut queue.jobs);
         drop(queue);
         // Outside of the lock: what a job owns may post in its destructor.
@@ -116,7 +115,6 @@ impl Handle {
 
 #[derive(Debug)]
 struct Shared {
-    waker: Waker,
     queue: Mutex<Queue>,
 }
 
@@ -128,19 +126,19 @@ impl Shared {
     }
 }
 
-#[derive(Default)]
 struct Queue {
+    /// `None` once the reactor is gone: a handle keeps nothing of it open.
+    waker: Option<Waker>,
     jobs: VecDeque<Job>,
     /// The loop will look here of itself before it waits.
     awake: bool,
-    closed: bool,
 }
 
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queue")
             .field("jobs", &self.jobs.len())
-            .field("closed", &self.closed)
+            .field("closed", &self.waker.is_none())
             .finish_non_exhaustive()
     }
 }

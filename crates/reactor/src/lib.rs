@@ -67,21 +67,31 @@
 //! # The modules
 //!
 //! ```text
+//! chat.rs         Chat: messages told apart by terminator or length
+//! producer.rs       Producer: output that is made as there is room for it
 //! stream.rs       Stream: a connection and its protocol
 //! protocol.rs       Protocol: your callbacks; Io: what they are given
-//! connection.rs     the socket, its output buffer, its deadlines, its end
+//! connection.rs     its state: what waits, its deadlines, its end
+//! endpoint.rs       its system calls
+//! output.rs         its output buffer
+//! rate.rs           its rate limits
 //! connect.rs        one address after another, until one answers
+//! search.rs         from a host's name to a connection, on a thread
 //! limits.rs         Limits: what one stream may cost
 //! listener.rs     Listener: accepts connections, whatever happens
+//! datagram.rs     Datagram: a datagram socket and its protocol
 //! signal.rs       Signals: Unix signals as events
 //! dispatcher.rs   Dispatcher: what the reactor asks of a channel; CloseReason
 //! reactor.rs      Reactor: the turn
+//! builder.rs        Builder: a reactor with more than the defaults
+//! stats.rs          Stats, and the watch over callbacks
 //! context.rs        Context: the reactor, as callbacks see it
 //! drain.rs          the graceful end
 //! channels.rs     the table of channels: slots, generations, Token
 //! timer.rs        deadlines, in order
 //! handle.rs       Handle: post and wake from other threads
 //! address.rs      Address: IP and port, or a path
+//! socket_path.rs  the file that a Unix socket is bound to
 //! poller.rs       the only file that knows `polling`, and the only `unsafe`
 //! ```
 //!
@@ -101,30 +111,45 @@
 //! | `ExitNow` | [`Context::stop`] |
 //! | `socket_map` | none: each [`Reactor`] owns its channels |
 mod address;
+mod builder;
 mod channels;
+mod chat;
 mod connect;
 mod connection;
 mod context;
+mod datagram;
 mod dispatcher;
 mod drain;
+mod endpoint;
 mod handle;
 mod limits;
 mod listener;
+mod output;
 mod poller;
+mod producer;
 mod protocol;
+mod rate;
 mod reactor;
+mod search;
 pub mod signal;
+mod socket_path;
+mod stats;
 mod stream;
 mod timer;
 
 pub use address::Address;
+pub use builder::Builder;
 pub use channels::Token;
+pub use chat::{Chat, ChatIo, ChatProtocol, MessageTooLong, Terminator};
 pub use context::Context;
+pub use datagram::{Datagram, DatagramIo, DatagramProtocol};
 pub use dispatcher::{Cause, CloseReason, Dispatcher, Timeout};
 pub use handle::{Gone, Handle};
 pub use limits::Limits;
 pub use listener::Listener;
+pub use producer::{Producer, pieces, reader};
 pub use protocol::{Io, Protocol};
 pub use reactor::Reactor;
-pub use stream::Stream;
+pub use stats::Stats;
+pub use stream::{FileDispatcher, Stream};
 pub use timer::TimerId;

@@ -1,5 +1,6 @@
 //! [`Limits`]: what one stream may cost.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 /// How much memory one stream may hold, and how long it may wait.
@@ -20,8 +21,9 @@ pub struct Limits {
     /// With so many bytes of output waiting, [`send`](crate::Io::send) takes
     /// no further message and reading stops. Default: 64 KiB.
     pub high_water: usize,
-    /// With no more than so many bytes of output waiting, reading resumes.
-    /// Default: 16 KiB.
+    /// With no more than so many bytes of output waiting, reading resumes; a
+    /// mark that is not below [`high_water`](Self::high_water) counts as just
+    /// below it. Default: 16 KiB.
     pub low_water: usize,
     /// Closes a stream on which nothing was received or sent for so long.
     /// Default: none.
@@ -32,6 +34,12 @@ pub struct Limits {
     /// How long connecting may take, all addresses together. Default: 30
     /// seconds.
     pub connect_timeout: Option<Duration>,
+    /// Reads no more than so many bytes a second, on average over a tenth of
+    /// a second and more; TCP then slows the peer down. Default: no limit.
+    pub read_rate: Option<NonZeroU64>,
+    /// Hands no more than so many bytes a second to the kernel, on average
+    /// over a tenth of a second and more. Default: no limit.
+    pub write_rate: Option<NonZeroU64>,
 }
 
 impl Default for Limits {
@@ -42,6 +50,8 @@ impl Default for Limits {
             idle_timeout: None,
             stall_timeout: Some(Duration::from_secs(60)),
             connect_timeout: Some(Duration::from_secs(30)),
+            read_rate: None,
+            write_rate: None,
         }
     }
 }

@@ -2,24 +2,25 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::ToSocketAddrs;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::address::Address;
+use crate::address::{Address, first_of};
 use crate::connection::Connection;
 use crate::context::Context;
 use crate::dispatcher::{Cause, CloseReason, Dispatcher, panicked};
+use crate::endpoint::Endpoint;
 use crate::limits::Limits;
 use crate::protocol::Protocol;
+use crate::socket_path::SocketPath;
 use crate::stream::Stream;
 
 /// How many connections may wait in the kernel's queue. The system may hold it
@@ -34,7 +35,15 @@ const ACCEPTS_PER_EVENT: usize = 64;
 const RETRY: Duration = Duration::from_millis(100);
 
 /// What becomes of an accepted connection.
-type Handler = Box<dyn FnMut(&mut Context, Connection) -> io::Result<()>>;
+type Handler = Box<dyn FnMut(&mut Context, Accepted) -> io::Result<()>>;
+
+/// A connection that was accepted.
+struct Accepted {
+    socket: Socket,
+    peer: Address,
+    limits: Rc<Limits>,
+    permit: Permit,
+}
 
 /// A listening socket that makes a [`Stream`] of each connection.
 ///
@@ -61,6 +70,9 @@ type Handler = Box<dyn FnMut(&mut Context, Connection) -> io::Result<()>>;
 /// # }
 /// ```
 pub struct Listener {
+    /// Removed with the listener, and before its socket is closed: nobody is
+    /// to find the path stale.
+    _path: Option<SocketPath>,
     socket: Socket,
     local: Address,
     handler: Handler,
@@ -74,8 +86,6 @@ pub struct Listener {
     paused_until: Option<Instant>,
     /// How many more connections to accept before closing.
     last: Option<usize>,
-    /// Removed with the listener.
-    _path: Option<SocketPath>,
 }
 
 impl Listener {
@@ -93,14 +103,35 @@ impl Listener {
         addr: impl ToSocketAddrs,
         handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
     ) -> io::Result<Self> {
-        let mut last = io::Error::new(ErrorKind::InvalidInput, "no address to listen on");
-        for addr in addr.to_socket_addrs()? {
-            match Self::open(&addr.into(), Domain::for_address(addr)) {
-                Ok(socket) => return Self::over(socket, None, handle_accepted),
-                Err(error) => last = io::Error::new(error.kind(), format!("{addr}: {error}")),
-            }
-        }
-        Err(last)
+        let socket = first_of(addr, |addr| open(&addr.into(), Domain::for_address(addr), false))?;
+        Self::over(socket, None, making_streams(handle_accepted))
+    }
+
+    /// As [`bind`](Self::bind), on an address that others may share who bind it
+    /// in the same way (`SO_REUSEPORT`): a listener for each of several
+    /// reactors, among which the kernel distributes the connections.
+    ///
+    /// ```
+    /// # use std::io;
+    /// # use reactor::{Io, Listener, Protocol};
+    /// # struct Echo;
+    /// # impl Protocol for Echo {
+    /// #     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> { io.send(data) }
+    /// # }
+    /// # fn main() -> io::Result<()> {
+    /// let first = Listener::bind_shared("127.0.0.1:0", |_| Ok(Echo))?;
+    /// let addr = first.local_addr().as_inet().unwrap();
+    /// let second = Listener::bind_shared(addr, |_| Ok(Echo))?;
+    /// assert_eq!(first.local_addr(), second.local_addr());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn bind_shared<P: Protocol>(
+        addr: impl ToSocketAddrs,
+        handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
+    ) -> io::Result<Self> {
+        let socket = first_of(addr, |addr| open(&addr.into(), Domain::for_address(addr), true))?;
+        Self::over(socket, None, making_streams(handle_accepted))
     }
 
     /// Listens on a Unix socket. A path left behind by a server that is gone
@@ -110,51 +141,81 @@ impl Listener {
         path: impl AsRef<Path>,
         handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
     ) -> io::Result<Self> {
-        let path = path.as_ref();
-        let named =
-            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        let addr = SockAddr::unix(path).map_err(named)?;
-        let socket = match Self::open(&addr, Domain::UNIX) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(path, &addr) => {
-                log::info!("{}: nobody listens there any more, taking it over", path.display());
-                std::fs::remove_file(path)
-                    .and_then(|()| Self::open(&addr, Domain::UNIX))
-                    .map_err(named)?
-            }
-            outcome => outcome.map_err(named)?,
-        };
-        Self::over(socket, SocketPath::of(path), handle_accepted)
+        let open = |addr: &SockAddr| open(addr, Domain::UNIX, false);
+        let (socket, path) = SocketPath::bind(path.as_ref(), Type::STREAM, open)?;
+        Self::over(socket, path, making_streams(handle_accepted))
     }
 
-    fn open(addr: &SockAddr, domain: Domain) -> io::Result<Socket> {
-        let socket = Socket::new(domain, Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        if domain != Domain::UNIX {
-            // A restart takes the port although old connections are in
-            // TIME-WAIT.
-            socket.set_reuse_address(true)?;
-            // Accepted sockets inherit it; so small answers go out at once.
-            socket.set_tcp_nodelay(true)?;
-        }
-        socket.bind(addr)?;
-        socket.listen(BACKLOG)?;
-        Ok(socket)
-    }
-
-    fn over<P: Protocol>(
-        socket: Socket,
-        path: Option<SocketPath>,
-        mut handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
+    /// Takes over a socket that listens already: a `TcpListener`, a
+    /// `UnixListener`, one that was inherited or made with options of one's
+    /// own.
+    pub fn new<P: Protocol>(
+        socket: impl Into<OwnedFd>,
+        handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
     ) -> io::Result<Self> {
-        let local = Address::from(socket.local_addr()?);
-        let handler = move |cx: &mut Context, connection: Connection| {
-            let protocol = handle_accepted(connection.peer_addr())?;
-            cx.add(Stream::over(connection, protocol)).map(drop)
+        Self::over(socket.into().into(), None, making_streams(handle_accepted))
+    }
+
+    /// Takes over a socket that listens already, and makes no streams: hands
+    /// each connection that it accepts to `handle_accepted` as it is, in
+    /// non-blocking mode. To give it to another reactor, say.
+    /// [`limits`](Self::limits) and [`max_connections`](Self::max_connections)
+    /// are of no effect then.
+    ///
+    /// ```
+    /// use std::io;
+    /// use std::net::{TcpListener, TcpStream};
+    /// use reactor::{Context, Io, Listener, Protocol, Reactor, Stream};
+    ///
+    /// struct Hello;
+    ///
+    /// impl Protocol for Hello {
+    ///     fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
+    ///         io.send(b"hello")?;
+    ///         io.close();
+    ///         Ok(())
+    ///     }
+    ///     fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> io::Result<()> {
+    /// let (mut acceptor, mut worker) = (Reactor::new()?, Reactor::new()?);
+    /// let handle = worker.handle();
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let client = TcpStream::connect(listener.local_addr()?)?;
+    /// acceptor.add(Listener::raw(listener, move |cx, socket, _peer| {
+    ///     cx.stop(); // one is enough
+    ///     let add = move |cx: &mut Context| match Stream::new(socket, Hello) {
+    ///         Ok(stream) => drop(cx.add(stream)),
+    ///         Err(error) => eprintln!("lost a connection: {error}"),
+    ///     };
+    ///     handle.post(add).map_err(io::Error::other)
+    /// })?)?;
+    /// acceptor.run()?;
+    /// worker.run()?;
+    /// assert_eq!(io::read_to_string(client)?, "hello");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn raw(
+        socket: impl Into<OwnedFd>,
+        mut handle_accepted: impl FnMut(&mut Context, OwnedFd, &Address) -> io::Result<()> + 'static,
+    ) -> io::Result<Self> {
+        let hand_over = move |cx: &mut Context, accepted: Accepted| {
+            handle_accepted(cx, accepted.socket.into(), &accepted.peer)
         };
+        Self::over(socket.into().into(), None, Box::new(hand_over))
+    }
+
+    fn over(socket: Socket, path: Option<SocketPath>, handler: Handler) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
         Ok(Listener {
+            _path: path,
+            local: Address::from(socket.local_addr()?),
             socket,
-            local,
-            handler: Box::new(handler),
+            handler,
             limits: Rc::default(),
             open: Rc::default(),
             most: usize::MAX,
@@ -162,7 +223,6 @@ impl Listener {
             shortage: Complaint::default(),
             paused_until: None,
             last: None,
-            _path: path,
         })
     }
 
@@ -201,11 +261,16 @@ impl Listener {
             }
             match accept(&self.socket) {
                 Ok((socket, peer)) => {
+                    cx.stats.accepted += 1;
+                    cx.progress();
                     self.last = self.last.map(|last| last - 1);
                     self.handle_accepted(cx, socket, Address::from(peer));
                 }
                 Err(error) => match AcceptError::of(&error) {
-                    AcceptError::Connection => log::debug!("{}: accept: {error}", self.local),
+                    AcceptError::Connection => {
+                        cx.stats.refused_by_network += 1;
+                        log::debug!("{}: accept: {error}", self.local);
+                    }
                     AcceptError::Empty => {
                         if self.last.is_some() {
                             cx.close(cx.token());
@@ -213,6 +278,7 @@ impl Listener {
                         return Ok(());
                     }
                     AcceptError::Shortage => {
+                        cx.stats.shortages += 1;
                         self.paused_until = cx.now().checked_add(RETRY);
                         let (local, open) = (&self.local, self.open.get());
                         self.shortage.note(cx.now(), |count| {
@@ -232,18 +298,20 @@ impl Listener {
 
     fn handle_accepted(&mut self, cx: &mut Context, socket: Socket, peer: Address) {
         let refusal = if self.open.get() >= self.most {
+            cx.stats.refused_over_limit += 1;
             format!("{} connections are open, the most allowed", self.most)
         } else {
             let name = peer.clone();
             let permit = Permit::new(&self.open);
-            let limits = Rc::clone(&self.limits);
-            let connection = Connection::new(socket, peer, None, limits, Some(permit));
-            let handler = AssertUnwindSafe(|| (self.handler)(cx, connection));
-            match catch_unwind(handler) {
+            let accepted = Accepted { socket, peer, limits: Rc::clone(&self.limits), permit };
+            let handler = AssertUnwindSafe(|| (self.handler)(cx, accepted));
+            let outcome = match catch_unwind(handler) {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => format!("{name}: {error}"),
                 Err(payload) => format!("{name}: {}", panicked(&*payload)),
-            }
+            };
+            cx.stats.refused_by_handler += 1;
+            outcome
         };
         let local = &self.local;
         self.refused.note(cx.now(), |count| {
@@ -300,6 +368,33 @@ impl fmt::Debug for Listener {
             .field("refused", &self.refused.count)
             .finish_non_exhaustive()
     }
+}
+
+/// Makes a stream of each connection, that speaks what `handle_accepted` makes.
+fn making_streams<P: Protocol>(
+    mut handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
+) -> Handler {
+    Box::new(move |cx, accepted| {
+        let protocol = handle_accepted(&accepted.peer)?;
+        let Accepted { socket, peer, limits, permit } = accepted;
+        let connection =
+            Connection::new(Endpoint::Socket(socket), peer, None, limits, Some(permit));
+        cx.add(Stream::over(connection, protocol)).map(drop)
+    })
+}
+
+fn open(addr: &SockAddr, domain: Domain, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(domain, Type::STREAM, None)?;
+    if domain != Domain::UNIX {
+        // A restart takes the port although old connections are in TIME-WAIT.
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(shared)?;
+        // Accepted sockets inherit it; so small answers go out at once.
+        socket.set_tcp_nodelay(true)?;
+    }
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
 }
 
 /// One accepted connection, counted for as long as it lives.
@@ -392,44 +487,4 @@ impl AcceptError {
             _ => AcceptError::Fatal,
         }
     }
-}
-
-/// Whether `path` is a Unix socket with nobody behind it.
-fn is_stale(path: &Path, addr: &SockAddr) -> bool {
-    // A regular file refuses connections too, and is not ours to remove.
-    if !std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        return false;
-    }
-    let Ok(probe) = Socket::new(Domain::UNIX, Type::STREAM, None) else { return false };
-    // A full queue must not make us wait: it means that somebody is there.
-    probe.set_nonblocking(true).is_ok()
-        && probe.connect(addr).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
-}
-
-/// The path of a Unix socket that is ours: removed with the listener, unless
-/// another server has taken it over by then.
-struct SocketPath {
-    path: PathBuf,
-    identity: (u64, u64),
-}
-
-impl SocketPath {
-    fn of(path: &Path) -> Option<Self> {
-        Some(SocketPath { path: path.to_path_buf(), identity: identity(path)? })
-    }
-}
-
-impl Drop for SocketPath {
-    fn drop(&mut self) {
-        if identity(&self.path) == Some(self.identity) {
-            // Gone already, or not ours to remove: then it is for others.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Device and inode of what stands at `path`.
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    let metadata = std::fs::symlink_metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino()))
 }

@@ -9,13 +9,17 @@
 
 use std::fmt;
 use std::io;
+#[cfg(not(polling_test_poll_backend))]
+use std::os::fd::AsFd;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
 use polling::PollMode;
+use rustix::io::Errno;
 
 use crate::channels::Token;
+use crate::dispatcher::Dispatcher;
 
 /// What a channel wants to be told about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +29,10 @@ pub(crate) struct Interest {
 }
 
 impl Interest {
+    pub(crate) fn of(dispatcher: &dyn Dispatcher) -> Self {
+        Interest { readable: dispatcher.readable(), writable: dispatcher.writable() }
+    }
+
     pub(crate) fn is_empty(self) -> bool {
         !self.readable && !self.writable
     }
@@ -88,21 +96,31 @@ impl Poller {
         self.mode == PollMode::Oneshot
     }
 
+    /// Watches `source`; `false` where the system refuses to as it never
+    /// blocks (`EPERM` from `epoll_ctl`).
     pub(crate) fn add(
         &self,
         source: BorrowedFd<'_>,
         token: Token,
         interest: Interest,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         // SAFETY: `add_with_mode` asks that the source is open now, which the
         // borrow proves, and that it is deleted before it is closed. The
         // reactor owns the dispatcher that owns the source, and gives up
         // neither without `delete`: `Context::finish` on every way out of the
         // loop, `Context::detach` before a dispatcher exchanges its source.
-        // A `Dispatcher` that closes its source behind the reactor's back
-        // breaks its contract; what follows is no memory error: epoll and
-        // kqueue forget a closed descriptor, poll(2) reports it as invalid.
-        unsafe { self.inner.add_with_mode(source.as_raw_fd(), interest.event(token), self.mode) }
+        // A `Dispatcher` that closes its source behind the reactor's back, or
+        // is replaced as a whole through `get_mut`, breaks its contract; what
+        // follows is no memory error: epoll and kqueue forget a closed
+        // descriptor, poll(2) reports it as invalid.
+        let added = unsafe {
+            self.inner.add_with_mode(source.as_raw_fd(), interest.event(token), self.mode)
+        };
+        match added {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     pub(crate) fn modify(
@@ -142,6 +160,13 @@ pub(crate) struct Waker(Arc<polling::Poller>);
 impl Waker {
     pub(crate) fn wake(&self) -> io::Result<()> {
         self.0.notify()
+    }
+}
+
+#[cfg(not(polling_test_poll_backend))]
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crate::address::Address;
@@ -128,11 +129,14 @@ impl Io<'_> {
     /// Closes the stream in good order: what waits is flushed first. The
     /// protocol gets no callback from here on but `handle_close`.
     ///
-    /// Where input lies unread by then, TCP would turn the close into a reset,
-    /// which can destroy what the peer has not read yet (RFC 1122, section
-    /// 4.2.2.13). So that input, and what follows, is thrown away first, for up
-    /// to two seconds. A peer that begins to send later than that loses nothing
-    /// that has arrived, but its own send fails.
+    /// A `send` from here on fails, and an `Err` from the callback ends the
+    /// stream without flushing.
+    ///
+    /// A close that meets input which nobody read becomes a reset in TCP, and
+    /// that destroys output (RFC 1122, section 4.2.2.13). So a stream whose peer
+    /// has not ended waits for up to two seconds: until all output has left
+    /// this machine, and, if input came that is not read any more, until the
+    /// peer is done.
     pub fn close(&mut self) {
         self.connection.close();
     }
@@ -144,7 +148,8 @@ impl Io<'_> {
     }
 
     /// Ends the sending side once what waits is flushed; the stream goes on
-    /// receiving until the peer ends too, and closes then.
+    /// receiving until the peer ends too, and closes then. Fails with
+    /// `Unsupported` for a pipe, a terminal or a file.
     pub fn shutdown(&mut self) -> io::Result<()> {
         self.connection.shutdown()
     }
@@ -160,6 +165,18 @@ impl Io<'_> {
         self.connection.set_paused(false);
     }
 
+    /// Reads no more than so many bytes a second from now on: see
+    /// [`Limits::read_rate`](crate::Limits::read_rate). `None` for no limit.
+    pub fn set_read_rate(&mut self, per_second: Option<NonZeroU64>) {
+        self.connection.set_read_rate(per_second);
+    }
+
+    /// Sends no more than so many bytes a second from now on: see
+    /// [`Limits::write_rate`](crate::Limits::write_rate). `None` for no limit.
+    pub fn set_write_rate(&mut self, per_second: Option<NonZeroU64>) {
+        self.connection.set_write_rate(per_second);
+    }
+
     /// How many bytes were accepted for sending and not taken by the kernel.
     pub fn unsent(&self) -> usize {
         self.connection.unsent()
@@ -173,7 +190,7 @@ impl Io<'_> {
 
     /// This end.
     pub fn local_addr(&self) -> io::Result<Address> {
-        self.connection.socket().local_addr().map(Address::from)
+        self.connection.local_addr()
     }
 
     /// Closes the stream once nothing was received or sent for so long, from

@@ -9,19 +9,30 @@
 use std::fmt;
 use std::io;
 use std::mem;
+#[cfg(not(polling_test_poll_backend))]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use crate::builder::Builder;
 use crate::channels::Token;
 use crate::context::Context;
 use crate::dispatcher::{Cause, CloseReason, Dispatcher, is_disconnect, panicked};
 use crate::handle::Handle;
 use crate::poller::{Event, Events, Interest, Poller};
+use crate::stats::Stats;
 use crate::timer::Due;
 
 /// How many posts run in one turn: many enough to make the wait's cost
 /// disappear, few enough for I/O to come round in between.
 const POSTS_PER_TURN: usize = 1024;
+
+/// How many timers run in one turn, likewise.
+const TIMERS_PER_TURN: usize = 1024;
+
+/// How many channels are settled in one turn, beyond those that it touched
+/// itself.
+const SETTLES_PER_TURN: usize = 1024;
 
 /// An event loop and the channels that it serves, all on one thread.
 ///
@@ -68,6 +79,11 @@ impl Reactor {
         Reactor { cx: Context::new(poller), events: Events::new() }
     }
 
+    /// A reactor that watches over its callbacks.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
     /// Adds a channel. See [`Context::add`].
     pub fn add(&mut self, dispatcher: impl Dispatcher) -> io::Result<Token> {
         self.cx.add(dispatcher)
@@ -96,32 +112,61 @@ impl Reactor {
     ///
     /// Fails only where the system's poller does.
     pub fn run(&mut self) -> io::Result<()> {
+        self.run_turns(usize::MAX).map(drop)
+    }
+
+    /// As [`run`](Self::run), for so many turns at the most: asyncore's
+    /// `count`. Whether there is more to do, as with [`turn`](Self::turn).
+    pub fn run_turns(&mut self, count: usize) -> io::Result<bool> {
         self.cx.settle();
-        while !self.cx.stopping && self.cx.is_alive() {
-            self.turn(None)?;
+        let mut goes_on = self.cx.goes_on();
+        for _ in 0..count {
+            if !goes_on {
+                break;
+            }
+            goes_on = self.turn(None)?;
         }
-        self.cx.stopping = false;
-        self.cx.end_drain();
-        Ok(())
+        Ok(goes_on)
     }
 
     /// One turn: waits until something is ready, at most for `limit` (`None`:
-    /// for ever), and serves it. To embed the reactor in another loop.
-    pub fn turn(&mut self, limit: Option<Duration>) -> io::Result<()> {
+    /// for ever), and serves it. Whether there is more to do: not after
+    /// [`Context::stop`], nor where nothing is left that could call back.
+    ///
+    /// To embed the reactor in another loop, let that watch the reactor's own
+    /// descriptor ([`AsFd`]) for reading, wait until
+    /// [`next_deadline`](Self::next_deadline) at the longest, and call
+    /// `turn(Some(Duration::ZERO))` then.
+    pub fn turn(&mut self, limit: Option<Duration>) -> io::Result<bool> {
         // What was added or touched since the last turn, from outside.
         self.cx.settle();
 
         self.cx.poller.wait(&mut self.events, self.cx.wake_at(limit))?;
         self.cx.now = Instant::now();
+        self.cx.stats.turns += 1;
+        // Before any callback: from here on posts need not wake the loop.
+        self.cx.take_posts();
 
         for event in self.events.iter() {
             self.cx.deliver(event);
         }
+        self.cx.deliver_always_ready();
         self.cx.run_timers();
         self.cx.run_posts();
         self.cx.settle();
         self.cx.look_for_posts();
-        Ok(())
+        Ok(self.cx.goes_on())
+    }
+
+    /// When the next [`turn`](Self::turn) has something to do although no
+    /// source is ready; `None` for never. In the past where it has already.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.cx.wake_at(None)
+    }
+
+    /// What this reactor has done so far.
+    pub fn stats(&self) -> &Stats {
+        &self.cx.stats
     }
 
     /// Closes every channel, with [`Cause::ShutDown`]. Output that waits is
@@ -138,8 +183,20 @@ impl Drop for Reactor {
     /// here on.
     fn drop(&mut self) {
         self.cx.ended = true;
-        self.cx.handle().close();
+        isolated("dropping posts", || self.cx.handle.close());
         self.close_all();
+        while !self.cx.touched.is_empty() {
+            self.cx.settle();
+        }
+    }
+}
+
+/// The poller's descriptor, which is readable when a source is ready or a
+/// post waits. (There is none on systems that have only poll(2).)
+#[cfg(not(polling_test_poll_backend))]
+impl AsFd for Reactor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.cx.poller.as_fd()
     }
 }
 
@@ -155,7 +212,11 @@ impl Context {
     /// where work waits already. `None`, and so no system timer, where there
     /// is neither.
     fn wake_at(&self, limit: Option<Duration>) -> Option<Instant> {
-        if self.stopping || !self.posts.is_empty() {
+        let is_busy = self.stopping
+            || !self.posts.is_empty()
+            || !self.always_ready.is_empty()
+            || !self.touched.is_empty();
+        if is_busy {
             return Some(self.now);
         }
         let limit = limit.and_then(|limit| Instant::now().checked_add(limit));
@@ -170,20 +231,38 @@ impl Context {
         let Some(interest) = slot.registered else { return };
         if self.poller.disarms() {
             // Stated again when the channel settles.
-            slot.registered = Some(Interest { readable: false, writable: false });
+            slot.disarmed = true;
             self.touch(token);
         }
-        if interest.is_empty() {
+        self.watch_event(token);
+        if interest.is_empty() || !(event.readable || event.writable || event.urgent) {
             return self.hang_up(token);
         }
         if event.urgent && interest.readable {
             self.call(token, Dispatcher::handle_expt);
         }
-        if event.writable && interest.writable {
+        // What the peer said comes before what it does not hear any more.
+        if event.readable && interest.readable && self.is_watched(token) {
+            self.call(token, Dispatcher::handle_read);
+        }
+        if event.writable && interest.writable && self.is_watched(token) {
             self.call(token, Dispatcher::handle_write);
         }
-        if event.readable && interest.readable {
-            self.call(token, Dispatcher::handle_read);
+    }
+
+    /// Whether the source that an event is about is still the channel's.
+    fn is_watched(&mut self, token: Token) -> bool {
+        self.channels.get_mut(token).is_some_and(|slot| slot.registered.is_some())
+    }
+
+    /// Sources that never block have their turn like all the others.
+    fn deliver_always_ready(&mut self) {
+        // A callback may take a channel off the list; none gets onto it here.
+        for index in (0..self.always_ready.len()).rev() {
+            if let Some(token) = self.always_ready.get(index) {
+                let key = token.key();
+                self.deliver(Event { key, readable: true, writable: true, urgent: false });
+            }
         }
     }
 
@@ -194,13 +273,17 @@ impl Context {
         self.call(token, |dispatcher, cx| {
             let outcome = dispatcher.handle_hangup(cx);
             cx.detach(dispatcher.source());
+            if let Some(slot) = cx.channels.get_mut(token) {
+                slot.hung_up = true;
+            }
             outcome
         });
     }
 
     fn run_timers(&mut self) {
         let fence = self.timers.fence();
-        while let Some((id, due)) = self.timers.pop_due(self.now, fence) {
+        for _ in 0..TIMERS_PER_TURN {
+            let Some((id, due)) = self.timers.pop_due(self.now, fence) else { break };
             match due {
                 Due::Timer(token) => {
                     self.call(token, |dispatcher, cx| dispatcher.handle_timer(cx, id));
@@ -221,8 +304,13 @@ impl Context {
         }
     }
 
-    fn run_posts(&mut self) {
+    fn take_posts(&mut self) {
         self.handle.take(&mut self.posts);
+    }
+
+    fn run_posts(&mut self) {
+        // Those that this turn's callbacks posted run in it, too.
+        self.take_posts();
         for _ in 0..POSTS_PER_TURN {
             let Some(job) = self.posts.pop_front() else { break };
             self.call_job(job);
@@ -233,14 +321,31 @@ impl Context {
     /// the next one wakes the loop.
     fn look_for_posts(&mut self) {
         if self.posts.is_empty() && !self.handle.may_sleep() {
-            self.handle.take(&mut self.posts);
+            self.take_posts();
         }
     }
 
-    /// Deals with each channel that was touched, until none is left.
+    /// Whether there is more to do, after this turn.
+    fn goes_on(&mut self) -> bool {
+        if !self.stopping && self.is_alive() {
+            return true;
+        }
+        self.stopping = false;
+        self.end_drain();
+        false
+    }
+
+    /// Deals with each channel that was touched, and with those that are
+    /// touched by that. The next turn goes on where they are too many: what
+    /// closes and adds channels without end must not keep it from its timers.
     pub(crate) fn settle(&mut self) {
+        let mut left = SETTLES_PER_TURN + 4 * self.touched.len();
         loop {
             self.drain_if_requested();
+            if left == 0 {
+                break;
+            }
+            left -= 1;
             let Some((token, end)) = self.touched.pop_front() else { break };
             match end {
                 Some(cause) => self.finish(token, cause),
@@ -263,19 +368,25 @@ impl Context {
             return;
         }
         let Some(mut dispatcher) = self.channels.take(token) else { return };
-        let wishes = catch_unwind(AssertUnwindSafe(|| Wishes::of(&mut *dispatcher, self.now)));
-        let end = match wishes {
-            Ok(Wishes { closed: Some(cause), .. }) => Some(cause),
-            Ok(wishes) => {
-                self.arm(token, wishes.deadline);
-                self.register(token, &*dispatcher, wishes.interest).err().map(Cause::Error)
-            }
-            Err(payload) => Some(panicked(&*payload)),
-        };
+        let asked = catch_unwind(AssertUnwindSafe(|| self.ask(token, &mut *dispatcher)));
+        let end = asked.unwrap_or_else(|payload| Some(panicked(&*payload)));
         self.channels.put_back(token, dispatcher);
         if let Some(cause) = end {
             self.doom(token, cause);
         }
+    }
+
+    /// What the channel wants from here on; why it ends, if it does.
+    fn ask(&mut self, token: Token, dispatcher: &mut dyn Dispatcher) -> Option<Cause> {
+        if let Some(cause) = dispatcher.closed() {
+            return Some(cause);
+        }
+        // Not the turn's time: what a channel waits for begins now, however
+        // long the callbacks took, or the pause before this turn.
+        let deadline = dispatcher.deadline(Instant::now());
+        self.arm(token, deadline);
+        let wanted = Interest::of(dispatcher);
+        self.register(token, dispatcher, wanted).err().map(Cause::Error)
     }
 
     /// Tells the poller what the channel waits for, if that has changed.
@@ -287,12 +398,21 @@ impl Context {
     ) -> io::Result<()> {
         let Some(slot) = self.channels.get_mut(token) else { return Ok(()) };
         match slot.registered {
-            Some(registered) if registered == wanted => return Ok(()),
+            Some(registered) if registered == wanted && !slot.disarmed => return Ok(()),
+            // Else it is watched also where nothing is wanted: it may fail.
+            None if wanted.is_empty() && slot.hung_up => return Ok(()),
+            Some(_) if slot.always_ready => self.always_ready.retain(|&other| other != token),
             Some(_) => self.poller.modify(dispatcher.source(), token, wanted)?,
-            None if wanted.is_empty() => return Ok(()),
-            None => self.poller.add(dispatcher.source(), token, wanted)?,
+            None => {
+                slot.always_ready = !self.poller.add(dispatcher.source(), token, wanted)?;
+            }
         }
         slot.registered = Some(wanted);
+        slot.disarmed = false;
+        slot.hung_up = false;
+        if slot.always_ready && !wanted.is_empty() {
+            self.always_ready.push(token);
+        }
         Ok(())
     }
 
@@ -322,7 +442,9 @@ impl Context {
     ) {
         let Some(mut dispatcher) = self.channels.take(token) else { return };
         let caller = mem::replace(&mut self.current, token);
+        let began = self.watch_begin();
         let outcome = catch_unwind(AssertUnwindSafe(|| callback(&mut *dispatcher, self)));
+        self.watch_end(began, token, &*dispatcher);
         let end = match outcome {
             Ok(Ok(())) => None,
             Ok(Err(error)) if is_disconnect(&error) => Some(Cause::Error(error)),
@@ -344,6 +466,7 @@ impl Context {
 
     /// Runs what belongs to no channel: a post, or a `call_later`.
     fn call_job(&mut self, job: impl FnOnce(&mut Context)) {
+        self.stats.jobs += 1;
         let caller = mem::replace(&mut self.current, Token::NONE);
         isolated("a posted or timed call", || job(self));
         self.current = caller;
@@ -357,36 +480,20 @@ impl Context {
         if let Some(armed) = removed.armed {
             self.timers.cancel(armed);
         }
-        self.timers.cancel_channel(token);
         let mut dispatcher = removed.dispatcher;
         let mut reason = CloseReason { cause, unsent: 0 };
         let caller = mem::replace(&mut self.current, token);
         isolated("closing", || {
             if removed.registered {
-                self.forget(dispatcher.source());
+                self.forget(token, dispatcher.source(), removed.always_ready);
             }
             reason.unsent = dispatcher.unsent();
         });
         isolated("handle_close", || dispatcher.handle_close(self, &reason));
+        // With those that it set just now.
+        self.timers.cancel_channel(token);
         isolated("drop", || drop(dispatcher));
         self.current = caller;
-    }
-}
-
-/// What a dispatcher answers when it settles.
-struct Wishes {
-    closed: Option<Cause>,
-    interest: Interest,
-    deadline: Option<Instant>,
-}
-
-impl Wishes {
-    fn of(dispatcher: &mut dyn Dispatcher, now: Instant) -> Self {
-        Wishes {
-            closed: dispatcher.closed(),
-            interest: Interest { readable: dispatcher.readable(), writable: dispatcher.writable() },
-            deadline: dispatcher.deadline(now),
-        }
     }
 }
 

@@ -73,6 +73,7 @@ impl Dispatcher for Signals {
 
     fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
         for signal in self.delivery.pending() {
+            cx.progress();
             (self.handler)(cx, signal);
         }
         Ok(())

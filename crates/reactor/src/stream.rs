@@ -6,7 +6,7 @@ use std::net::ToSocketAddrs;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
@@ -15,6 +15,7 @@ use crate::connect::Connecting;
 use crate::connection::{Connection, Received};
 use crate::context::Context;
 use crate::dispatcher::{Cause, CloseReason, Dispatcher, Timeout};
+use crate::endpoint::{Descriptor, Endpoint};
 use crate::limits::Limits;
 use crate::protocol::{Io, Protocol};
 use crate::timer::TimerId;
@@ -81,6 +82,47 @@ impl<P: Protocol> Stream<P> {
         Ok(Self::from_parts(socket, peer, Some(connecting), protocol))
     }
 
+    /// Connects to a host by its name, without blocking: a thread looks the
+    /// name up. Its addresses are tried as RFC 8305 ("Happy Eyeballs") says:
+    /// IPv6 and IPv4 in turn, and whenever one has failed, or not answered for
+    /// 250 ms, the next one as well; the first that answers is taken.
+    /// [`Limits::connect_timeout`] bounds it all. To open many connections to
+    /// one host, look it up once and use [`Stream::connect`].
+    ///
+    /// Fails where no more descriptors are to be had. Every other failure comes
+    /// to [`Protocol::handle_close`], an unknown name included.
+    ///
+    /// ```
+    /// use std::io;
+    /// use reactor::{Io, Protocol, Reactor, Stream};
+    ///
+    /// struct Hello;
+    ///
+    /// impl Protocol for Hello {
+    ///     fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
+    ///         io.send(b"hello")?;
+    ///         io.close();
+    ///         Ok(())
+    ///     }
+    ///     fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> io::Result<()> {
+    /// let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let mut reactor = Reactor::new()?;
+    /// reactor.add(Stream::connect_host("localhost", server.local_addr()?.port(), Hello)?)?;
+    /// reactor.run()?;
+    /// assert_eq!(io::read_to_string(server.accept()?.0)?, "hello");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn connect_host(host: &str, port: u16, protocol: P) -> io::Result<Self> {
+        let (socket, peer, connecting) = Connecting::search(host, port)?;
+        Ok(Self::from_parts(socket, peer, Some(connecting), protocol))
+    }
+
     /// Connects to a Unix socket. Fails where no connection can be begun:
     /// nobody listens (`ConnectionRefused`), the path does not exist
     /// (`NotFound`), the listener's queue is full (`WouldBlock`).
@@ -99,14 +141,58 @@ impl<P: Protocol> Stream<P> {
         Ok(Self::from_parts(socket, peer, None, protocol))
     }
 
+    /// Takes over a descriptor of another kind: a pipe, a terminal, a file.
+    /// Also called [`FileDispatcher`]. What it was not opened for is not done:
+    /// one that is open for writing only is never read.
+    ///
+    /// It is set to non-blocking mode, and back when the stream is closed. A
+    /// regular file, and `/dev/null`, is always ready: it is read one buffer a
+    /// turn, and others are served in between.
+    ///
+    /// Fails where the descriptor's mode can be neither read nor set.
+    ///
+    /// ```
+    /// use std::io::{self, Write};
+    /// use reactor::{FileDispatcher, Io, Protocol, Reactor};
+    ///
+    /// struct Count(usize);
+    ///
+    /// impl Protocol for Count {
+    ///     fn handle_read(&mut self, _: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
+    ///         self.0 += data.len();
+    ///         Ok(())
+    ///     }
+    ///     fn handle_eof(&mut self, io: &mut Io<'_>) -> io::Result<()> {
+    ///         assert_eq!(self.0, 5);
+    ///         io.close();
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> io::Result<()> {
+    /// let (reader, mut writer) = io::pipe()?;
+    /// let mut reactor = Reactor::new()?;
+    /// reactor.add(FileDispatcher::file(reader, Count(0))?)?;
+    /// writer.write_all(b"hello")?;
+    /// drop(writer);
+    /// reactor.run()
+    /// # }
+    /// ```
+    pub fn file(fd: impl Into<OwnedFd>, protocol: P) -> io::Result<Self> {
+        let descriptor = Descriptor::new(fd.into())?;
+        let peer = descriptor.address();
+        let endpoint = Endpoint::Descriptor(descriptor);
+        Ok(Self::over(Connection::new(endpoint, peer, None, Rc::default(), None), protocol))
+    }
+
     fn from_parts(
         socket: Socket,
         peer: Address,
         connecting: Option<Connecting>,
         protocol: P,
     ) -> Self {
-        let limits = Rc::new(Limits::default());
-        Self::over(Connection::new(socket, peer, connecting, limits, None), protocol)
+        let endpoint = Endpoint::Socket(socket);
+        Self::over(Connection::new(endpoint, peer, connecting, Rc::default(), None), protocol)
     }
 
     pub(crate) fn over(connection: Connection, protocol: P) -> Self {
@@ -116,7 +202,7 @@ impl<P: Protocol> Stream<P> {
     /// Sets the stream's limits, all at once.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.connection.set_limits(limits);
+        self.connection.set_limits(Rc::new(limits));
         self
     }
 
@@ -150,6 +236,16 @@ impl<P: Protocol> Stream<P> {
         self.connection.set_paused(false);
     }
 
+    /// See [`Io::set_idle_timeout`].
+    pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
+        self.connection.set_idle_timeout(timeout);
+    }
+
+    /// See [`Io::local_addr`].
+    pub fn local_addr(&self) -> io::Result<Address> {
+        self.connection.local_addr()
+    }
+
     /// See [`Io::unsent`].
     pub fn unsent(&self) -> usize {
         self.connection.unsent()
@@ -175,16 +271,32 @@ impl<P: Protocol> Stream<P> {
         (&mut self.protocol, Io { connection: &mut self.connection, cx })
     }
 
-    /// Input that nobody waits for any more.
-    fn discard(&mut self, cx: &mut Context) {
-        let mut buffer = cx.take_read_buffer();
-        if !matches!(
-            self.connection.receive(&mut buffer),
-            Ok(Received::Data(_) | Received::Nothing)
-        ) {
-            self.connection.linger_over();
+    /// Both halves at once, for what is said of a protocol and its stream.
+    pub(crate) fn halves(&mut self) -> (&mut P, &mut Connection) {
+        (&mut self.protocol, &mut self.connection)
+    }
+
+    fn connected(&mut self, cx: &mut Context) -> io::Result<()> {
+        cx.progress();
+        if !self.connection.is_open() {
+            return Ok(());
         }
-        cx.put_back_read_buffer(buffer);
+        let (protocol, mut io) = self.parts(cx);
+        protocol.handle_connect(&mut io)
+    }
+
+    /// The connection that was under way has come about.
+    fn came_about(&mut self, cx: &mut Context) -> io::Result<()> {
+        self.connected(cx)?;
+        if cx.is_draining() { self.handle_drain(cx) } else { Ok(()) }
+    }
+
+    fn count_sent(&mut self, cx: &mut Context) {
+        let sent = self.connection.take_sent();
+        if sent > 0 {
+            cx.stats.sent += sent as u64;
+            cx.progress();
+        }
     }
 
     /// No address answered.
@@ -204,7 +316,9 @@ impl<P: Protocol> Dispatcher for Stream<P> {
     }
 
     fn readable(&self) -> bool {
-        (self.connection.wants_read() && self.protocol.readable()) || self.connection.is_lingering()
+        (self.connection.wants_read() && self.protocol.readable())
+            || self.connection.is_lingering()
+            || self.connection.is_searching()
     }
 
     fn writable(&self) -> bool {
@@ -224,24 +338,43 @@ impl<P: Protocol> Dispatcher for Stream<P> {
     }
 
     fn handle_add(&mut self, cx: &mut Context) -> io::Result<()> {
-        if self.connection.is_connecting() || !self.connection.is_open() {
+        self.connection.start_search()?;
+        if self.connection.is_connecting() {
             return Ok(());
         }
-        let (protocol, mut io) = self.parts(cx);
-        protocol.handle_connect(&mut io)
+        self.connected(cx)
     }
 
     fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
         if self.connection.is_lingering() {
-            self.discard(cx);
+            let mut buffer = cx.take_read_buffer();
+            self.connection.discard(&mut buffer);
+            cx.put_back_read_buffer(buffer);
             return Ok(());
+        }
+        if self.connection.is_searching() {
+            return match self.connection.finish_search(|source| cx.detach(source)) {
+                Ok(()) => self.came_about(cx),
+                Err(error) => {
+                    Self::not_connected(cx, error);
+                    Ok(())
+                }
+            };
         }
         // An earlier callback of this batch may have paused or closed us.
         if !self.readable() {
             return Ok(());
         }
         let mut buffer = cx.take_read_buffer();
-        let received = self.connection.receive(&mut buffer);
+        let received = self.connection.receive(&mut buffer, cx.now());
+        match received {
+            Ok(Received::Data(read)) => {
+                cx.stats.received += read as u64;
+                cx.progress();
+            }
+            Ok(Received::End) | Err(_) => cx.progress(),
+            Ok(Received::Nothing) => {}
+        }
         let (protocol, mut io) = self.parts(cx);
         let outcome = match received {
             Ok(Received::Data(read)) => protocol.handle_read(&mut io, &buffer[..read]),
@@ -250,30 +383,32 @@ impl<P: Protocol> Dispatcher for Stream<P> {
             Err(error) => Err(error),
         };
         cx.put_back_read_buffer(buffer);
+        self.count_sent(cx);
         outcome
     }
 
     fn handle_write(&mut self, cx: &mut Context) -> io::Result<()> {
         if self.connection.is_connecting() {
             match self.connection.finish_connect(|source| cx.detach(source)) {
-                Ok(true) => {}
+                Ok(true) => self.came_about(cx)?,
                 Ok(false) => return Ok(()),
                 Err(error) => {
                     Self::not_connected(cx, error);
                     return Ok(());
                 }
             }
-            if self.connection.is_open() {
-                let (protocol, mut io) = self.parts(cx);
-                protocol.handle_connect(&mut io)?;
-            }
         }
-        self.connection.flush()?;
+        if let Err(error) = self.connection.flush(cx.now()) {
+            // After a close the protocol hears of it in `handle_close` only.
+            return self.connection.failed(error);
+        }
+        let mut outcome = Ok(());
         if self.connection.has_room() && self.protocol.writable() {
             let (protocol, mut io) = self.parts(cx);
-            protocol.handle_write(&mut io)?;
+            outcome = protocol.handle_write(&mut io);
         }
-        Ok(())
+        self.count_sent(cx);
+        outcome
     }
 
     fn handle_expt(&mut self, cx: &mut Context) -> io::Result<()> {
@@ -311,7 +446,8 @@ impl<P: Protocol> Dispatcher for Stream<P> {
     }
 
     fn handle_drain(&mut self, cx: &mut Context) -> io::Result<()> {
-        if !self.connection.is_open() {
+        // One that is still connecting is told afterwards.
+        if !self.connection.is_open() || self.connection.is_connecting() {
             return Ok(());
         }
         let (protocol, mut io) = self.parts(cx);
@@ -324,12 +460,16 @@ impl<P: Protocol> Dispatcher for Stream<P> {
     }
 
     fn handle_close(&mut self, cx: &mut Context, reason: &CloseReason) {
+        self.count_sent(cx);
         // Whatever the cause was, nothing can be sent any more.
         self.connection.abort();
         let (protocol, mut io) = self.parts(cx);
         protocol.handle_close(&mut io, reason);
     }
 }
+
+/// A [`Stream`] over a pipe, a terminal or a file, made by [`Stream::file`].
+pub type FileDispatcher<P> = Stream<P>;
 
 impl<P> fmt::Debug for Stream<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -345,7 +345,7 @@ fn invariant_2_what_is_added_by_a_last_callback_ends_too() {
     reactor.add(Stream::new(ours, Phoenix(log.clone())).unwrap()).unwrap();
     drop(reactor);
     assert_eq!(log.lines().len(), 1);
-    assert!(log.lines()[0].contains("being dropped"), "{:?}", log.lines());
+    assert!(log.lines()[0].contains("the reactor ends"), "{:?}", log.lines());
 }
 
 #[test]

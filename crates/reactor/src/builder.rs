@@ -1,0 +1,55 @@
+//! [`Builder`]: a reactor with more than the defaults.
+
+use std::io;
+use std::time::Duration;
+
+use crate::reactor::Reactor;
+use crate::stats::Watch;
+
+/// Makes a [`Reactor`] that watches over its callbacks.
+///
+/// ```
+/// use std::time::Duration;
+/// use reactor::Reactor;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let reactor = Reactor::builder()
+///     .slow_callback(Duration::from_millis(50))
+///     .spin_limit(1_000)
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    watch: Watch,
+}
+
+impl Builder {
+    /// Logs a warning for each callback that takes longer than `most`: every
+    /// other channel waited for it. Costs two looks at the clock a callback.
+    #[must_use]
+    pub fn slow_callback(mut self, most: Duration) -> Self {
+        self.watch.slow_callback = Some(most);
+        self
+    }
+
+    /// Logs a warning when a channel was told of `limit` events in a row
+    /// without getting anything done (no byte moved, nobody accepted): its
+    /// source is ready and stays so, which keeps a processor busy.
+    ///
+    /// A [`Dispatcher`](crate::Dispatcher) of one's own must say when it got
+    /// something done: [`Context::progress`](crate::Context::progress).
+    #[must_use]
+    pub fn spin_limit(mut self, limit: u32) -> Self {
+        self.watch.spin_limit = Some(limit);
+        self
+    }
+
+    /// Fails as [`Reactor::new`] does.
+    pub fn build(self) -> io::Result<Reactor> {
+        let mut reactor = Reactor::new()?;
+        reactor.context().watch = self.watch;
+        Ok(reactor)
+    }
+}
