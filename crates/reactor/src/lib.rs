@@ -97,19 +97,28 @@
 //!
 //! # From asyncore
 //!
-//! | asyncore | here |
+//! [`porting`] goes through asyncore and asynchat method by method.
+//!
+//! # Where to look for what
+//!
+//! | for | see |
 //! | --- | --- |
-//! | `dispatcher_with_send`, `send`, `recv` | [`Stream`] with a [`Protocol`]; [`Io::send`]; data is handed to `handle_read` |
-//! | `dispatcher` | [`Dispatcher`], for a source of another kind |
-//! | `create_socket`, `set_reuse_addr`, `bind`, `listen` | [`Listener::bind`], [`Listener::bind_unix`] |
-//! | `handle_accept`, `handle_accepted` | the closure that a [`Listener`] is given |
-//! | `connect`, `handle_connect` | [`Stream::connect`], [`Protocol::handle_connect`] |
-//! | `handle_read`, `handle_write`, `handle_expt`, `handle_error`, `handle_close` | the same |
-//! | `readable`, `writable` | the same; `writable` defaults to false, and both are asked only after a callback |
-//! | `loop()`, `poll()` | [`Reactor::run`], [`Reactor::turn`] |
-//! | `close_all()` | [`Reactor::close_all`], or [`Context::drain`] to end in good order |
-//! | `ExitNow` | [`Context::stop`] |
-//! | `socket_map` | none: each [`Reactor`] owns its channels |
+//! | a conversation over TCP or a Unix socket | [`Protocol`], [`Stream`], [`Listener`] |
+//! | messages that end with a line end, or have a length | [`ChatProtocol`], [`Chat`] |
+//! | connecting by name, without blocking | [`Stream::connect_host`] |
+//! | datagrams | [`DatagramProtocol`], [`Datagram`] |
+//! | a pipe, a terminal, a file | [`FileDispatcher`] |
+//! | a source of another kind | [`Dispatcher`] |
+//! | one connection that talks to another | [`Context::get_mut`] with its [`Token`] |
+//! | timers | [`Io::set_timer`], [`Context::call_later`] |
+//! | other threads | [`Handle`] |
+//! | signals | [`signal::Signals`] |
+//! | bounds on memory, time and rate | [`Limits`] |
+//! | several processors | a [`Reactor`] a thread, [`Listener::bind_shared`] or [`Listener::raw`] |
+//! | an end in good order | [`Context::drain`] |
+//! | another event loop around it | [`Reactor::turn`] |
+//! | what it does, and whether it does it well | [`Reactor::stats`], [`Reactor::builder`] |
+
 mod address;
 mod builder;
 mod channels;
@@ -126,6 +135,7 @@ mod limits;
 mod listener;
 mod output;
 mod poller;
+pub mod porting;
 mod producer;
 mod protocol;
 mod rate;
