@@ -25,6 +25,13 @@ pub struct Builder {
     watch: Watch,
 }
 
+impl Reactor {
+    /// A reactor that watches over its callbacks.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+}
+
 impl Builder {
     /// Logs a warning for each callback that takes longer than `most`: every
     /// other channel waited for it. Costs two looks at the clock a callback.

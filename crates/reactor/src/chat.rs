@@ -10,6 +10,7 @@ use std::mem;
 use crate::connection::Connection;
 use crate::context::{Context, READ_BUFFER};
 use crate::dispatcher::{Cause, CloseReason};
+use crate::framing::Terminator;
 use crate::producer::Producer;
 use crate::protocol::{Io, Protocol};
 use crate::stream::Stream;
@@ -20,25 +21,6 @@ const MAX_MESSAGE: usize = 64 * 1024;
 
 /// With so many pieces or producers waiting, no further message is answered.
 const MAX_PIECES: usize = 64;
-
-/// Where the next message ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Terminator {
-    /// With these bytes, which belong to no message. None at all: as
-    /// [`Terminator::Never`].
-    Bytes(Box<[u8]>),
-    /// After so many bytes; then as [`Terminator::Never`], until another is
-    /// set. None at all: as [`Terminator::Never`].
-    Length(usize),
-    /// Never: everything is collected.
-    Never,
-}
-
-impl<T: AsRef<[u8]>> From<T> for Terminator {
-    fn from(bytes: T) -> Self {
-        Terminator::Bytes(bytes.as_ref().into())
-    }
-}
 
 /// One conversation in messages: asynchat's `async_chat`. Only
 /// [`found_terminator`](Self::found_terminator) must be written.
@@ -134,7 +116,7 @@ impl<P: ChatProtocol> Chat<P> {
     /// `protocol`, with the terminator of its first message.
     pub fn new(terminator: impl Into<Terminator>, protocol: P) -> Self {
         let state = State {
-            terminator: Terminator::Never,
+            terminator: terminator.into().normal(),
             most: MAX_MESSAGE,
             unparsed: Vec::new(),
             unfinished: 0,
@@ -143,9 +125,7 @@ impl<P: ChatProtocol> Chat<P> {
             queued: 0,
             stopped: false,
         };
-        let mut chat = Chat { protocol, state };
-        chat.state.set_terminator(terminator.into());
-        chat
+        Chat { protocol, state }
     }
 
     /// Closes the stream with [`MessageTooLong`] when a message that a
@@ -181,7 +161,7 @@ impl<P: ChatProtocol> Chat<P> {
                 self.state.stopped = true;
                 break;
             }
-            let step = self.state.next(data);
+            let step = self.state.terminator.judge(data);
             self.state.count(step.collect)?;
             let (protocol, mut chat) = self.parts(io);
             if step.collect > 0 {
@@ -301,7 +281,7 @@ impl ChatIo<'_> {
     /// Says where the message ends that is being collected, or the next one
     /// where none is.
     pub fn set_terminator(&mut self, terminator: impl Into<Terminator>) {
-        self.state.set_terminator(terminator.into());
+        self.state.terminator = terminator.into().normal();
     }
 
     /// What was set; of a length, what is missing of it.
@@ -316,7 +296,7 @@ impl ChatIo<'_> {
     pub fn collect(&mut self, data: &[u8]) -> io::Result<()> {
         let most = self.state.most;
         let kept = self.state.collected.len() + data.len();
-        if kept > most && !self.state.is_counting() {
+        if kept > most && !self.state.terminator.is_length() {
             return Err(MessageTooLong { most }.into());
         }
         self.state.collected.extend(data);
@@ -439,58 +419,7 @@ enum Piece {
     End,
 }
 
-/// What to do with the next bytes received.
-struct Step {
-    /// So many belong to the message.
-    collect: usize,
-    /// So many are dealt with then.
-    consume: usize,
-    /// The message ends.
-    found: bool,
-    /// What is left cannot be judged without more.
-    starved: bool,
-}
-
 impl State {
-    fn set_terminator(&mut self, terminator: Terminator) {
-        self.terminator = match terminator {
-            Terminator::Bytes(bytes) if bytes.is_empty() => Terminator::Never,
-            Terminator::Length(0) => Terminator::Never,
-            terminator => terminator,
-        };
-    }
-
-    fn is_counting(&self) -> bool {
-        matches!(self.terminator, Terminator::Length(_))
-    }
-
-    /// Judges the next bytes by the terminator.
-    fn next(&mut self, data: &[u8]) -> Step {
-        match &mut self.terminator {
-            Terminator::Never => {
-                let all = data.len();
-                Step { collect: all, consume: all, found: false, starved: false }
-            }
-            Terminator::Length(missing) => {
-                let part = data.len().min(*missing);
-                *missing -= part;
-                let found = *missing == 0;
-                if found {
-                    self.terminator = Terminator::Never;
-                }
-                Step { collect: part, consume: part, found, starved: false }
-            }
-            Terminator::Bytes(bytes) => {
-                if let Some(at) = find(data, bytes) {
-                    let consume = at + bytes.len();
-                    return Step { collect: at, consume, found: true, starved: false };
-                }
-                let sure = data.len() - find_prefix_at_end(data, bytes);
-                Step { collect: sure, consume: sure, found: false, starved: true }
-            }
-        }
-    }
-
     /// Counts what is about to be collected of a message that has an end; fails
     /// where that end is still to be found, and it is too much.
     fn count(&mut self, more: usize) -> io::Result<()> {
@@ -498,7 +427,7 @@ impl State {
             return Ok(());
         }
         self.unfinished += more;
-        if self.unfinished > self.most && !self.is_counting() {
+        if self.unfinished > self.most && !self.terminator.is_length() {
             return Err(MessageTooLong { most: self.most }.into());
         }
         Ok(())
@@ -583,45 +512,5 @@ impl State {
             }
         }
         Ok(())
-    }
-}
-
-/// Where `needle`, which is not empty, stands in `haystack` first.
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    let mut from = 0;
-    while let Some(at) = haystack[from..].iter().position(|&byte| byte == needle[0]) {
-        if haystack[from + at..].starts_with(needle) {
-            return Some(from + at);
-        }
-        from += at + 1;
-    }
-    None
-}
-
-/// How long the beginning of `needle` is that `haystack` ends with, where it
-/// does not hold the whole: asynchat's `find_prefix_at_end`.
-fn find_prefix_at_end(haystack: &[u8], needle: &[u8]) -> usize {
-    let most = haystack.len().min(needle.len() - 1);
-    (1..=most).rev().find(|&len| haystack.ends_with(&needle[..len])).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn test_find_prefix_at_end() {
-        assert_eq!(find_prefix_at_end(b"qwerty\r", b"\r\n"), 1);
-        assert_eq!(find_prefix_at_end(b"qwertydkjf", b"\r\n"), 0);
-        assert_eq!(find_prefix_at_end(b"ab", b"ababa"), 2);
-        assert_eq!(find_prefix_at_end(b"", b"\r\n"), 0);
-    }
-
-    #[test]
-    fn a_needle_is_found_where_it_first_stands() {
-        assert_eq!(find(b"aab", b"ab"), Some(1));
-        assert_eq!(find(b"\r\r\n", b"\r\n"), Some(1));
-        assert_eq!(find(b"\r\r", b"\r\n"), None);
-        assert_eq!(find(b"", b"x"), None);
     }
 }

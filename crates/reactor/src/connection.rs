@@ -10,12 +10,13 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
+use crate::attempt;
 use crate::connect::Connecting;
 use crate::dispatcher::{Cause, Timeout};
 use crate::endpoint::Endpoint;
 use crate::limits::Limits;
-use crate::listener::Permit;
 use crate::output::Output;
+use crate::permit::Permit;
 use crate::rate::Throttle;
 
 /// How long a closing stream waits for its last bytes to go out, and for its
@@ -400,7 +401,7 @@ impl Connection {
         detach: impl FnOnce(BorrowedFd<'_>),
     ) -> io::Result<bool> {
         let Endpoint::Socket(socket) = &self.endpoint else { return Ok(true) };
-        match crate::connect::outcome(socket) {
+        match attempt::outcome(socket) {
             Ok(()) => {
                 self.connecting = None;
                 self.moved = true;

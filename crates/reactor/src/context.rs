@@ -13,7 +13,7 @@ use crate::channels::{Channels, Token};
 use crate::dispatcher::{Cause, Dispatcher, panicked};
 use crate::drain::Drain;
 use crate::handle::{Handle, Job};
-use crate::poller::{Interest, Poller};
+use crate::poller::Poller;
 use crate::stats::{Stats, Watch};
 use crate::timer::{Due, TimerId, Timers};
 
@@ -100,7 +100,7 @@ impl Context {
         };
         let Some(dispatcher) = self.channels.take(token) else { return Ok(token) };
         let registered = catch_unwind(AssertUnwindSafe(|| {
-            let wanted = Interest::of(&*dispatcher);
+            let wanted = dispatcher.interest();
             self.register(token, &*dispatcher, wanted)
         }));
         self.channels.put_back(token, dispatcher);

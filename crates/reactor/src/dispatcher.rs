@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use crate::channels::Token;
 use crate::context::Context;
+use crate::poller::Interest;
 use crate::timer::TimerId;
 
 /// The owner of one I/O source, told by the reactor when it is ready.
@@ -180,6 +181,13 @@ pub trait Dispatcher: Any {
     /// channel that was added. Its token resolves to nothing already; the
     /// source is closed when the dispatcher is dropped, right after.
     fn handle_close(&mut self, _cx: &mut Context, _reason: &CloseReason) {}
+}
+
+impl dyn Dispatcher {
+    /// What it wants to be told about.
+    pub(crate) fn interest(&self) -> Interest {
+        Interest { readable: self.readable(), writable: self.writable() }
+    }
 }
 
 /// asyncore's default handlers log a warning and carry on, which spins for as

@@ -68,6 +68,7 @@
 //!
 //! ```text
 //! chat.rs         Chat: messages told apart by terminator or length
+//! framing.rs        Terminator: where a message ends
 //! producer.rs       Producer: output that is made as there is room for it
 //! stream.rs       Stream: a connection and its protocol
 //! protocol.rs       Protocol: your callbacks; Io: what they are given
@@ -76,9 +77,13 @@
 //! output.rs         its output buffer
 //! rate.rs           its rate limits
 //! connect.rs        one address after another, until one answers
+//! attempt.rs        one attempt
 //! search.rs         from a host's name to a connection, on a thread
 //! limits.rs         Limits: what one stream may cost
 //! listener.rs     Listener: accepts connections, whatever happens
+//! accept.rs         accept(2), and what its errors mean
+//! permit.rs         how many connections it has open
+//! complaint.rs      a log line that does not become a flood
 //! datagram.rs     Datagram: a datagram socket and its protocol
 //! signal.rs       Signals: Unix signals as events
 //! dispatcher.rs   Dispatcher: what the reactor asks of a channel; CloseReason
@@ -119,10 +124,13 @@
 //! | another event loop around it | [`Reactor::turn`] |
 //! | what it does, and whether it does it well | [`Reactor::stats`], [`Reactor::builder`] |
 
+mod accept;
 mod address;
+mod attempt;
 mod builder;
 mod channels;
 mod chat;
+mod complaint;
 mod connect;
 mod connection;
 mod context;
@@ -130,10 +138,12 @@ mod datagram;
 mod dispatcher;
 mod drain;
 mod endpoint;
+mod framing;
 mod handle;
 mod limits;
 mod listener;
 mod output;
+mod permit;
 mod poller;
 pub mod porting;
 mod producer;
@@ -150,10 +160,11 @@ mod timer;
 pub use address::Address;
 pub use builder::Builder;
 pub use channels::Token;
-pub use chat::{Chat, ChatIo, ChatProtocol, MessageTooLong, Terminator};
+pub use chat::{Chat, ChatIo, ChatProtocol, MessageTooLong};
 pub use context::Context;
 pub use datagram::{Datagram, DatagramIo, DatagramProtocol};
 pub use dispatcher::{Cause, CloseReason, Dispatcher, Timeout};
+pub use framing::Terminator;
 pub use handle::{Gone, Handle};
 pub use limits::Limits;
 pub use listener::Listener;

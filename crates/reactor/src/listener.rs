@@ -10,15 +10,17 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::accept::{AcceptError, accept};
 use crate::address::{Address, first_of};
+use crate::complaint::Complaint;
 use crate::connection::Connection;
 use crate::context::Context;
 use crate::dispatcher::{Cause, CloseReason, Dispatcher, panicked};
 use crate::endpoint::Endpoint;
 use crate::limits::Limits;
+use crate::permit::Permit;
 use crate::protocol::Protocol;
 use crate::socket_path::SocketPath;
 use crate::stream::Stream;
@@ -395,96 +397,4 @@ fn open(addr: &SockAddr, domain: Domain, shared: bool) -> io::Result<Socket> {
     socket.bind(addr)?;
     socket.listen(BACKLOG)?;
     Ok(socket)
-}
-
-/// One accepted connection, counted for as long as it lives.
-pub(crate) struct Permit(Rc<Cell<usize>>);
-
-impl Permit {
-    fn new(open: &Rc<Cell<usize>>) -> Self {
-        open.set(open.get() + 1);
-        Permit(Rc::clone(open))
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
-}
-
-/// Something that may happen thousands of times a second, logged once a second
-/// at most.
-#[derive(Default)]
-struct Complaint {
-    count: u64,
-    last: Option<Instant>,
-}
-
-impl Complaint {
-    fn note(&mut self, now: Instant, log: impl FnOnce(u64)) {
-        self.count += 1;
-        if self.last.is_none_or(|last| now.duration_since(last) >= Duration::from_secs(1)) {
-            self.last = Some(now);
-            log(self.count);
-        }
-    }
-}
-
-fn accept(socket: &Socket) -> io::Result<(Socket, SockAddr)> {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::net::SocketFlags;
-        // One system call in place of three.
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        socket.accept4(flags.bits().cast_signed())
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let (socket, peer) = socket.accept()?;
-        socket.set_nonblocking(true)?;
-        Ok((socket, peer))
-    }
-}
-
-/// What an error of accept(2) means for the listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AcceptError {
-    /// Nothing waits.
-    Empty,
-    /// One connection is lost; the next may be well.
-    Connection,
-    /// Descriptors or memory are used up, for the moment.
-    Shortage,
-    /// The listening socket itself is at fault.
-    Fatal,
-}
-
-impl AcceptError {
-    fn of(error: &io::Error) -> Self {
-        match Errno::from_io_error(error) {
-            Some(Errno::AGAIN) => AcceptError::Empty,
-            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                AcceptError::Shortage
-            }
-            // accept(2), "Error handling": network errors that wait on the
-            // new socket are to be treated like EAGAIN by retrying. EPERM is
-            // a firewall's.
-            Some(
-                Errno::INTR
-                | Errno::CONNABORTED
-                | Errno::PERM
-                | Errno::NETDOWN
-                | Errno::PROTO
-                | Errno::NOPROTOOPT
-                | Errno::HOSTDOWN
-                | Errno::HOSTUNREACH
-                | Errno::OPNOTSUPP
-                | Errno::NETUNREACH,
-            ) => AcceptError::Connection,
-            #[cfg(target_os = "linux")]
-            Some(Errno::NONET) => AcceptError::Connection,
-            _ => AcceptError::Fatal,
-        }
-    }
 }

@@ -19,7 +19,6 @@ use polling::PollMode;
 use rustix::io::Errno;
 
 use crate::channels::Token;
-use crate::dispatcher::Dispatcher;
 
 /// What a channel wants to be told about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +28,6 @@ pub(crate) struct Interest {
 }
 
 impl Interest {
-    pub(crate) fn of(dispatcher: &dyn Dispatcher) -> Self {
-        Interest { readable: dispatcher.readable(), writable: dispatcher.writable() }
-    }
-
     pub(crate) fn is_empty(self) -> bool {
         !self.readable && !self.writable
     }

@@ -14,7 +14,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use crate::builder::Builder;
 use crate::channels::Token;
 use crate::context::Context;
 use crate::dispatcher::{Cause, CloseReason, Dispatcher, is_disconnect, panicked};
@@ -77,11 +76,6 @@ impl Reactor {
 
     fn on(poller: Poller) -> Self {
         Reactor { cx: Context::new(poller), events: Events::new() }
-    }
-
-    /// A reactor that watches over its callbacks.
-    pub fn builder() -> Builder {
-        Builder::default()
     }
 
     /// Adds a channel. See [`Context::add`].
@@ -385,7 +379,7 @@ impl Context {
         // long the callbacks took, or the pause before this turn.
         let deadline = dispatcher.deadline(Instant::now());
         self.arm(token, deadline);
-        let wanted = Interest::of(dispatcher);
+        let wanted = dispatcher.interest();
         self.register(token, dispatcher, wanted).err().map(Cause::Error)
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use socket2::{Domain, Socket};
 
-use crate::connect;
+use crate::attempt;
 
 /// How long one address has the field to itself: RFC 8305, section 5,
 /// "Connection Attempt Delay".
@@ -99,7 +99,7 @@ fn race(addrs: Vec<SocketAddr>, deadline: Option<Instant>) -> io::Result<(Socket
         if next_at <= now
             && let Some(addr) = rest.next()
         {
-            match connect::begin(&addr.into(), Domain::for_address(addr)) {
+            match attempt::begin(&addr.into(), Domain::for_address(addr)) {
                 Ok(socket) => {
                     running.push((socket, addr));
                     next_at = now + ATTEMPT_DELAY;
@@ -117,7 +117,7 @@ fn race(addrs: Vec<SocketAddr>, deadline: Option<Instant>) -> io::Result<(Socket
         wait(&running, until)?;
         let mut index = 0;
         while index < running.len() {
-            match attempt(&running[index].0) {
+            match progress(&running[index].0) {
                 None => index += 1,
                 Some(Ok(())) => return Ok(running.swap_remove(index)),
                 Some(Err(failed)) => {
@@ -132,8 +132,8 @@ fn race(addrs: Vec<SocketAddr>, deadline: Option<Instant>) -> io::Result<(Socket
 }
 
 /// How an attempt ended; `None` while it goes on.
-fn attempt(socket: &Socket) -> Option<io::Result<()>> {
-    match connect::outcome(socket) {
+fn progress(socket: &Socket) -> Option<io::Result<()>> {
+    match attempt::outcome(socket) {
         // No error, and no peer either.
         Err(error) if error.kind() == io::ErrorKind::NotConnected => None,
         outcome => Some(outcome),
@@ -173,7 +173,7 @@ mod tests {
         full.listen(0).unwrap();
         let silent = full.local_addr().unwrap().as_socket().unwrap();
         let _filling: Vec<_> =
-            (0..4).map(|_| connect::begin(&silent.into(), Domain::IPV4).unwrap()).collect();
+            (0..4).map(|_| attempt::begin(&silent.into(), Domain::IPV4).unwrap()).collect();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let good = listener.local_addr().unwrap();
 
