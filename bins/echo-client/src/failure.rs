@@ -85,7 +85,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::UnknownHost { host, why } => {
-                write!(f, "cannot find the host {host}: {why}; ")?;
+                write!(f, "cannot find the host {host:?}: {why}; ")?;
                 write!(f, "check the name, or give --host an address")
             }
             Failure::Connect { server, why, hint } => {

@@ -72,7 +72,7 @@ fn run(options: Options) -> anyhow::Result<()> {
         high_water: 4 * CHUNK,
         // Each protocol has its own measure of a server that does not move.
         stall_timeout: None,
-        idle_timeout: None,
+        ..Limits::default()
     };
 
     let (tell, told) = mpsc::channel();

@@ -75,6 +75,7 @@ impl Protocol for Messages {
         let Some(message) = self.unsent.front_mut() else { return Ok(()) };
         let slice = message.start..message.end.min(message.start + CHUNK);
         io.send(&self.wire[slice.clone()])?;
+        log::debug!("sent {} bytes", slice.len());
         message.start = slice.end;
         if message.start == message.end {
             self.unsent.pop_front();
@@ -84,6 +85,7 @@ impl Protocol for Messages {
 
     /// Checks what came back, and prints each reply that is complete.
     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
+        log::debug!("received {} bytes", data.len());
         let owed = &self.wire[self.checked..self.sent()];
         let equal = owed.iter().zip(data).take_while(|(sent, came)| sent == came).count();
         let expected = owed.get(equal).copied();

@@ -16,7 +16,7 @@ Examples:
   echo-client -- -1 -2                messages that begin with a dash
   echo-client --stdin <file | cmp - file
                                       a whole file, there and back
-  RUST_LOG=reactor=debug echo-client  what the event loop does
+  echo-client -vv                     what is sent and received, step by step
 
 Exit codes:
   0  every byte came back, or whoever read our output had enough (| head -1)

@@ -96,6 +96,7 @@ impl Protocol for Pipe {
         match self.unsent.pop_front() {
             Some(Piece::Data(buffer)) => {
                 io.send(&buffer)?;
+                log::debug!("sent {} bytes", buffer.len());
                 if self.owed.is_empty() {
                     self.patience.begin(io);
                 }
@@ -105,6 +106,7 @@ impl Protocol for Pipe {
                 }
             }
             Some(Piece::End) => {
+                log::debug!("the input has ended");
                 self.ended = true;
                 if self.owed.is_empty() {
                     self.ending.complete(io);
@@ -120,6 +122,7 @@ impl Protocol for Pipe {
 
     /// Writes what came back, up to the first byte that is wrong.
     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
+        log::debug!("received {} bytes", data.len());
         let equal = self.equal(data);
         output::write(&data[..equal])?;
         self.owed.drain(..equal);

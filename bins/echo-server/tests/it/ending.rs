@@ -4,7 +4,9 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::common::{DEADLINE, Server, command, echo, expect_end, until};
+use testing::{DEADLINE, expect_end, until};
+
+use crate::common::{Server, command, echo};
 
 /// Waits until new connections are refused.
 #[track_caller]
@@ -32,7 +34,7 @@ fn a_signal_lets_peers_finish() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_signal_leaves_nobody_in_the_queue() {
-    use crate::common::expect;
+    use testing::expect;
 
     let mut server = Server::start(&["--drain-timeout", "1h"]);
     server.signal("STOP");

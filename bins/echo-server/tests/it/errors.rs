@@ -7,7 +7,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::process::{self, Command};
 
-use crate::common::{SERVER, command, run};
+use testing::{run, skipped};
+
+use crate::common::{SERVER, command};
 
 /// Runs the server, which must fail with exit code 1 and one line.
 #[track_caller]
@@ -39,7 +41,7 @@ fn a_port_in_use() {
 fn an_address_of_another_machine() {
     // Set aside for documentation (RFC 5737): nobody's.
     if TcpListener::bind("192.0.2.1:0").is_ok() {
-        eprintln!("SKIPPED: this machine binds addresses that are not its own");
+        skipped("this machine binds addresses that are not its own");
         return;
     }
     let line = failure(command().args(["--host", "192.0.2.1", "--port", "0"]));
@@ -62,7 +64,7 @@ fn a_privileged_port() {
     if let Ok(start) = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
         && start.trim().parse::<u16>().is_ok_and(|start| start <= PORT)
     {
-        eprintln!("SKIPPED: this machine has no privileged ports");
+        skipped("this machine has no privileged ports");
         return;
     }
     // The build's directory may be closed to other users.

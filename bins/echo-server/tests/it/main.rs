@@ -8,6 +8,7 @@
     reason = "a panic in a test or its helpers is the report of a failure"
 )]
 
+mod asyncore;
 mod common;
 mod ending;
 mod errors;

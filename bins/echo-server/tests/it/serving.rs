@@ -2,13 +2,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener};
-use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{
-    Lines, Server, command, connect, echo, expect_end, pattern, run, through_shell,
-};
+use testing::{Process, expect_end, pattern, run, skipped};
+
+use crate::common::{Server, command, connect, echo, through_shell};
 
 #[test]
 fn prints_where_it_listens_and_who_comes_and_echoes() {
@@ -36,7 +35,7 @@ fn listens_on_a_name() {
 #[test]
 fn listens_on_ipv6_with_and_without_brackets() {
     if let Err(error) = TcpListener::bind("[::1]:0") {
-        eprintln!("SKIPPED: no IPv6 here: {error}");
+        skipped(format_args!("no IPv6 here: {error}"));
         return;
     }
     for host in ["::1", "[::1]"] {
@@ -149,42 +148,29 @@ fn half_close_loses_nothing() {
 
 #[test]
 fn serves_with_standard_output_closed() {
-    let mut child = through_shell("", ">&-")
-        .args(["--port", "0", "-vv"])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut log = Lines::of(child.stderr.take().unwrap());
-    let line = log.next_with("listening on ");
+    let mut server = Process::start(through_shell("", ">&-").args(["--port", "0", "-vv"]));
+    let line = server.stderr.next_with("listening on ");
     let addr = line.rsplit(' ').next().unwrap().parse().unwrap();
     for _ in 0..3 {
         echo(&connect(addr), b"unseen");
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert!(log.rest().iter().all(|line| !line.contains("panicked")));
+    server.kill();
+    assert!(server.stderr.rest().iter().all(|line| !line.contains("panicked")));
 }
 
 #[test]
 fn serves_when_nobody_reads_standard_output() {
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
-    let mut child = command()
-        .args(["--port", "0", "-vv"])
-        .stdout(writer)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut log = Lines::of(child.stderr.take().unwrap());
-    log.next_with("cannot write to standard output");
-    let line = log.next_with("listening on ");
+    let mut server = Process::start(command().args(["--port", "0", "-vv"]).stdout(writer));
+    server.stderr.next_with("cannot write to standard output");
+    let line = server.stderr.next_with("listening on ");
     let addr = line.rsplit(' ').next().unwrap().parse().unwrap();
     for _ in 0..3 {
         echo(&connect(addr), b"unseen");
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    for line in log.rest() {
+    server.kill();
+    for line in server.stderr.rest() {
         assert!(!line.contains("standard output") && !line.contains("panicked"), "{line}");
     }
 }

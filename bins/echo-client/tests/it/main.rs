@@ -1,0 +1,19 @@
+//! The whole program, against servers that follow a script.
+//!
+//! No test sleeps for an outcome: each waits for a line, a byte or a state,
+//! with a deadline far beyond what a busy machine needs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic in a test or its helpers is the report of a failure"
+)]
+
+mod addresses;
+mod asyncore;
+mod common;
+mod conversing;
+mod errors;
+mod piping;
+#[cfg(target_os = "linux")]
+mod several;
+mod streams;

@@ -1,0 +1,36 @@
+//! Being the peer of a program.
+
+use std::io::Read;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use crate::DEADLINE;
+
+/// Makes the calls on `peer` fail rather than hang.
+pub fn patient(peer: TcpStream) -> TcpStream {
+    peer.set_read_timeout(Some(DEADLINE)).unwrap();
+    peer.set_write_timeout(Some(DEADLINE)).unwrap();
+    peer
+}
+
+/// Receives exactly `message`.
+#[track_caller]
+pub fn expect(mut peer: &TcpStream, message: &[u8]) {
+    let mut came = vec![0; message.len()];
+    peer.read_exact(&mut came).expect("receiving");
+    assert!(came == message, "something else came");
+}
+
+/// Receives the end of the conversation and nothing before it.
+#[track_caller]
+pub fn expect_end(mut peer: &TcpStream) {
+    assert_eq!(peer.read(&mut [0; 64]).expect("receiving the end"), 0);
+}
+
+/// Closes a connection by a reset.
+pub fn reset(peer: TcpStream) {
+    SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(peer);
+}
