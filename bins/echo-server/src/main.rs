@@ -1,11 +1,12 @@
 //! The classic echo server: it sends back whatever it is sent.
 //!
-//! Three files, to be read in this order: [`server`] is the server itself and
-//! shows how the reactor is used; [`options`] is the command line; this one
-//! joins the two and reports what went wrong.
+//! Four files, to be read in this order: [`server`] is the server itself and
+//! shows how the reactor is used; [`workers`] does the same on more threads;
+//! [`options`] is the command line; this one reports what went wrong.
 
 mod options;
 mod server;
+mod workers;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

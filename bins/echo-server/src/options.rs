@@ -15,7 +15,7 @@ use log::LevelFilter;
 /// SIGINT or SIGTERM ends it in good order: it accepts the connections that
 /// are queued, stops listening, and lets its peers finish. A second signal cuts
 /// them off.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(version, after_long_help = EXAMPLES_AND_EXIT_CODES)]
 pub(crate) struct Options {
     /// Address or name to listen on
@@ -40,6 +40,14 @@ pub(crate) struct Options {
     /// limit on open files is the limit: peers beyond it wait until others go.
     #[arg(long, value_name = "N")]
     pub(crate) max_connections: Option<NonZeroUsize>,
+
+    /// Serve on so many threads, among which the system distributes the peers
+    ///
+    /// Each has an event loop and a listening socket of its own (`SO_REUSEPORT`),
+    /// so a peer stays with the thread that accepted it. --max-connections is
+    /// shared out among them. More threads than processors gain nothing.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) threads: NonZeroUsize,
 
     /// Close a connection on which nothing was sent or received for so long
     ///

@@ -10,9 +10,10 @@ use std::sync::Once;
 
 use anyhow::{Context as _, anyhow, bail};
 use reactor::signal::{SIGINT, SIGTERM, Signals};
-use reactor::{Io, Limits, Listener, Protocol, Reactor};
+use reactor::{Address, Handle, Io, Limits, Listener, Protocol, Reactor};
 
 use crate::options::Options;
+use crate::workers::Workers;
 
 /// One conversation. The reactor does the rest: a peer that sends faster than
 /// it reads is slowed down, one that ends its side gets what it is still owed,
@@ -31,20 +32,25 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let mut reactor = Reactor::new()
         .map_err(|error| anyhow!("cannot start: {}; {NO_DESCRIPTORS}", plain(&error)))?;
 
+    let addrs = resolve(&options.host, options.port)?;
+    let shares = shares(options);
+    let listener = listen(&addrs, shares[0], options)?;
+    let addr = listener.local_addr().clone();
+    reactor.add(listener)?;
+    let workers = Workers::start(&mut reactor, &shares[1..], &addr, options)?;
+
     // Before the `Listening` line: whoever has read that may send a signal.
     let signals_seen = Rc::new(Cell::new(0));
-    let signals = on_signals(Rc::clone(&signals_seen), options)
+    let signals = on_signals(Rc::clone(&signals_seen), workers.handles(), options)
         .map_err(|error| anyhow!("cannot catch signals: {}; {NO_DESCRIPTORS}", plain(&error)))?;
     reactor.add(signals)?;
 
-    let listener = listen(options)?;
-    let addr = listener.local_addr().clone();
-    reactor.add(listener)?;
     print_line(format_args!("Listening on {addr}"));
     log::info!("listening on {addr}");
 
     // Returns when the last channel has closed, or at the second signal.
     reactor.run().context("cannot wait for events")?;
+    workers.join()?;
     match signals_seen.get() {
         // Nobody asked for it: the log says what the listening socket met.
         0 => bail!("stopped listening on {addr}: the socket failed; start the server again"),
@@ -54,28 +60,53 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 /// The first signal drains, the second one stops, whatever is left.
-fn on_signals(seen: Rc<Cell<u32>>, options: &Options) -> io::Result<Signals> {
+fn on_signals(seen: Rc<Cell<u32>>, workers: Vec<Handle>, options: &Options) -> io::Result<Signals> {
     let drain_timeout = options.drain_timeout;
     Signals::new([SIGINT, SIGTERM], move |cx, _signal| {
         seen.set(seen.get() + 1);
-        match seen.get() {
-            1 => cx.drain(drain_timeout),
-            _ => cx.stop(),
+        let first = seen.get() == 1;
+        if first {
+            cx.drain(drain_timeout);
+        } else {
+            cx.stop();
+        }
+        for worker in &workers {
+            // One that is gone already needs neither.
+            let _ = if first { worker.drain(drain_timeout) } else { worker.stop() };
         }
     })
 }
 
-/// Binds the address that was asked for. Nobody is accepted before the
-/// listener is in the reactor, and that runs.
-fn listen(options: &Options) -> anyhow::Result<Listener> {
-    let addrs = resolve(&options.host, options.port)?;
+/// How many connections each thread may have open: --max-connections, shared
+/// out. No thread is left without any.
+fn shares(options: &Options) -> Vec<usize> {
+    let threads = options.threads.get();
+    let Some(most) = options.max_connections.map(NonZeroUsize::get) else {
+        return vec![usize::MAX; threads];
+    };
+    let threads = threads.min(most);
+    (0..threads).map(|thread| most / threads + usize::from(thread < most % threads)).collect()
+}
+
+/// Binds one of `addrs`, for at most `most` connections at a time. Nobody is
+/// accepted before the listener is in a reactor, and that runs.
+pub(crate) fn listen(
+    addrs: &[SocketAddr],
+    most: usize,
+    options: &Options,
+) -> anyhow::Result<Listener> {
     let quiet = options.quiet;
-    let listener = Listener::bind(&addrs[..], move |peer| {
+    let greet = move |peer: &Address| {
         if !quiet {
             print_line(format_args!("Incoming connection from {peer}"));
         }
         Ok(Echo)
-    })
+    };
+    // A port that others may share is one that another server can steal from.
+    let listener = match options.threads.get() {
+        1 => Listener::bind(addrs, greet),
+        _ => Listener::bind_shared(addrs, greet),
+    }
     .map_err(|error| {
         // The reactor's message begins with the address.
         anyhow!("cannot listen on {}; {}", plain(&error), hint(error.kind()))
@@ -87,7 +118,7 @@ fn listen(options: &Options) -> anyhow::Result<Listener> {
             stall_timeout: Some(options.stall_timeout),
             ..Limits::default()
         })
-        .max_connections(options.max_connections.map_or(usize::MAX, NonZeroUsize::get)))
+        .max_connections(most))
 }
 
 /// Looks the host up here and not in `Listener::bind`, so that an unknown name
@@ -125,7 +156,7 @@ fn hint(kind: ErrorKind) -> &'static str {
 }
 
 /// The error in words, without its number.
-fn plain(error: &io::Error) -> String {
+pub(crate) fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     match text.split_once(" (os error ") {
         Some((words, _)) => words.to_owned(),
