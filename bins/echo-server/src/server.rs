@@ -11,6 +11,7 @@ use std::sync::Once;
 use anyhow::{Context as _, anyhow, bail};
 use reactor::signal::{SIGINT, SIGTERM, Signals};
 use reactor::{Address, Handle, Io, Limits, Listener, Protocol, Reactor};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::options::Options;
 use crate::workers::Workers;
@@ -31,6 +32,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     const NO_DESCRIPTORS: &str = "raise the limit on open files (ulimit -n)";
     let mut reactor = Reactor::new()
         .map_err(|error| anyhow!("cannot start: {}; {NO_DESCRIPTORS}", plain(&error)))?;
+
+    raise_limit(options);
 
     let addrs = resolve(&options.host, options.port)?;
     let shares = shares(options);
@@ -56,6 +59,25 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         0 => bail!("stopped listening on {addr}: the socket failed; start the server again"),
         1 => Ok(()),
         _ => bail!("a second signal: peers were cut off; send one only to let them finish"),
+    }
+}
+
+/// Takes as many descriptors as the system grants: each peer needs one, and the
+/// limit that a shell sets by default, 1,024 mostly, is for programs that wait
+/// by select(2).
+fn raise_limit(options: &Options) {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        log::debug!("cannot raise the limit on open files: {error}");
+    }
+    let Some(files) = getrlimit(Resource::Nofile).current else { return };
+    log::info!("the limit on open files is {files}: so many peers at the most, less a few");
+    if options.max_connections.is_some_and(|most| most.get() as u64 >= files) {
+        log::warn!(
+            "--max-connections is beyond the limit on open files, which is {files}: \
+             peers beyond that wait (ulimit -Hn)"
+        );
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use socket2::{SockAddr, Socket};
 
 /// Accepts one connection, in non-blocking mode.
@@ -19,6 +20,15 @@ pub(crate) fn accept(socket: &Socket) -> io::Result<(Socket, SockAddr)> {
         let (socket, peer) = socket.accept()?;
         socket.set_nonblocking(true)?;
         Ok((socket, peer))
+    }
+}
+
+/// The limit that `error` speaks of, to be named with it, if it is known.
+pub(crate) fn limit_met(error: &io::Error) -> String {
+    let limit = getrlimit(Resource::Nofile).current;
+    match (Errno::from_io_error(error), limit) {
+        (Some(Errno::MFILE), Some(limit)) => format!("; the limit is {limit}, see ulimit -n"),
+        _ => String::new(),
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::accept::{AcceptError, accept};
+use crate::accept::{AcceptError, accept, limit_met};
 use crate::address::{Address, first_of};
 use crate::complaint::Complaint;
 use crate::connection::Connection;
@@ -286,7 +286,8 @@ impl Listener {
                         self.shortage.note(cx.now(), |count| {
                             log::error!(
                                 "{local}: cannot accept with {open} connections open, \
-                                 trying again: {error} ({count} times so far)"
+                                 trying again: {error}{} ({count} times so far)",
+                                limit_met(&error)
                             );
                         });
                         return Ok(());

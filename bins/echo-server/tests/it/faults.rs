@@ -59,6 +59,7 @@ fn a_shortage_of_descriptors_disturbs_nobody() {
     // How many fit, the log tells.
     let line = server.stderr.next_with("cannot accept");
     assert!(line.contains("Too many open files"), "{line}");
+    assert!(line.contains("the limit is 24"), "{line}");
     let (before, _) = line.split_once(" connections open").unwrap();
     let fitting: usize = before.rsplit(' ').next().unwrap().parse().unwrap();
     assert!((5..24).contains(&fitting), "{line}");

@@ -10,8 +10,12 @@
 
 mod asyncore;
 mod common;
+#[cfg(target_os = "linux")]
+mod crowd;
 mod ending;
 mod errors;
 #[cfg(target_os = "linux")]
 mod faults;
 mod serving;
+#[cfg(target_os = "linux")]
+mod soak;

@@ -193,3 +193,76 @@ fn tells_what_it_is() {
         assert!(help.contains(part), "{part} is missing in {help}");
     }
 }
+
+/// The kernel chooses the thread by the peer's address, so of many peers none
+/// is left without.
+#[test]
+fn serves_on_several_threads() {
+    let mut server = Server::start(&["--threads", "3"]);
+    let peers: Vec<_> = (0..60).map(|_| server.connect()).collect();
+    for peer in &peers {
+        echo(peer, b"whoever serves me");
+    }
+    for _ in &peers {
+        server.stdout.next_with("Incoming connection from ");
+    }
+    // Those that work still let their peers finish, as one alone does.
+    server.signal("TERM");
+    for peer in &peers {
+        echo(peer, b"goodbye");
+        peer.shutdown(Shutdown::Write).unwrap();
+        expect_end(peer);
+    }
+    assert_eq!(server.exit_code(), 0);
+}
+
+#[test]
+fn a_second_signal_ends_every_thread() {
+    let mut server = Server::start(&["--threads", "3", "--drain-timeout", "1h"]);
+    let peers: Vec<_> = (0..60).map(|_| server.connect()).collect();
+    for peer in &peers {
+        echo(peer, b"here to stay");
+    }
+    server.signal("TERM");
+    server.signal("INT");
+    assert_eq!(server.exit_code(), 1);
+}
+
+#[test]
+fn the_most_connections_are_shared_out_among_threads() {
+    let server = Server::start(&["--threads", "3", "--max-connections", "2"]);
+    let mut answered = 0;
+    // Held open, so that each takes its place for good.
+    let mut peers = Vec::new();
+    for _ in 0..60 {
+        let mut peer = server.connect();
+        // It may be closed at once, which the write may or may not notice.
+        let _ = peer.write_all(b"x");
+        answered += usize::from(matches!(peer.read(&mut [0]), Ok(1)));
+        peers.push(peer);
+    }
+    assert_eq!(answered, 2);
+}
+
+#[test]
+fn takes_the_descriptors_that_the_system_grants() {
+    let mut server = Server::spawn(
+        through_shell("ulimit -Hn 200; ulimit -Sn 20;", "").args(["--port", "0", "-v"]),
+    );
+    server.stderr.next_with("the limit on open files is 200");
+    let peers: Vec<_> = (0..100).map(|_| server.connect()).collect();
+    for peer in &peers {
+        echo(peer, b"one of many");
+    }
+}
+
+#[test]
+fn warns_where_it_cannot_serve_as_many_as_it_should() {
+    let mut server = Server::spawn(through_shell("ulimit -n 100;", "").args([
+        "--port",
+        "0",
+        "--max-connections",
+        "100",
+    ]));
+    server.stderr.next_with("beyond the limit on open files, which is 100");
+}
