@@ -1,0 +1,834 @@
+//! Each example, run as a user runs it, with real peers.
+//!
+//! `cargo test` builds the examples. `cargo test --test examples` alone does
+//! not: it runs those that were built last.
+//!
+//! With `REACTOR_FULL=1` in the environment 1 GiB goes through the proxy, in
+//! place of 64 MiB.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic in a test is the report of a failure"
+)]
+
+use std::env;
+use std::fmt::Debug;
+use std::fs;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+/// Longer than anything here takes, on however busy a machine.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+const ANY_PORT: &str = "127.0.0.1:0";
+
+// --- http_client ----------------------------------------------------------
+
+#[test]
+fn http_client_sends_a_get_and_prints_the_answer() {
+    const ANSWER: &str = "HTTP/1.0 200 OK\r\nContent-Length: 12\r\n\r\nhello\nworld\n";
+    let listener = TcpListener::bind(ANY_PORT).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let client = Program::start("http_client", &["localhost", &port.to_string(), "/index.html"]);
+    let mut server = accept(&listener);
+    expect(&server, format!("GET /index.html HTTP/1.0\r\nHost: localhost:{port}\r\n\r\n"));
+    server.write_all(ANSWER.as_bytes()).unwrap();
+    drop(server);
+    assert_eq!(client.end(), (0, ANSWER.into(), String::new()));
+}
+
+#[test]
+fn http_client_says_why_there_is_no_answer() {
+    let (_held, addr) = dead_port();
+    let port = addr.port().to_string();
+    let (code, stdout, stderr) = Program::start("http_client", &["127.0.0.1", &port]).end();
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    assert_eq!(stderr, format!("Error: 127.0.0.1:{port}: Connection refused (os error 111)\n"));
+
+    let listener = TcpListener::bind(ANY_PORT).unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let mut client = Program::start("http_client", &["127.0.0.1", &port]);
+    let mut server = accept(&listener);
+    server.write_all(b"HTTP/1.0 200 OK\r\n").unwrap();
+    assert_eq!(client.line(), "HTTP/1.0 200 OK\r");
+    reset(server);
+    let (code, _, stderr) = client.end();
+    assert_eq!(code, 1);
+    assert_eq!(
+        stderr,
+        format!("Error: 127.0.0.1:{port}: Connection reset by peer (os error 104)\n")
+    );
+}
+
+// --- chat_server ----------------------------------------------------------
+
+/// Peers, and which of them speak.
+const PEERS: usize = 200;
+const SPEAKERS: usize = 5;
+/// How many messages each speaker sends, of 200 bytes with the line's end.
+const MESSAGES: usize = 60;
+
+fn chat_line(number: usize) -> String {
+    let letter = char::from(b'a' + u8::try_from(number % 26).unwrap());
+    format!("{number:03} {}", letter.to_string().repeat(195))
+}
+
+/// A peer of the chat, once the server says that it joined.
+fn join(server: &mut Program, addr: SocketAddr) -> TcpStream {
+    let peer = connect(addr);
+    assert_eq!(server.line(), format!("{} joined", peer.local_addr().unwrap()));
+    peer
+}
+
+#[test]
+fn chat_server_brings_each_message_to_all_though_one_never_reads() {
+    let (mut server, addr) = Program::server("chat_server", &[ANY_PORT]);
+    let mut peers: Vec<_> = (0..PEERS).map(|_| join(&mut server, addr)).collect();
+    let deaf = peers.pop().unwrap();
+
+    let readers: Vec<_> = peers
+        .iter()
+        .map(|peer| {
+            let lines = BufReader::new(peer.try_clone().unwrap()).lines();
+            thread::spawn(move || -> Vec<_> {
+                lines.take(SPEAKERS * MESSAGES).map(Result::unwrap).collect()
+            })
+        })
+        .collect();
+    let speakers: Vec<_> = peers[..SPEAKERS]
+        .iter()
+        .map(|peer| {
+            let mut peer = peer.try_clone().unwrap();
+            thread::spawn(move || {
+                for number in 0..MESSAGES {
+                    peer.write_all(format!("{}\n", chat_line(number)).as_bytes()).unwrap();
+                }
+            })
+        })
+        .collect();
+    for speaker in speakers {
+        speaker.join().unwrap();
+    }
+    let heard: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
+
+    for peer in &peers[..SPEAKERS] {
+        let name = format!("{}: ", peer.local_addr().unwrap());
+        let said: Vec<_> =
+            heard[0].iter().filter_map(|line| line.strip_prefix(name.as_str())).collect();
+        let expected: Vec<_> = (0..MESSAGES).map(chat_line).collect();
+        assert!(said == expected, "of {name}{said:#?}");
+    }
+    assert_eq!(heard[0].len(), SPEAKERS * MESSAGES);
+    assert!(heard.iter().all(|lines| *lines == heard[0]), "all hear the same, in one order");
+    server.assert_memory_below(32 * 1024, "chat_server, 200 peers");
+
+    // Who leaves is named, and missed by nobody.
+    let name = deaf.local_addr().unwrap();
+    drop(deaf);
+    let left = server.line();
+    assert!(left.starts_with(&format!("{name} left: ")), "{left}");
+    (&peers[0]).write_all(b"bye\r\n").unwrap();
+    let bye = format!("{}: bye\n", peers[0].local_addr().unwrap());
+    for peer in &peers {
+        expect(peer, &bye);
+    }
+}
+
+#[test]
+fn chat_server_cuts_off_who_does_not_read() {
+    /// More than the kernel holds for one connection.
+    const MOST: usize = 128 * 1024 * 1024;
+    let (mut server, addr) = Program::server("chat_server", &[ANY_PORT]);
+    let speaker = join(&mut server, addr);
+    let listener = join(&mut server, addr);
+    let deaf: Vec<_> = (0..20).map(|_| join(&mut server, addr)).collect();
+    let mut names: Vec<_> =
+        deaf.iter().map(|peer| peer.local_addr().unwrap().to_string()).collect();
+
+    let line = "x".repeat(60_000) + "\n";
+    let message = format!("{}: {line}", speaker.local_addr().unwrap());
+    let mut said = 0;
+    while !names.is_empty() {
+        assert!(said < MOST, "never cut off: {names:?}");
+        (&speaker).write_all(line.as_bytes()).unwrap();
+        // The others are not late for it.
+        expect(&listener, &message);
+        expect(&speaker, &message);
+        said += message.len();
+        while let Some(left) = server.line_so_far() {
+            let (name, reason) = left.split_once(" left: ").unwrap();
+            assert!(reason.starts_with("closed, ") && reason.ends_with(" bytes unsent"), "{left}");
+            names.remove(names.iter().position(|other| other == name).unwrap());
+        }
+    }
+    server.assert_memory_below(16 * 1024, "chat_server, 20 peers cut off");
+    (&listener).write_all(b"who is left?\n").unwrap();
+    let message = format!("{}: who is left?\n", listener.local_addr().unwrap());
+    expect(&listener, &message);
+    expect(&speaker, &message);
+}
+
+// --- proxy ----------------------------------------------------------------
+
+/// More than the kernel holds in the four socket buffers from end to end.
+const IN_THE_KERNEL: usize = 96 * 1024 * 1024;
+
+/// A proxy, where it listens, and the target that it leads to.
+fn proxy() -> (Program, SocketAddr, TcpListener) {
+    let target = TcpListener::bind(ANY_PORT).unwrap();
+    let addr = target.local_addr().unwrap().to_string();
+    let (proxy, addr) = Program::server("proxy", &[ANY_PORT, &addr]);
+    (proxy, addr, target)
+}
+
+/// Both ends of a connection through the proxy.
+fn through(addr: SocketAddr, target: &TcpListener) -> (TcpStream, TcpStream) {
+    let client = connect(addr);
+    (client, accept(target))
+}
+
+/// A block that repeats, of a length that no buffer is a multiple of, so that a
+/// byte too many or too few is noticed.
+fn block() -> Vec<u8> {
+    let mut state = 1_u32;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    };
+    std::iter::repeat_with(next).take(1_000_003).collect()
+}
+
+/// Sends bytes `from` to `to` of the endless repetition of `block`.
+fn pour(mut peer: &TcpStream, block: &[u8], from: usize, to: usize) {
+    let mut at = from;
+    while at < to {
+        let rest = &block[at % block.len()..];
+        let part = &rest[..rest.len().min(to - at)];
+        peer.write_all(part).unwrap();
+        at += part.len();
+    }
+}
+
+/// Sends of the same bytes until the other side takes no more: how many.
+#[track_caller]
+fn fill(mut peer: &TcpStream, block: &[u8]) -> usize {
+    peer.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    let mut sent = 0;
+    loop {
+        match peer.write(&block[sent % block.len()..]) {
+            Ok(written) => sent += written,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                peer.set_write_timeout(Some(DEADLINE)).unwrap();
+                return sent;
+            }
+        }
+        assert!(sent < IN_THE_KERNEL, "it takes without end what nobody reads");
+    }
+}
+
+/// Receives to the end what [`pour`] sends, every byte compared; how many.
+fn drink(mut peer: &TcpStream, block: &[u8]) -> usize {
+    let mut buffer = vec![0; 256 * 1024];
+    let mut at = 0;
+    loop {
+        let start = at % block.len();
+        let most = buffer.len().min(block.len() - start);
+        let read = peer.read(&mut buffer[..most]).unwrap();
+        if read == 0 {
+            return at;
+        }
+        assert!(buffer[..read] == block[start..start + read], "other bytes after {at}");
+        at += read;
+    }
+}
+
+#[test]
+fn proxy_carries_any_amount_in_little_memory() {
+    let full = env::var_os("REACTOR_FULL").is_some_and(|value| value == "1");
+    let mib = if full { 1024 } else { 64 };
+    if !full {
+        say("proxy: 64 MiB go through it; REACTOR_FULL=1 makes it 1 GiB");
+    }
+    let amount = mib * 1024 * 1024;
+    let (proxy, addr, target) = proxy();
+    let (client, target) = through(addr, &target);
+    let begin = Instant::now();
+    let sink = thread::spawn(move || {
+        let amount = drink(&target, &block());
+        (&target).write_all(b"thank you").unwrap();
+        amount
+    });
+    pour(&client, &block(), 0, amount);
+    client.shutdown(Shutdown::Write).unwrap();
+    expect(&client, "thank you");
+    expect_end(&client);
+    assert_eq!(sink.join().unwrap(), amount);
+    say(&format!("proxy: {mib} MiB in {:.1} s", begin.elapsed().as_secs_f64()));
+    proxy.assert_memory_below(16 * 1024, "proxy");
+}
+
+#[test]
+fn proxy_passes_half_a_close_on_in_both_directions() {
+    const AMOUNT: usize = 20_000_000;
+    let block = block();
+    let (proxy, addr, target) = proxy();
+    let idle = proxy.descriptors();
+    for client_ends_first in [true, false] {
+        let (client, target) = through(addr, &target);
+        let (first, second) = if client_ends_first { (client, target) } else { (target, client) };
+        // So much that the end comes while some of it waits.
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                pour(&first, &block, 0, AMOUNT);
+                first.shutdown(Shutdown::Write).unwrap();
+            });
+            assert_eq!(drink(&second, &block), AMOUNT);
+        });
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                pour(&second, &block, 0, AMOUNT);
+                second.shutdown(Shutdown::Write).unwrap();
+            });
+            assert_eq!(drink(&first, &block), AMOUNT);
+        });
+        // Both halves are closed, though both peers still hold theirs.
+        until(|| proxy.descriptors(), |now| *now == idle);
+    }
+}
+
+#[test]
+fn proxy_reads_no_more_than_the_other_side_takes() {
+    const ALL: usize = 2 * IN_THE_KERNEL;
+    let block = block();
+    let (proxy, addr, target) = proxy();
+    for client_sends in [true, false] {
+        let (client, target) = through(addr, &target);
+        let (sender, receiver) = if client_sends { (client, target) } else { (target, client) };
+        let sent = fill(&sender, &block);
+        say(&format!("proxy: {sent} bytes taken for a peer that does not read"));
+        proxy.assert_memory_below(16 * 1024, "proxy");
+
+        // It goes on where it stopped.
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                pour(&sender, &block, sent, ALL);
+                sender.shutdown(Shutdown::Write).unwrap();
+            });
+            assert_eq!(drink(&receiver, &block), ALL);
+        });
+    }
+}
+
+#[test]
+fn proxy_closes_a_client_whose_target_refuses() {
+    let (_held, target) = dead_port();
+    let (mut proxy, addr) = Program::server("proxy", &[ANY_PORT, &target.to_string()]);
+    for _ in 0..3 {
+        let client = connect(addr);
+        // Also where it had something to say.
+        (&client).write_all(b"anybody there?").unwrap();
+        expect_end(&client);
+        let line = proxy.error_line();
+        let refused = format!("{target}: Connection refused (os error 111)");
+        assert!(line.starts_with(&refused), "{line}");
+    }
+}
+
+#[test]
+fn proxy_passes_a_reset_on_as_a_close() {
+    let block = block();
+    let (mut proxy, addr, target) = proxy();
+    let idle = proxy.descriptors();
+    for client_resets in [true, false] {
+        for full in [false, true] {
+            let (client, target) = through(addr, &target);
+            let (one, other) = if client_resets { (client, target) } else { (target, client) };
+            (&one).write_all(b"x").unwrap();
+            expect(&other, "x");
+            if full {
+                // As much as the proxy will take: it reads no more from this
+                // side, but sees it fail all the same.
+                fill(&one, &block);
+            }
+            // Its own name for itself is the proxy's name for it.
+            let name = one.local_addr().unwrap();
+            reset(one);
+            assert_eq!(
+                proxy.error_line(),
+                format!("{name}: Connection reset by peer (os error 104)")
+            );
+            // What the proxy has is still delivered, and then the end.
+            io::copy(&mut &other, &mut io::sink()).unwrap();
+            until(|| proxy.descriptors(), |now| *now == idle);
+        }
+    }
+}
+
+// --- udp_echo -------------------------------------------------------------
+
+#[test]
+fn udp_echo_sends_each_datagram_back_to_its_sender() {
+    let (_server, addr) = Program::server("udp_echo", &[ANY_PORT]);
+    let peers: Vec<_> = (0..3)
+        .map(|_| {
+            let peer = UdpSocket::bind(ANY_PORT).unwrap();
+            peer.connect(addr).unwrap();
+            peer.set_read_timeout(Some(DEADLINE)).unwrap();
+            peer
+        })
+        .collect();
+    for len in [5, 0, 1400, 60_000] {
+        for (number, peer) in (1..).zip(&peers) {
+            peer.send(&vec![number; len]).unwrap();
+        }
+        for (number, peer) in (1..).zip(&peers) {
+            let mut buffer = vec![0; 65_536];
+            let read = peer.recv(&mut buffer).unwrap();
+            assert!(buffer[..read] == vec![number; len], "{read} bytes for {len}");
+        }
+    }
+}
+
+// --- follow_pipe ----------------------------------------------------------
+
+#[test]
+fn follow_pipe_prints_each_line_of_standard_input_as_it_comes() {
+    let (reader, mut writer) = io::pipe().unwrap();
+    let mut program = Program::start_with("follow_pipe", &[], reader.into());
+    for (number, line) in ["one", "", "and three"].iter().enumerate() {
+        writeln!(writer, "{line}").unwrap();
+        assert_eq!(program.line(), format!("{}: {line}", number + 1));
+    }
+    writer.write_all(b"no end").unwrap();
+    drop(writer);
+    assert_eq!(program.end(), (0, "4: no end\n".into(), String::new()));
+}
+
+#[test]
+fn follow_pipe_follows_a_fifo_and_what_is_no_pipe() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let name = path.to_str().unwrap();
+    let mut program = Program::start("follow_pipe", &[name]);
+    // For both, so that opening it waits for nobody (fifo(7)).
+    let mut writer = fs::File::options().read(true).write(true).open(&path).unwrap();
+    writer.write_all(b"one\n").unwrap();
+    assert_eq!(program.line(), "1: one");
+    drop(writer);
+    assert_eq!(program.end(), (0, String::new(), String::new()));
+
+    let path = dir.path().join("file");
+    fs::write(&path, "one\ntwo\n").unwrap();
+    let program = Program::start("follow_pipe", &[path.to_str().unwrap()]);
+    assert_eq!(program.end(), (0, "1: one\n2: two\n".into(), String::new()));
+
+    let program = Program::start("follow_pipe", &["/no/such/pipe"]);
+    let error = "Error: /no/such/pipe: No such file or directory (os error 2)\n";
+    assert_eq!(program.end(), (1, String::new(), error.into()));
+}
+
+#[test]
+fn follow_pipe_leaves_the_pipe_as_it_was() {
+    use rustix::fs::{OFlags, fcntl_getfl};
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let (reader, mut writer) = io::pipe().unwrap();
+    let ours = reader.try_clone().unwrap();
+    let mut program = Program::start_with("follow_pipe", &[], reader.into());
+    writer.write_all(b"one\n").unwrap();
+    assert_eq!(program.line(), "1: one");
+    assert!(fcntl_getfl(&ours).unwrap().contains(OFlags::NONBLOCK));
+    let pid = Pid::from_raw(program.child.id().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    assert_eq!(program.end(), (0, String::new(), String::new()));
+    assert!(!fcntl_getfl(&ours).unwrap().contains(OFlags::NONBLOCK));
+}
+
+#[test]
+fn follow_pipe_ends_with_an_error_that_says_why() {
+    let (reader, mut writer) = io::pipe().unwrap();
+    let program = Program::start_with("follow_pipe", &[], reader.into());
+    // It may end before it has all of it.
+    let _ = writer.write_all(&vec![b'x'; 200_000]);
+    let error = "Error: a message of more than 65536 bytes\n";
+    assert_eq!(program.end(), (1, String::new(), error.into()));
+}
+
+// --- periodic -------------------------------------------------------------
+
+#[test]
+fn periodic_ticks_so_often_and_never_early_and_does_not_drift() {
+    const PERIOD: f64 = 2.0;
+    /// What is printed has three digits after the point.
+    const ROUNDED: f64 = 0.000_6;
+    let (code, stdout, stderr) = Program::start("periodic", &["100", "2"]).end();
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let late: Vec<f64> = (1..)
+        .zip(stdout.lines())
+        .map(|(number, line)| {
+            let rest = line.strip_prefix(&format!("{number} after ")).unwrap();
+            let at: f64 = rest.strip_suffix(" ms").unwrap().parse().unwrap();
+            at - f64::from(number) * PERIOD
+        })
+        .collect();
+    assert_eq!(late.len(), 100);
+    assert!(late.iter().all(|late| *late > -ROUNDED), "early: {late:?}");
+    // A timer that drifts is later each time than the time before.
+    assert!(late.windows(2).any(|pair| pair[1] < pair[0] - ROUNDED), "it drifts: {late:?}");
+
+    assert_eq!(Program::start("periodic", &["0"]).end(), (0, String::new(), String::new()));
+}
+
+// --- post_from_thread -----------------------------------------------------
+
+#[test]
+fn post_from_thread_answers_in_order_and_to_who_asks_no_more() {
+    let (_server, addr) = Program::server("post_from_thread", &[ANY_PORT]);
+    // One who does not wait for its answer costs nobody else anything.
+    connect(addr).write_all(b"1000003\n").unwrap();
+    let peer = connect(addr);
+    (&peer).write_all(b"1009\n1001\nten\r\n").unwrap();
+    // What needs no work does not wait for what does.
+    let mut lines = Vec::from(["", "", ""].map(String::from));
+    let mut reader = BufReader::new(&peer);
+    for line in &mut lines {
+        reader.read_line(line).unwrap();
+    }
+    let (slow, quick): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line.contains("prime"));
+    assert_eq!(slow, ["1009 is prime\n", "1001 is not prime\n"]);
+    assert_eq!(quick, ["not a number\n"]);
+
+    (&peer).write_all(b"0\n2\n").unwrap();
+    peer.shutdown(Shutdown::Write).unwrap();
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "0 is not prime\n2 is prime\n");
+}
+
+#[test]
+fn post_from_thread_serves_others_while_its_worker_works() {
+    let (_server, addr) = Program::server("post_from_thread", &[ANY_PORT]);
+    let greedy = connect(addr);
+    // The greatest prime of 64 bits keeps the worker for long, and as many
+    // questions as may wait, with some more.
+    let questions = "18446744073709551557\n".to_owned() + &"7\n".repeat(150);
+    (&greedy).write_all(questions.as_bytes()).unwrap();
+    expect(&greedy, "too busy, ask again\n");
+    let other = connect(addr);
+    (&other).write_all(b"ten\n").unwrap();
+    expect(&other, "not a number\n");
+}
+
+// --- inotify --------------------------------------------------------------
+
+#[cfg(target_os = "linux")]
+#[test]
+fn inotify_prints_what_happens_in_a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let watched = dir.path().join("watched");
+    fs::create_dir(&watched).unwrap();
+    let name = watched.to_str().unwrap();
+    let mut program = Program::start("inotify", &[name]);
+    assert_eq!(program.line(), format!("Watching {name}"));
+    fs::write(watched.join("a"), "hello").unwrap();
+    assert_eq!([program.line(), program.line()], ["created: \"a\"", "written: \"a\""]);
+    fs::rename(watched.join("a"), watched.join("b\n")).unwrap();
+    assert_eq!([program.line(), program.line()], ["moved away: \"a\"", "moved here: \"b\\n\""]);
+    // More at once than one buffer holds.
+    for number in 0..300 {
+        fs::create_dir(watched.join(number.to_string())).unwrap();
+    }
+    for number in 0..300 {
+        assert_eq!(program.line(), format!("created: \"{number}\""));
+    }
+    fs::remove_file(watched.join("b\n")).unwrap();
+    assert_eq!(program.line(), "deleted: \"b\\n\"");
+    fs::remove_dir_all(&watched).unwrap();
+    let (code, stdout, stderr) = program.end();
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert_eq!(stdout.lines().count(), 301);
+    assert!(stdout.ends_with("the directory is gone\n"));
+
+    let (code, _, stderr) = Program::start("inotify", &["/dev/null"]).end();
+    assert_eq!((code, stderr.as_str()), (1, "Error: /dev/null: Not a directory (os error 20)\n"));
+}
+
+// --- all of them ----------------------------------------------------------
+
+#[test]
+fn a_wrong_command_line_is_answered_in_one_line() {
+    const MANY: [&str; 4] = ["1", "2", "3", "4"];
+    let usages = [
+        ("http_client", "HOST [PORT] [PATH]"),
+        ("chat_server", "[ADDRESS]"),
+        ("proxy", "LISTEN TARGET"),
+        ("udp_echo", "[ADDRESS]"),
+        ("follow_pipe", "[PATH]"),
+        ("periodic", "N [MILLISECONDS]"),
+        ("post_from_thread", "[ADDRESS]"),
+        ("inotify", "DIRECTORY"),
+    ];
+    for (name, usage) in usages {
+        if name == "inotify" && !cfg!(target_os = "linux") {
+            continue;
+        }
+        let expected = format!("Error: usage: {name} {usage}\n");
+        assert_eq!(Program::start(name, &MANY).end(), (1, String::new(), expected));
+    }
+    let (code, _, stderr) = Program::start("http_client", &["localhost", "http"]).end();
+    assert_eq!((code, stderr.as_str()), (1, "Error: PORT: invalid digit found in string\n"));
+}
+
+#[test]
+fn an_address_that_cannot_be_had_is_answered_in_one_line() {
+    let tcp = TcpListener::bind(ANY_PORT).unwrap();
+    let udp = UdpSocket::bind(ANY_PORT).unwrap();
+    let tcp_addr = tcp.local_addr().unwrap().to_string();
+    let udp_addr = udp.local_addr().unwrap().to_string();
+    for (name, args) in [
+        ("chat_server", vec![&*tcp_addr]),
+        ("proxy", vec![&*tcp_addr, &*tcp_addr]),
+        ("udp_echo", vec![&*udp_addr]),
+        ("post_from_thread", vec![&*tcp_addr]),
+    ] {
+        let expected = format!("Error: {}: Address already in use (os error 98)\n", args[0]);
+        assert_eq!(Program::start(name, &args).end(), (1, String::new(), expected));
+    }
+}
+
+// --- helpers --------------------------------------------------------------
+
+/// Shown whether or not the test passes.
+#[expect(clippy::explicit_write, reason = "libtest captures `eprintln!`")]
+fn say(line: &str) {
+    writeln!(io::stderr(), "{line}").unwrap();
+}
+
+/// Waits until `state` is as `wanted` says.
+#[track_caller]
+fn until<T: Debug>(mut state: impl FnMut() -> T, wanted: impl Fn(&T) -> bool) {
+    let begin = Instant::now();
+    loop {
+        let now = state();
+        if wanted(&now) {
+            return;
+        }
+        assert!(begin.elapsed() < DEADLINE, "still {now:?}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Makes the calls on `peer` fail rather than hang.
+fn patient(peer: TcpStream) -> TcpStream {
+    peer.set_read_timeout(Some(DEADLINE)).unwrap();
+    peer.set_write_timeout(Some(DEADLINE)).unwrap();
+    peer
+}
+
+fn connect(addr: SocketAddr) -> TcpStream {
+    patient(TcpStream::connect_timeout(&addr, DEADLINE).unwrap())
+}
+
+/// The next connection, which must come in time.
+#[track_caller]
+fn accept(listener: &TcpListener) -> TcpStream {
+    listener.set_nonblocking(true).unwrap();
+    let mut accepted = None;
+    until(
+        || {
+            accepted = listener.accept().ok();
+            accepted.is_some()
+        },
+        |is_there| *is_there,
+    );
+    let (peer, _) = accepted.unwrap();
+    peer.set_nonblocking(false).unwrap();
+    patient(peer)
+}
+
+/// An address at which nobody listens, for as long as the socket is held.
+fn dead_port() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let addr = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, addr)
+}
+
+/// Receives exactly `message`.
+#[track_caller]
+fn expect(mut peer: &TcpStream, message: impl AsRef<[u8]>) {
+    let mut came = vec![0; message.as_ref().len()];
+    peer.read_exact(&mut came).expect("receiving");
+    let (came, wanted) =
+        (String::from_utf8_lossy(&came), String::from_utf8_lossy(message.as_ref()));
+    assert!(came == wanted, "{came:?} in place of {wanted:?}");
+}
+
+/// Receives the end of the conversation and nothing before it.
+#[track_caller]
+fn expect_end(mut peer: &TcpStream) {
+    assert_eq!(peer.read(&mut [0; 64]).expect("receiving the end"), 0);
+}
+
+/// Closes a connection by a reset.
+fn reset(peer: TcpStream) {
+    SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(peer);
+}
+
+/// Where `cargo test` has put an example: beside the directory of the tests.
+fn example(name: &str) -> PathBuf {
+    let test = env::current_exe().unwrap();
+    let path = test.parent().and_then(Path::parent).unwrap().join("examples").join(name);
+    assert!(
+        path.exists(),
+        "no {}: `cargo test` builds the examples, with `--test examples` it does not; \
+         run `cargo build --package reactor --examples` before",
+        path.display()
+    );
+    path
+}
+
+/// An example that runs; killed when dropped.
+struct Program {
+    child: Child,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+}
+
+impl Program {
+    fn start(name: &str, args: &[&str]) -> Self {
+        Self::start_with(name, args, Stdio::null())
+    }
+
+    fn start_with(name: &str, args: &[&str], stdin: Stdio) -> Self {
+        let mut child = Command::new(example(name))
+            .args(args)
+            // anyhow would show it to whoever asks for one.
+            .env_remove("RUST_BACKTRACE")
+            .env_remove("RUST_LIB_BACKTRACE")
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = lines_of(child.stdout.take().unwrap());
+        let stderr = lines_of(child.stderr.take().unwrap());
+        Program { child, stdout, stderr }
+    }
+
+    /// One that says where it listens.
+    fn server(name: &str, args: &[&str]) -> (Self, SocketAddr) {
+        let mut program = Self::start(name, args);
+        let line = program.line();
+        let addr = line.strip_prefix("Listening on ").unwrap_or_else(|| panic!("{line}"));
+        (program, addr.parse().unwrap())
+    }
+
+    /// The next line of its standard output.
+    #[track_caller]
+    fn line(&mut self) -> String {
+        line_of(&self.stdout).unwrap_or_else(|| panic!("it ended: {}", rest_of(&self.stderr)))
+    }
+
+    /// The next line of its standard output, if it has come already.
+    fn line_so_far(&mut self) -> Option<String> {
+        self.stdout.try_recv().ok().map(|line| line.trim_end_matches('\n').to_owned())
+    }
+
+    /// The next line of its standard error.
+    #[track_caller]
+    fn error_line(&mut self) -> String {
+        line_of(&self.stderr).expect("no line came")
+    }
+
+    /// Waits for it to end by itself: its exit code, and what it wrote that was
+    /// not looked at.
+    #[track_caller]
+    fn end(mut self) -> (i32, String, String) {
+        let (stdout, stderr) = (rest_of(&self.stdout), rest_of(&self.stderr));
+        let mut status = None;
+        until(
+            || {
+                status = self.child.try_wait().unwrap();
+                status
+            },
+            Option::is_some,
+        );
+        (status.unwrap().code().expect("ended by a signal"), stdout, stderr)
+    }
+
+    /// How many descriptors it has open; the same number where nobody can tell.
+    fn descriptors(&self) -> Option<usize> {
+        Some(fs::read_dir(format!("/proc/{}/fd", self.child.id())).ok()?.count())
+    }
+
+    /// Shows the most memory that it ever held, and holds it to a limit.
+    #[track_caller]
+    fn assert_memory_below(&self, kib: u64, what: &str) {
+        let Ok(status) = fs::read_to_string(format!("/proc/{}/status", self.child.id())) else {
+            return say("SKIPPED: nothing here tells how much memory a process had");
+        };
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+        say(&format!("{what}: {peak} KiB at the most"));
+        assert!(peak < kib, "{peak} KiB");
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What comes from `source`, line by line and each with its end, read on a
+/// thread of its own.
+fn lines_of(source: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut source = BufReader::new(source);
+        let mut line = Vec::new();
+        while source.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                break;
+            }
+            line.clear();
+        }
+    });
+    receiver
+}
+
+/// The next line, without its end; `None` where there is none.
+#[track_caller]
+fn line_of(lines: &Receiver<String>) -> Option<String> {
+    match lines.recv_timeout(DEADLINE) {
+        Ok(line) => Some(line.strip_suffix('\n').expect("a line's end").to_owned()),
+        Err(RecvTimeoutError::Disconnected) => None,
+        Err(RecvTimeoutError::Timeout) => panic!("no line came"),
+    }
+}
+
+/// Everything up to the end.
+#[track_caller]
+fn rest_of(lines: &Receiver<String>) -> String {
+    let mut rest = String::new();
+    loop {
+        match lines.recv_timeout(DEADLINE) {
+            Ok(line) => rest += &line,
+            Err(RecvTimeoutError::Disconnected) => return rest,
+            Err(RecvTimeoutError::Timeout) => panic!("it does not end; so far {rest:?}"),
+        }
+    }
+}
