@@ -5,13 +5,20 @@ use std::io;
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// Begins to connect.
-pub(crate) fn begin(addr: &SockAddr, domain: Domain) -> io::Result<Socket> {
+/// Begins to connect, from the address `from` if one is given.
+pub(crate) fn begin(
+    addr: &SockAddr,
+    domain: Domain,
+    from: Option<&SockAddr>,
+) -> io::Result<Socket> {
     let socket = Socket::new(domain, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     if domain != Domain::UNIX {
         // Small messages go out at once, as they do from `Listener`.
         socket.set_tcp_nodelay(true)?;
+    }
+    if let Some(from) = from {
+        socket.bind(from)?;
     }
     match socket.connect(addr) {
         Ok(()) => Ok(socket),

@@ -34,9 +34,18 @@ impl Connecting {
         Ok((socket, addr, connecting))
     }
 
+    /// Begins to connect to `addr` from the address `from`.
+    pub(crate) fn start_from(
+        from: SocketAddr,
+        addr: SocketAddr,
+    ) -> io::Result<(Socket, Address, Self)> {
+        let socket = begin(&addr.into(), Domain::for_address(addr), Some(&from.into()))?;
+        Ok((socket, Address::Inet(addr), Connecting::default()))
+    }
+
     /// Begins to connect to a Unix socket.
     pub(crate) fn start_unix(path: &Path) -> io::Result<(Socket, Address, Self)> {
-        let socket = begin(&SockAddr::unix(path)?, Domain::UNIX)?;
+        let socket = begin(&SockAddr::unix(path)?, Domain::UNIX, None)?;
         Ok((socket, Address::Unix(Some(path.to_path_buf())), Connecting::default()))
     }
 
@@ -56,7 +65,7 @@ impl Connecting {
     /// error; with `error` where there was no address left.
     pub(crate) fn next(&mut self, mut error: io::Error) -> io::Result<(Socket, Address)> {
         for addr in self.rest.by_ref() {
-            match begin(&addr.into(), Domain::for_address(addr)) {
+            match begin(&addr.into(), Domain::for_address(addr), None) {
                 Ok(socket) => {
                     self.attempt = None;
                     return Ok((socket, Address::Inet(addr)));

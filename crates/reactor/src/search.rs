@@ -99,7 +99,7 @@ fn race(addrs: Vec<SocketAddr>, deadline: Option<Instant>) -> io::Result<(Socket
         if next_at <= now
             && let Some(addr) = rest.next()
         {
-            match attempt::begin(&addr.into(), Domain::for_address(addr)) {
+            match attempt::begin(&addr.into(), Domain::for_address(addr), None) {
                 Ok(socket) => {
                     running.push((socket, addr));
                     next_at = now + ATTEMPT_DELAY;
@@ -173,7 +173,7 @@ mod tests {
         full.listen(0).unwrap();
         let silent = full.local_addr().unwrap().as_socket().unwrap();
         let _filling: Vec<_> =
-            (0..4).map(|_| attempt::begin(&silent.into(), Domain::IPV4).unwrap()).collect();
+            (0..4).map(|_| attempt::begin(&silent.into(), Domain::IPV4, None).unwrap()).collect();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let good = listener.local_addr().unwrap();
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
@@ -79,6 +79,16 @@ impl<P: Protocol> Stream<P> {
     /// ```
     pub fn connect(addr: impl ToSocketAddrs, protocol: P) -> io::Result<Self> {
         let (socket, peer, connecting) = Connecting::start(addr.to_socket_addrs()?.collect())?;
+        Ok(Self::from_parts(socket, peer, Some(connecting), protocol))
+    }
+
+    /// Connects to `addr` from the address `from`, of which the port may be 0
+    /// for a free one: to go out by a certain interface, or to open more
+    /// connections to one server than one address has ports.
+    ///
+    /// Fails where that address cannot be had, or no connection can be begun.
+    pub fn connect_from(from: SocketAddr, addr: SocketAddr, protocol: P) -> io::Result<Self> {
+        let (socket, peer, connecting) = Connecting::start_from(from, addr)?;
         Ok(Self::from_parts(socket, peer, Some(connecting), protocol))
     }
 

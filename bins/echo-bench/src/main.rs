@@ -1,0 +1,33 @@
+//! A load generator for TCP echo servers.
+//!
+//! [`options`] is the command line; [`run`] drives the load, which is made of
+//! the conversations of [`conversation`]; [`record`] holds what they measured,
+//! and [`report`] says it.
+
+mod conversation;
+mod options;
+mod pattern;
+mod record;
+mod report;
+mod run;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::options::Options;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    env_logger::Builder::new().filter_level(log::LevelFilter::Error).parse_default_env().init();
+    match run::run(&options) {
+        Ok(true) => ExitCode::SUCCESS,
+        // The summary says what went wrong.
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "echo-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
