@@ -34,7 +34,7 @@ struct Peer {
 
 impl ChatProtocol for Peer {
     fn handle_connect(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
-        self.room.borrow_mut().push(chat.io().token());
+        self.room.borrow_mut().push(chat.token());
         println!("{} joined", self.name);
         Ok(())
     }
@@ -58,7 +58,7 @@ impl ChatProtocol for Peer {
     }
 
     fn handle_close(&mut self, chat: &mut ChatIo<'_>, reason: &CloseReason) {
-        let me = chat.io().token();
+        let me = chat.token();
         self.room.borrow_mut().retain(|&token| token != me);
         println!("{} left: {reason}", self.name);
     }

@@ -27,8 +27,7 @@ impl Ticker {
     /// The closure owns the ticker until then, so that it needs no `Rc`.
     fn set(mut self, cx: &mut Context) {
         self.due += self.period;
-        let after = self.due.saturating_duration_since(Instant::now());
-        cx.call_later(after, |cx| self.tick(cx));
+        cx.call_at(self.due, |cx| self.tick(cx));
     }
 
     fn tick(mut self, cx: &mut Context) {

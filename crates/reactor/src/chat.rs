@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::mem;
 
+use crate::channels::Token;
 use crate::connection::Connection;
 use crate::context::{Context, READ_BUFFER};
 use crate::dispatcher::{Cause, CloseReason};
@@ -354,6 +355,11 @@ impl ChatIo<'_> {
     /// it would overtake what was pushed and waits.
     pub fn io(&mut self) -> Io<'_> {
         Io { connection: self.connection, cx: self.cx }
+    }
+
+    /// The stream's name in its reactor.
+    pub fn token(&self) -> Token {
+        self.cx.token()
     }
 
     /// The reactor: other channels, timers, the end.

@@ -191,6 +191,12 @@ impl Context {
         self.timers.set_after(Instant::now(), after, Due::Timer(self.current))
     }
 
+    /// As [`set_timer`](Self::set_timer), for the instant `at`: for what is to
+    /// happen at even intervals, however long it takes.
+    pub fn set_timer_at(&mut self, at: Instant) -> TimerId {
+        self.timers.set(at, Due::Timer(self.current))
+    }
+
     /// Calls `job` after `after`, once: never early, and never at all for a
     /// time beyond the clock's range. A panic in it costs that call only. The
     /// loop runs on for as long as such a call waits.
@@ -200,6 +206,12 @@ impl Context {
         job: impl FnOnce(&mut Context) + 'static,
     ) -> TimerId {
         self.timers.set_after(Instant::now(), after, Due::Call(Box::new(job)))
+    }
+
+    /// As [`call_later`](Self::call_later), at the instant `at`: for what is to
+    /// happen at even intervals, however long it takes.
+    pub fn call_at(&mut self, at: Instant, job: impl FnOnce(&mut Context) + 'static) -> TimerId {
+        self.timers.set(at, Due::Call(Box::new(job)))
     }
 
     /// Cancels a timer and frees it; `false` where it is gone already.

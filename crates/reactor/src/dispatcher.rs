@@ -130,6 +130,9 @@ pub trait Dispatcher: Any {
     }
 
     /// The source is readable, at its end, or in error: reading tells which.
+    /// It may also be none of them (somebody else has read it already): treat
+    /// `WouldBlock` as nothing to do, for returned as an `Err` it closes the
+    /// channel.
     fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
         unhandled(cx, "read")
     }

@@ -156,6 +156,11 @@ impl Io<'_> {
 
     /// Stops reading: TCP then slows the peer down. The peer's end is not
     /// noticed while paused, a reset is.
+    ///
+    /// To read no faster than another stream sends, pause while that has
+    /// something [`unsent`](Self::unsent), and let it resume this one when it
+    /// has none left: its [`Protocol::handle_write`] tells, while its
+    /// [`Protocol::writable`] says yes. The example `proxy` does it.
     pub fn pause(&mut self) {
         self.connection.set_paused(true);
     }

@@ -155,8 +155,14 @@ impl<P: Protocol> Stream<P> {
     /// Also called [`FileDispatcher`]. What it was not opened for is not done:
     /// one that is open for writing only is never read.
     ///
-    /// It is set to non-blocking mode, and back when the stream is closed. A
-    /// regular file, and `/dev/null`, is always ready: it is read one buffer a
+    /// It is set to non-blocking mode, and back when the stream is closed. That
+    /// mode belongs to what was opened, not to the descriptor: a terminal that
+    /// is both standard input and standard output becomes non-blocking for
+    /// both, so that a plain `println!` may fail. Open `/dev/tty` anew for this
+    /// instead, as the example `follow_pipe` does. A process killed by a signal
+    /// sets nothing back: catch it ([`Signals`](crate::signal::Signals)).
+    ///
+    /// A regular file, and `/dev/null`, is always ready: it is read one buffer a
     /// turn, and others are served in between.
     ///
     /// Fails where the descriptor's mode can be neither read nor set.
