@@ -23,6 +23,10 @@ use crate::rate::Throttle;
 /// peer to be done. See [`Ending`].
 const LINGER: Duration = Duration::from_secs(2);
 
+/// The most that one write offers to the kernel, which copies all of it at once
+/// to a peer that reads as fast.
+const WRITE_AT_ONCE: usize = 1024 * 1024;
+
 /// What one attempt to read brought.
 pub(crate) enum Received {
     /// So many bytes.
@@ -231,7 +235,8 @@ impl Connection {
         if self.is_connecting() || self.ending == Ending::Now {
             return Ok(());
         }
-        let most = self.write_throttle().map_or(usize::MAX, |rate| rate.allowance(now));
+        let most = self.write_throttle().map_or(WRITE_AT_ONCE, |rate| rate.allowance(now));
+        let most = most.min(WRITE_AT_ONCE);
         if !self.output.is_empty() && most > 0 {
             let mut output = mem::take(&mut self.output);
             let low = self.low_water();

@@ -340,6 +340,9 @@ impl<P: DatagramProtocol> Dispatcher for Datagram<P> {
     }
 
     fn handle_add(&mut self, cx: &mut Context) -> io::Result<()> {
+        if self.link.closed {
+            return Ok(());
+        }
         let (protocol, mut io) = self.parts(cx);
         protocol.handle_add(&mut io)
     }
@@ -360,11 +363,17 @@ impl<P: DatagramProtocol> Dispatcher for Datagram<P> {
     }
 
     fn handle_timer(&mut self, cx: &mut Context, timer: TimerId) -> io::Result<()> {
+        if self.link.closed {
+            return Ok(());
+        }
         let (protocol, mut io) = self.parts(cx);
         protocol.handle_timer(&mut io, timer)
     }
 
     fn handle_drain(&mut self, cx: &mut Context) -> io::Result<()> {
+        if self.link.closed {
+            return Ok(());
+        }
         let (protocol, mut io) = self.parts(cx);
         protocol.handle_drain(&mut io)
     }

@@ -12,7 +12,7 @@ use crate::timer::{Due, TimerId};
 #[derive(Default)]
 pub(crate) struct Drain {
     /// Asked for in this turn, to begin when it settles.
-    requested: Option<Duration>,
+    pub(crate) requested: Option<Duration>,
     /// Every channel was told.
     begun: bool,
     /// When what is still open is cut off; `None` for never.

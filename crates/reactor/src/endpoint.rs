@@ -88,7 +88,7 @@ impl Endpoint {
             },
             // Asked after a hang-up: a pipe that nobody reads any more.
             Endpoint::Descriptor(descriptor) if descriptor.is_source => Ok(()),
-            Endpoint::Descriptor(_) => Err(ErrorKind::BrokenPipe.into()),
+            Endpoint::Descriptor(_) => Err(Errno::PIPE.into()),
         }
     }
 

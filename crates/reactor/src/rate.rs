@@ -41,6 +41,8 @@ impl Throttle {
         let full_at = now.checked_sub(self.one_byte().max(Self::BURST)).unwrap_or(now);
         let from = self.empty_at.map_or(full_at, |at| at.max(full_at));
         self.empty_at = Some(from.checked_add(took).unwrap_or(from));
+        // Empty: waits until there is enough again to be worth a system call.
+        self.allowance(now);
     }
 
     /// Whether nothing may be moved for now.

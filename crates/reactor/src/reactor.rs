@@ -207,6 +207,7 @@ impl Context {
     /// is neither.
     fn wake_at(&self, limit: Option<Duration>) -> Option<Instant> {
         let is_busy = self.stopping
+            || self.drain.requested.is_some()
             || !self.posts.is_empty()
             || !self.always_ready.is_empty()
             || !self.touched.is_empty();

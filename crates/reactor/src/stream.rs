@@ -338,7 +338,10 @@ impl<P: Protocol> Dispatcher for Stream<P> {
     }
 
     fn writable(&self) -> bool {
-        self.connection.wants_write() || (self.connection.has_room() && self.protocol.writable())
+        // What is watched during a search is not the connection.
+        !self.connection.is_searching()
+            && (self.connection.wants_write()
+                || (self.connection.has_room() && self.protocol.writable()))
     }
 
     fn deadline(&mut self, now: Instant) -> Option<Instant> {
@@ -365,6 +368,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
         if self.connection.is_lingering() {
             let mut buffer = cx.take_read_buffer();
             self.connection.discard(&mut buffer);
+            cx.progress();
             cx.put_back_read_buffer(buffer);
             return Ok(());
         }
@@ -428,13 +432,13 @@ impl<P: Protocol> Dispatcher for Stream<P> {
     }
 
     fn handle_expt(&mut self, cx: &mut Context) -> io::Result<()> {
-        match self.connection.receive_urgent() {
-            Some(byte) if self.connection.is_open() => {
-                let (protocol, mut io) = self.parts(cx);
-                protocol.handle_expt(&mut io, byte)
-            }
-            _ => Ok(()),
+        let Some(byte) = self.connection.receive_urgent() else { return Ok(()) };
+        cx.progress();
+        if !self.connection.is_open() {
+            return Ok(());
         }
+        let (protocol, mut io) = self.parts(cx);
+        protocol.handle_expt(&mut io, byte)
     }
 
     fn handle_hangup(&mut self, _cx: &mut Context) -> io::Result<()> {

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::io::{self, Write};
-use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -11,21 +10,8 @@ use std::time::Duration;
 use reactor::{
     Cause, CloseReason, Context, Dispatcher, Io, Limits, Protocol, Reactor, Stream, Timeout, Token,
 };
-use socket2::SockRef;
 
-use crate::common::{Call, Echo, Log, Probe, run, turn_all, turn_until};
-
-/// Two ends of a TCP connection.
-fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    (client, listener.accept().unwrap().0)
-}
-
-fn reset(peer: TcpStream) {
-    SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
-    drop(peer);
-}
+use crate::common::{Call, Echo, Log, Probe, reset, run, silent, tcp_pair, turn_all, turn_until};
 
 #[test]
 fn invariant_1_a_channel_closed_by_another_gets_no_event_of_the_same_batch() {
@@ -158,6 +144,50 @@ fn invariant_1_a_descriptor_exchanged_within_a_callback_is_watched_anew() {
     theirs.write_all(&[1]).unwrap();
     run(&mut reactor);
     assert_eq!(log.lines(), ["read 1", "read 2", "read 3"]);
+}
+
+/// The event said that the old source could be written to as well.
+#[test]
+fn invariant_1_a_source_exchanged_in_a_read_gets_no_write_of_the_old_one() {
+    struct Exchange {
+        source: UnixStream,
+        peers: Vec<UnixStream>,
+        log: Log,
+    }
+    impl Dispatcher for Exchange {
+        fn source(&self) -> BorrowedFd<'_> {
+            self.source.as_fd()
+        }
+        fn writable(&self) -> bool {
+            self.peers.is_empty()
+        }
+        fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
+            self.log.note("read");
+            cx.detach(self.source.as_fd());
+            let (ours, theirs) = UnixStream::pair()?;
+            ours.set_nonblocking(true)?;
+            self.source = ours;
+            self.peers.push(theirs);
+            Ok(())
+        }
+        fn handle_write(&mut self, _: &mut Context) -> io::Result<()> {
+            self.log.note("write");
+            Ok(())
+        }
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (source, mut theirs) = UnixStream::pair().unwrap();
+    source.set_nonblocking(true).unwrap();
+    theirs.write_all(b"x").unwrap();
+    let exchange = Exchange { source, peers: Vec::new(), log: log.clone() };
+    let token = reactor.add(exchange).unwrap();
+    turn_all(&mut reactor);
+    assert_eq!(log.lines(), ["read"]);
+    // The new one is watched.
+    let exchange = reactor.get_mut::<Exchange>(token).unwrap();
+    exchange.peers[0].write_all(b"x").unwrap();
+    turn_until(&mut reactor, |_| log.count("read") == 2);
 }
 
 #[test]
@@ -371,4 +401,79 @@ fn closing_by_token_is_for_channels_of_any_kind() {
     assert!(reactor.get_mut::<Stream<Probe>>(token).is_none(), "about to close");
     run(&mut reactor);
     assert_eq!(log.lines(), ["a connect", "a close: closed"]);
+}
+
+/// Input that nobody read keeps the stream for a moment; that the peer ends in
+/// it changes nothing.
+#[test]
+fn invariant_2_a_local_close_that_lingers_stays_a_local_close() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (ours, mut theirs) = tcp_pair();
+    let probe = Probe::new("a", &log, |call, io| {
+        if matches!(call, Call::Read(_)) {
+            io.close();
+        }
+        Ok(())
+    });
+    theirs.write_all(&vec![0; 100_000]).unwrap();
+    reactor.add(Stream::new(ours, probe).unwrap()).unwrap();
+    turn_until(&mut reactor, |_| log.has("read"));
+    drop(theirs);
+    run(&mut reactor);
+    assert_eq!(log.lines(), ["a connect", "a read 65536", "a close: closed"]);
+}
+
+#[test]
+fn invariant_2_a_connection_under_way_with_nothing_to_flush_closes_at_once() {
+    let (_listener, addr, _fillers) = silent();
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let stream = Stream::connect(addr, Probe::passive("a", &log)).unwrap();
+    let token = reactor.add(stream).unwrap();
+    turn_all(&mut reactor);
+    reactor.get_mut::<Stream<Probe>>(token).unwrap().close();
+    turn_all(&mut reactor);
+    assert_eq!(log.lines(), ["a close: closed"]);
+}
+
+/// The peer is gone without a word, and the kernel gives up on what waits:
+/// no matter for `handle_error`, as the protocol has closed.
+#[cfg(target_os = "linux")]
+#[test]
+fn invariant_1_an_error_after_close_is_told_in_the_reason_only() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (ours, _theirs) = tcp_pair();
+    let soon = Some(Duration::from_millis(100));
+    socket2::SockRef::from(&ours).set_tcp_user_timeout(soon).unwrap();
+    let probe = Probe::new("a", &log, |call, io| {
+        if call == Call::Connect {
+            io.send(&vec![0; 20_000_000])?;
+            io.close();
+        }
+        Ok(())
+    });
+    reactor.add(Stream::new(ours, probe).unwrap()).unwrap();
+    run(&mut reactor);
+    let lines = log.lines();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[1].contains("timed out") && lines[1].ends_with("bytes unsent"), "{lines:?}");
+}
+
+#[test]
+fn pausing_and_resuming_by_token_takes_effect() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let token = reactor.add(Stream::new(ours, Probe::passive("a", &log)).unwrap()).unwrap();
+    turn_all(&mut reactor);
+    for round in 1..=3 {
+        reactor.get_mut::<Stream<Probe>>(token).unwrap().pause();
+        theirs.write_all(b"x").unwrap();
+        turn_all(&mut reactor);
+        assert_eq!(log.count("read"), round - 1, "paused");
+        reactor.get_mut::<Stream<Probe>>(token).unwrap().resume();
+        turn_until(&mut reactor, |_| log.count("read") == round);
+    }
 }

@@ -1,7 +1,8 @@
 //! A protocol that writes down what happens to it, and a loop that ends.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process;
 use std::rc::Rc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -9,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use reactor::{Cause, CloseReason, Handle, Io, Protocol, Reactor, TimerId};
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// Longer than anything here takes, on however busy a machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -203,6 +205,75 @@ pub(crate) fn assert_idle(reactor: &mut Reactor) {
     reactor.turn(Some(QUIET)).unwrap();
     let slept = begin.elapsed();
     assert!(slept >= QUIET, "woken after {slept:?}");
+}
+
+/// A byte goes to an echo and comes back.
+#[track_caller]
+pub(crate) fn assert_echo<T>(reactor: &mut Reactor, peer: &T)
+where
+    for<'a> &'a T: Read + Write,
+    for<'a> SockRef<'a>: From<&'a T>,
+{
+    SockRef::from(peer).set_nonblocking(true).unwrap();
+    (&mut &*peer).write_all(b"e").unwrap();
+    let mut byte = [0];
+    turn_until(reactor, |_| match (&mut &*peer).read(&mut byte) {
+        Ok(read) => {
+            assert_eq!((read, byte), (1, *b"e"));
+            true
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+            false
+        }
+    });
+}
+
+/// Two ends of a TCP connection.
+pub(crate) fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (client, listener.accept().unwrap().0)
+}
+
+/// Ends a connection in bad order.
+pub(crate) fn reset(peer: TcpStream) {
+    SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(peer);
+}
+
+/// A port of this machine on which nobody listens.
+pub(crate) fn dead_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// An address that answers to no attempt to connect: a listener that accepts
+/// nobody, with its queue filled.
+pub(crate) fn silent() -> (Socket, SocketAddr, Vec<Socket>) {
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.bind(&any.into()).unwrap();
+    listener.listen(0).unwrap();
+    let addr = listener.local_addr().unwrap().as_socket().unwrap();
+    let fillers = std::iter::repeat_with(|| {
+        let filler = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        filler.set_nonblocking(true).unwrap();
+        // In progress, for ever; or, for the first, connected.
+        let _ = filler.connect(&addr.into());
+        filler
+    });
+    let fillers = fillers.take(4).collect();
+    (listener, addr, fillers)
+}
+
+/// For tests whose subject are panics: their messages would only be noise.
+pub(crate) fn silence_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.to_string();
+        if !text.contains("a panic in") {
+            eprintln!("{text}");
+        }
+    }));
 }
 
 /// Bytes in which every position can be told from its neighbours.

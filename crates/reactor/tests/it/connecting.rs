@@ -2,38 +2,13 @@
 //! connection.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-use reactor::{Io, Limits, Listener, Reactor, Stream};
-use socket2::{Domain, Socket, Type};
+use reactor::{Address, Io, Limits, Listener, Reactor, Stream};
 
-use crate::common::{Call, Log, Probe, run, turn_all, turn_until};
-
-/// A port of this machine on which nobody listens.
-fn dead_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// An address that answers to no attempt to connect: a listener that accepts
-/// nobody, with its queue filled.
-fn silent() -> (Socket, SocketAddr, Vec<Socket>) {
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    listener.bind(&any.into()).unwrap();
-    listener.listen(0).unwrap();
-    let addr = listener.local_addr().unwrap().as_socket().unwrap();
-    let fillers = std::iter::repeat_with(|| {
-        let filler = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        filler.set_nonblocking(true).unwrap();
-        // In progress, for ever; or, for the first, connected.
-        let _ = filler.connect(&addr.into());
-        filler
-    });
-    let fillers = fillers.take(4).collect();
-    (listener, addr, fillers)
-}
+use crate::common::{Call, Log, Probe, dead_port, run, silent, turn_all, turn_until};
 
 #[test]
 fn invariant_3_a_refused_connection_is_told_once_and_as_such() {
@@ -196,4 +171,178 @@ fn both_sides_live_in_one_reactor() {
     assert_eq!(log.count("client connect"), 1);
     assert_eq!(log.count("server connect"), 1, "also for the side that was accepted");
     assert!(log.has("client close: closed") && log.has("server close: closed by the peer"));
+}
+
+#[test]
+fn an_abort_within_connect_counts_what_was_sent_before() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let probe = Probe::new("a", &log, |call, io| {
+        if call == Call::Connect {
+            io.abort();
+        }
+        Ok(())
+    });
+    let mut stream = Stream::connect(listener.local_addr().unwrap(), probe).unwrap();
+    stream.send(b"12345").unwrap();
+    reactor.add(stream).unwrap();
+    run(&mut reactor);
+    assert_eq!(log.lines(), ["a connect", "a close: closed, 5 bytes unsent"]);
+}
+
+/// What connects to a host by its name, says hello and closes.
+fn hello(log: &Log) -> Probe {
+    let seen = log.clone();
+    Probe::new("a", log, move |call, io| {
+        if call == Call::Connect {
+            seen.note(io.peer_addr().to_string());
+            io.send(b"hello")?;
+            io.close();
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_host_is_found_by_its_name() {
+    for host in ["localhost", "127.0.0.1"] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut reactor = Reactor::new().unwrap();
+        let log = Log::default();
+        let stream = Stream::connect_host(host, addr.port(), hello(&log)).unwrap();
+        let named = format!("{host}:{}", addr.port()).into();
+        assert_eq!(*stream.peer_addr(), Address::Host(named));
+        reactor.add(stream).unwrap();
+        run(&mut reactor);
+        assert_eq!(std::io::read_to_string(listener.accept().unwrap().0).unwrap(), "hello");
+        assert_eq!(log.lines(), ["a connect", &addr.to_string(), "a close: closed"]);
+    }
+}
+
+#[test]
+fn invariant_3_a_host_that_does_not_exist_is_one_close() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    reactor.add(Stream::connect_host("nope.invalid", 1, hello(&log)).unwrap()).unwrap();
+    run(&mut reactor);
+    let lines = log.lines();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].starts_with("a close: failed to lookup address"), "{lines:?}");
+}
+
+#[test]
+fn invariant_3_a_host_that_refuses_or_never_answers_is_one_close() {
+    let (_listener, silent, _fillers) = silent();
+    let limits = Limits { connect_timeout: Some(Duration::from_millis(50)), ..Limits::default() };
+    let unlimited = Limits { connect_timeout: None, ..Limits::default() };
+    let refused = "a close: Connection refused (os error 111)";
+    for (addr, limits, expected) in [
+        (silent, limits, "a close: timed out: no connection"),
+        (dead_port(), unlimited, refused),
+        (dead_port(), Limits::default(), refused),
+    ] {
+        let mut reactor = Reactor::new().unwrap();
+        let log = Log::default();
+        let stream = Stream::connect_host("127.0.0.1", addr.port(), hello(&log)).unwrap();
+        reactor.add(stream.limits(limits)).unwrap();
+        run(&mut reactor);
+        assert_eq!(log.lines(), [expected]);
+    }
+}
+
+/// What looks for the host is not the connection: nothing is told of it, and
+/// nothing is written to it.
+#[test]
+fn invariant_3_a_search_is_not_taken_for_a_connection() {
+    for (early, writable) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut reactor = Reactor::new().unwrap();
+        let log = Log::default();
+        let mut probe = Probe::passive("a", &log);
+        probe.writable = writable;
+        let mut stream = Stream::connect_host("127.0.0.1", dead_port().port(), probe).unwrap();
+        if early {
+            stream.send(b"early").unwrap();
+        }
+        reactor.add(stream).unwrap();
+        run(&mut reactor);
+        let lost = if early { ", 5 bytes unsent" } else { "" };
+        let expected = format!("a close: Connection refused (os error 111){lost}");
+        assert_eq!(log.lines(), [expected], "sent before: {early}, writable: {writable}");
+    }
+}
+
+/// The thread that looks for it goes on, and nobody waits for it.
+#[test]
+fn a_search_can_be_given_up() {
+    let (_listener, silent, _fillers) = silent();
+    for (sent, abort) in [(false, false), (true, true)] {
+        let mut reactor = Reactor::new().unwrap();
+        let log = Log::default();
+        let stream = Stream::connect_host("localhost", silent.port(), hello(&log)).unwrap();
+        let token = reactor.add(stream).unwrap();
+        turn_all(&mut reactor);
+        let stream = reactor.get_mut::<Stream<Probe>>(token).unwrap();
+        if sent {
+            stream.send(b"never").unwrap();
+        }
+        if abort {
+            stream.abort();
+        } else {
+            stream.close();
+        }
+        turn_all(&mut reactor);
+        let lost = if sent { ", 5 bytes unsent" } else { "" };
+        assert_eq!(log.lines(), [format!("a close: closed{lost}")]);
+    }
+}
+
+#[test]
+fn what_was_sent_before_a_host_was_found_follows() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let mut stream = Stream::connect_host("localhost", port, hello(&log)).unwrap();
+    stream.send(b"early").unwrap();
+    stream.close();
+    reactor.add(stream).unwrap();
+    run(&mut reactor);
+    assert_eq!(log.lines(), ["a close: closed"]);
+    assert_eq!(std::io::read_to_string(listener.accept().unwrap().0).unwrap(), "early");
+}
+
+#[test]
+fn a_reactor_that_is_dropped_gives_up_its_searches() {
+    let (_listener, silent, _fillers) = silent();
+    for turns in [0, 1, 10] {
+        let mut reactor = Reactor::new().unwrap();
+        let log = Log::default();
+        let stream = Stream::connect_host("localhost", silent.port(), hello(&log)).unwrap();
+        reactor.add(stream).unwrap();
+        for _ in 0..turns {
+            reactor.turn(Some(Duration::ZERO)).unwrap();
+        }
+        drop(reactor);
+        assert_eq!(log.lines(), ["a close: shut down"]);
+    }
+}
+
+#[test]
+fn a_search_during_a_drain_is_told_after_its_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let probe = Probe::new("a", &log, |call, io| {
+        if call == Call::Drain {
+            io.close();
+        }
+        Ok(())
+    });
+    reactor.add(Stream::connect_host("localhost", port, probe).unwrap()).unwrap();
+    reactor.context().drain(Duration::from_secs(60));
+    run(&mut reactor);
+    assert_eq!(log.lines(), ["a connect", "a drain", "a close: closed"]);
 }

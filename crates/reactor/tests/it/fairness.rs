@@ -1,15 +1,16 @@
 //! Invariant 7: one event is a bounded piece of work, so that nobody waits for
 //! somebody else's flood.
 
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::thread;
 use std::time::Duration;
 
-use reactor::{Listener, Reactor, Stream};
+use reactor::{CloseReason, Context, Io, Limits, Listener, Protocol, Reactor, Stream};
 use socket2::SockRef;
 
-use crate::common::{Echo, Log, Probe, turn_until};
+use crate::common::{Echo, Log, Probe, run, tcp_pair, turn_until};
 
 #[test]
 fn invariant_7_one_event_reads_at_most_one_buffer() {
@@ -28,6 +29,38 @@ fn invariant_7_one_event_reads_at_most_one_buffer() {
     assert_eq!(log.count("flood read 65536"), 1, "{:?}", log.lines());
     assert_eq!(log.count("small read 1"), 1, "{:?}", log.lines());
     turn_until(&mut reactor, |_| log.has("flood read 18928"));
+}
+
+/// A peer that reads as fast as the kernel copies makes room all the while.
+#[test]
+fn invariant_7_one_event_writes_a_bounded_piece_of_a_large_message() {
+    let (ours, mut theirs) = tcp_pair();
+    let mut reactor = Reactor::new().unwrap();
+    let limits = Limits { high_water: usize::MAX, ..Limits::default() };
+    let mut stream = Stream::new(ours, Echo).unwrap().limits(limits);
+    // Something waits already, so that the loop writes all of the message.
+    while stream.unsent() == 0 {
+        stream.send(&[0; 1_000]).unwrap();
+    }
+    stream.send(&vec![0; 100_000_000]).unwrap();
+    let token = reactor.add(stream).unwrap();
+    let reading = thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 20];
+        while theirs.read(&mut buffer).unwrap() > 0 {}
+    });
+    let (mut before, mut most) = (usize::MAX, 0);
+    turn_until(&mut reactor, |reactor| {
+        let unsent = reactor.get_mut::<Stream<Echo>>(token).unwrap().unsent();
+        if before != usize::MAX {
+            most = most.max(before - unsent);
+        }
+        before = unsent;
+        unsent == 0
+    });
+    reactor.get_mut::<Stream<Echo>>(token).unwrap().close();
+    run(&mut reactor);
+    reading.join().unwrap();
+    assert!(most <= 2 * 1024 * 1024, "{most} bytes in one turn");
 }
 
 #[test]
@@ -63,4 +96,43 @@ fn invariant_7_timers_and_posts_run_under_a_flood() {
         while (&theirs).write(&flood).is_ok() {}
         log.has("timer")
     });
+}
+
+/// Each one closes at once, and makes its successor as it does.
+#[test]
+fn invariant_7_a_chain_of_short_lived_channels_lets_timers_run() {
+    struct Short;
+    impl Protocol for Short {
+        fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
+            io.close();
+            Ok(())
+        }
+        fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+        fn handle_close(&mut self, io: &mut Io<'_>, _: &CloseReason) {
+            let (ours, _theirs) = UnixStream::pair().unwrap();
+            // Refused in the end.
+            let _ = io.context().add(Stream::new(ours, Short).unwrap());
+        }
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    reactor.add(Stream::new(ours, Short).unwrap()).unwrap();
+    reactor.context().call_later(Duration::from_millis(5), Context::stop);
+    run(&mut reactor);
+}
+
+#[test]
+fn invariant_7_timers_that_are_due_at_once_let_io_come_round() {
+    const ALL: u64 = 50_000;
+    let mut reactor = Reactor::new().unwrap();
+    for _ in 0..ALL {
+        reactor.context().call_later(Duration::ZERO, |_| {});
+    }
+    reactor.turn(None).unwrap();
+    let ran = reactor.stats().jobs;
+    assert!((1..=1_024).contains(&ran), "{ran} in one turn");
+    run(&mut reactor);
+    assert_eq!(reactor.stats().jobs, ALL);
 }

@@ -2,14 +2,14 @@
 
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use reactor::{Context, Dispatcher, Listener, Reactor, Stream};
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
 
-use crate::common::{Call, Echo, Log, Probe, assert_idle, run, turn_all, turn_until};
+use crate::common::{Call, Echo, Log, Probe, assert_idle, run, tcp_pair, turn_all, turn_until};
 
 #[test]
 fn invariant_6_idle_channels_wake_nobody() {
@@ -106,6 +106,60 @@ fn invariant_6_urgent_data_is_told_once_also_to_the_default_handler() {
     let mut byte = [0];
     io::Read::read_exact(&mut (&other), &mut byte).unwrap();
     assert_eq!((byte, log.count("expt")), (*b"x", 1), "{:?}", log.lines());
+}
+
+/// In whatever state the stream is that it reaches.
+#[test]
+fn invariant_6_urgent_data_is_a_spin_in_no_state() {
+    const STATES: [&str; 8] = [
+        "open",
+        "paused",
+        "shut down",
+        "lingering",
+        "ended",
+        "congested",
+        "pauses in expt",
+        "closes in expt",
+    ];
+    for (state, unix) in STATES.into_iter().flat_map(|state| [(state, false), (state, true)]) {
+        let mut reactor = Reactor::new().unwrap();
+        let log = Log::default();
+        let (ours, theirs) = if unix {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            (OwnedFd::from(ours), Socket::from(theirs))
+        } else {
+            let (ours, theirs) = tcp_pair();
+            (OwnedFd::from(ours), Socket::from(theirs))
+        };
+        let probe = Probe::new("a", &log, move |call, io| {
+            match (call, state) {
+                (Call::Connect, "paused") | (Call::Expt(_), "pauses in expt") => io.pause(),
+                (Call::Connect, "shut down") => io.shutdown()?,
+                (Call::Connect, "congested") => io.send(&vec![0; 10_000_000])?,
+                (Call::Read(_), "lingering") | (Call::Expt(_), "closes in expt") => io.close(),
+                _ => {}
+            }
+            Ok(())
+        });
+        if state == "lingering" {
+            (&theirs).write_all(&vec![0; 100_000]).unwrap();
+        }
+        reactor.add(Stream::new(ours, probe).unwrap()).unwrap();
+        turn_all(&mut reactor);
+        for _ in 0..3 {
+            // The stream may be closed already.
+            let _ = theirs.send_out_of_band(b"!");
+            turn_all(&mut reactor);
+        }
+        if state == "ended" {
+            theirs.shutdown(Shutdown::Write).unwrap();
+            turn_all(&mut reactor);
+        }
+        let begin = Instant::now();
+        let quiet = Duration::from_millis(30);
+        reactor.turn(Some(quiet)).unwrap();
+        assert!(begin.elapsed() >= quiet, "{state}, unix {unix}: {:?}", log.lines());
+    }
 }
 
 #[test]

@@ -2,13 +2,16 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use reactor::{Cause, CloseReason, Io, Listener, Protocol, Reactor, Stream, TimerId};
+use reactor::{
+    Cause, CloseReason, Context, Dispatcher, Io, Listener, Protocol, Reactor, Stream, TimerId,
+};
 use socket2::SockRef;
 
-use crate::common::{Echo, Log, run, turn_all, turn_until};
+use crate::common::{Echo, Log, Probe, assert_echo, run, silence_panics, turn_all, turn_until};
 
 /// Fails in one of its callbacks.
 struct Faulty {
@@ -92,16 +95,6 @@ impl Drop for Faulty {
             panic!("a panic in drop");
         }
     }
-}
-
-/// Panics are the subject here: their messages would only be noise.
-fn silence_panics() {
-    std::panic::set_hook(Box::new(|info| {
-        let text = info.to_string();
-        if !text.contains("a panic in") {
-            eprintln!("{text}");
-        }
-    }));
 }
 
 #[test]
@@ -206,4 +199,66 @@ fn invariant_8_a_fault_while_accepting_refuses_that_connection_only() {
         assert_eq!(matches!(echoed, Ok(1)), served, "{echoed:?}");
     }
     assert_eq!(reactor.get_mut::<Listener>(token).unwrap().refused(), 2);
+}
+
+#[test]
+fn invariant_8_a_panic_as_a_post_is_dropped_costs_no_close() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("a panic in drop");
+        }
+    }
+    silence_panics();
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    reactor.add(Stream::new(ours, Probe::passive("a", &log)).unwrap()).unwrap();
+    let bomb = Bomb;
+    reactor.handle().post(move |_| drop(bomb)).unwrap();
+    drop(reactor);
+    assert_eq!(log.lines(), ["a close: shut down"]);
+}
+
+/// A dispatcher without a source.
+struct Hollow;
+
+impl Dispatcher for Hollow {
+    fn source(&self) -> BorrowedFd<'_> {
+        panic!("a panic in source")
+    }
+}
+
+/// One that loses its source on the way.
+struct Loses(Option<UnixStream>, Log);
+
+impl Dispatcher for Loses {
+    fn source(&self) -> BorrowedFd<'_> {
+        self.0.as_ref().expect("a panic in source").as_fd()
+    }
+    fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
+        cx.detach(self.source());
+        self.0 = None; // to be exchanged, but forgotten
+        Ok(())
+    }
+    fn handle_close(&mut self, _: &mut Context, reason: &CloseReason) {
+        self.1.note(reason.to_string());
+    }
+}
+
+#[test]
+fn invariant_8_a_panic_in_source_costs_that_channel_only() {
+    silence_panics();
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (ours, neighbour) = UnixStream::pair().unwrap();
+    reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
+    let error = reactor.add(Hollow).unwrap_err();
+    assert_eq!(error.to_string(), "a callback panicked: a panic in source");
+
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    reactor.add(Loses(Some(ours), log.clone())).unwrap();
+    theirs.write_all(b"x").unwrap();
+    turn_until(&mut reactor, |_| log.has("a callback panicked: a panic in source"));
+    assert_echo(&mut reactor, &neighbour);
 }

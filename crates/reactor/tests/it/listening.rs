@@ -1,13 +1,18 @@
-//! Listeners: who is accepted, who is refused, and the graceful end.
+//! Listeners: who is accepted, and who is refused.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::sync::{Arc, Barrier};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use reactor::{Address, Listener, Reactor, Stream};
+use reactor::{Address, Context, Handle, Io, Listener, Protocol, Reactor, Stream};
 
-use crate::common::{Call, Echo, Log, Probe, run, turn_all, turn_until};
+use crate::common::{DEADLINE, Echo, Log, assert_echo, run, silence_panics, turn_all, turn_until};
 
 #[test]
 fn a_port_that_is_taken_is_an_error_that_names_it() {
@@ -94,89 +99,211 @@ fn a_unix_path_that_another_server_took_over_is_left_to_it() {
 }
 
 #[test]
-fn drain_accepts_the_queue_tells_everybody_and_ends() {
+fn a_fault_while_accepting_gives_the_place_free_again() {
+    silence_panics();
     let mut reactor = Reactor::new().unwrap();
-    let log = Log::default();
-    let served = log.clone();
+    let mut count = 0;
     let listener = Listener::bind("127.0.0.1:0", move |_| {
-        Ok(Probe::new("a", &served, |call, io| match call {
-            Call::Read(data) => io.send(data),
-            Call::Eof => {
-                io.close();
-                Ok(())
-            }
-            _ => Ok(()),
-        }))
+        count += 1;
+        match count {
+            1 => panic!("a panic in handle_accepted"),
+            2 => Err(io::Error::other("no")),
+            _ => Ok(Echo),
+        }
     })
-    .unwrap();
+    .unwrap()
+    .max_connections(1);
     let addr = listener.local_addr().as_inet().unwrap();
-    reactor.add(listener).unwrap();
-    let mut open = TcpStream::connect(addr).unwrap();
-    turn_until(&mut reactor, |_| log.has("connect"));
-    // Connected, as far as they know, and nobody has accepted them yet.
-    let mut queued: Vec<_> = (0..100).map(|_| TcpStream::connect(addr).unwrap()).collect();
-    reactor.context().drain(Duration::from_secs(60));
-    turn_all(&mut reactor);
-    assert_eq!(log.count("connect"), 101);
-    assert_eq!(log.count("drain"), 101, "those that came late are told too");
-    let refused = TcpStream::connect(addr).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-    for peer in std::iter::once(&mut open).chain(&mut queued) {
-        peer.write_all(b"x").unwrap();
+    let token = reactor.add(listener).unwrap();
+    let mut peers = Vec::new();
+    for refused in [1, 2] {
+        peers.push(TcpStream::connect(addr).unwrap());
+        turn_until(&mut reactor, |reactor| {
+            reactor.get_mut::<Listener>(token).unwrap().refused() == refused
+        });
     }
-    turn_all(&mut reactor);
-    for peer in std::iter::once(&mut open).chain(&mut queued) {
+    assert_echo(&mut reactor, &TcpStream::connect(addr).unwrap());
+}
+
+/// Several programs that start at once: whoever is second must find that the
+/// first one is there, or that it has been.
+#[test]
+fn of_many_servers_that_start_at_once_one_gets_the_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let begin = Instant::now();
+    for round in 0..300 {
+        let path = dir.path().join(round.to_string());
+        if round % 2 == 0 {
+            // Left behind by one that is gone.
+            drop(UnixListener::bind(&path).unwrap());
+        }
+        let barrier = Arc::new(Barrier::new(4));
+        let start = |_| {
+            let (path, barrier) = (path.clone(), Arc::clone(&barrier));
+            thread::spawn(move || {
+                barrier.wait();
+                let listener = Listener::bind_unix(&path, |_| Ok(Echo));
+                barrier.wait();
+                listener.is_ok()
+            })
+        };
+        let servers: Vec<_> = (0..4).map(start).collect();
+        let listening = servers.into_iter().map(|server| server.join().unwrap());
+        assert_eq!(listening.filter(|&listens| listens).count(), 1, "in round {round}");
+        if begin.elapsed() > Duration::from_secs(1) {
+            break;
+        }
+    }
+}
+
+/// One server ends while the next one starts: who has bound the path can be
+/// reached there.
+#[test]
+fn a_server_that_takes_over_from_another_keeps_its_path() {
+    fn successor(path: &PathBuf, barrier: &Barrier) -> io::Result<()> {
+        barrier.wait();
+        let begin = Instant::now();
+        loop {
+            match Listener::bind_unix(path, |_| Ok(Echo)) {
+                Ok(_listening) => return UnixStream::connect(path).map(drop),
+                Err(error) => assert!(begin.elapsed() < DEADLINE, "{error}"),
+            }
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let begin = Instant::now();
+    for round in 0..3_000 {
+        let first = Listener::bind_unix(&path, |_| Ok(Echo)).unwrap();
+        let barrier = Arc::new(Barrier::new(2));
+        let second = {
+            let (path, barrier) = (path.clone(), Arc::clone(&barrier));
+            thread::spawn(move || successor(&path, &barrier))
+        };
+        barrier.wait();
+        drop(first);
+        let reached = second.join().unwrap();
+        assert!(reached.is_ok(), "in round {round}: {reached:?}");
+        if begin.elapsed() > Duration::from_secs(1) {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_socket_that_listens_already_is_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let inet = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = inet.local_addr().unwrap();
+    let unix = UnixListener::bind(&path).unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    let inet = Listener::new(inet, |_| Ok(Echo)).unwrap();
+    let unix = Listener::new(unix, |_| Ok(Echo)).unwrap();
+    assert_eq!(*inet.local_addr(), Address::Inet(addr));
+    assert_eq!(*unix.local_addr(), Address::Unix(Some(path.clone())));
+    reactor.add(inet).unwrap();
+    reactor.add(unix).unwrap();
+    assert_echo(&mut reactor, &TcpStream::connect(addr).unwrap());
+    assert_echo(&mut reactor, &UnixStream::connect(&path).unwrap());
+    drop(reactor);
+    assert!(path.exists(), "whoever bound it removes it");
+}
+
+/// Says hello, and then what it gets.
+struct Greets;
+
+impl Protocol for Greets {
+    fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
+        io.send(b"h")
+    }
+    fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
+        io.send(data)
+    }
+}
+
+#[test]
+fn reactors_on_two_threads_share_an_address() {
+    /// Serves until it is stopped, and says how many it accepted.
+    fn server(addr: SocketAddr, ready: &mpsc::Sender<(SocketAddr, Handle)>) -> u64 {
+        let mut reactor = Reactor::new().unwrap();
+        let listener = Listener::bind_shared(addr, |_| Ok(Greets)).unwrap();
+        let addr = listener.local_addr().as_inet().unwrap();
+        reactor.add(listener).unwrap();
+        ready.send((addr, reactor.handle())).unwrap();
+        run(&mut reactor);
+        reactor.stats().accepted
+    }
+    let (ready, readies) = mpsc::channel();
+    let mut addr: SocketAddr = ([127, 0, 0, 1], 0).into();
+    let mut servers = Vec::new();
+    for _ in 0..2 {
+        let ready = ready.clone();
+        let thread = thread::spawn(move || server(addr, &ready));
+        let (bound, handle) = readies.recv_timeout(DEADLINE).unwrap();
+        addr = bound;
+        servers.push((thread, handle));
+    }
+    let peers: Vec<_> = (0..100).map(|_| TcpStream::connect(addr).unwrap()).collect();
+    for mut peer in peers {
+        peer.set_read_timeout(Some(DEADLINE)).unwrap();
         peer.read_exact(&mut [0]).unwrap();
     }
-    drop((open, queued));
-    let begin = Instant::now();
-    run(&mut reactor); // ends as the last peer does, not at the deadline
-    assert!(begin.elapsed() < Duration::from_secs(60));
-    assert_eq!(log.count("closed by the peer"), 101);
+    let accepted: Vec<_> = servers
+        .into_iter()
+        .map(|(thread, handle)| {
+            handle.stop().unwrap();
+            thread.join().unwrap()
+        })
+        .collect();
+    assert_eq!(accepted.iter().sum::<u64>(), 100);
+    assert!(accepted.iter().all(|&accepted| accepted > 0), "{accepted:?}");
+
+    let alone = Listener::bind("127.0.0.1:0", |_| Ok(Greets)).unwrap();
+    let addr = alone.local_addr().as_inet().unwrap();
+    let error = Listener::bind_shared(addr, |_| Ok(Greets)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrInUse, "only among those that share");
 }
 
 #[test]
-fn the_drain_ends_at_the_earlier_deadline_and_counts_who_was_cut_off() {
-    let mut reactor = Reactor::new().unwrap();
-    let log = Log::default();
-    let (ours, _theirs) = UnixStream::pair().unwrap();
-    let mut stream = Stream::new(ours, Probe::passive("a", &log)).unwrap();
-    stream.send(&vec![0; 4_000_000]).unwrap();
-    reactor.add(stream).unwrap();
-    reactor.context().drain(Duration::from_secs(3600));
-    turn_all(&mut reactor);
-    reactor.handle().drain(Duration::from_millis(10)).unwrap();
-    reactor.handle().drain(Duration::MAX).unwrap();
-    run(&mut reactor);
-    assert_eq!(log.count("a drain"), 1, "told once");
-    let last = log.lines().pop().unwrap();
-    assert!(last.starts_with("a close: shut down, ") && last.ends_with("bytes unsent"), "{last}");
-}
-
-#[test]
-fn stop_leaves_channels_open_and_run_goes_on_with_them() {
-    let mut reactor = Reactor::new().unwrap();
-    let log = Log::default();
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
-    let probe = Probe::new("a", &log, |call, io| {
-        match call {
-            Call::Read(data) => {
-                io.send(data)?;
-                io.context().stop();
-            }
-            Call::Eof => io.close(),
-            _ => {}
-        }
-        Ok::<(), io::Error>(())
-    });
-    reactor.add(Stream::new(ours, probe).unwrap()).unwrap();
-    for _ in 0..3 {
-        theirs.write_all(b"x").unwrap();
+fn accepted_sockets_are_handed_to_a_reactor_on_another_thread() {
+    let (ready, readies) = mpsc::channel();
+    let worker = thread::spawn(move || {
+        let mut reactor = Reactor::new().unwrap();
+        // Keeps it running while it has no stream.
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
+        ready.send(reactor.handle()).unwrap();
         run(&mut reactor);
-        theirs.read_exact(&mut [0]).unwrap();
+        reactor.stats().received
+    });
+    let worker_handle: Handle = readies.recv_timeout(DEADLINE).unwrap();
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (seen, handle) = (log.clone(), worker_handle.clone());
+    let hand_over = move |_: &mut Context, socket: OwnedFd, peer: &Address| {
+        if seen.lines().len() == 4 {
+            return Err(io::Error::other("enough"));
+        }
+        seen.note(peer.to_string());
+        let add = |cx: &mut Context| {
+            cx.add(Stream::new(socket, Echo).unwrap()).unwrap();
+        };
+        handle.post(add).map_err(io::Error::other)
+    };
+    let token = reactor.add(Listener::raw(listener, hand_over).unwrap()).unwrap();
+    for number in 1..=4 {
+        let peer = TcpStream::connect(addr).unwrap();
+        turn_until(&mut reactor, |_| log.lines().len() == number);
+        assert!(log.has(&peer.local_addr().unwrap().to_string()));
+        assert_echo(&mut reactor, &peer);
     }
-    drop(theirs);
-    run(&mut reactor);
-    assert_eq!(log.count("read"), 3);
-    assert!(log.has("closed by the peer"));
+    let mut refused = TcpStream::connect(addr).unwrap();
+    turn_until(&mut reactor, |reactor| reactor.get_mut::<Listener>(token).unwrap().refused() == 1);
+    assert_eq!(refused.read(&mut [0]).unwrap(), 0);
+    worker_handle.stop().unwrap();
+    assert_eq!(worker.join().unwrap(), 4);
 }

@@ -22,10 +22,16 @@
 mod closing;
 mod common;
 mod connecting;
+mod datagrams;
+mod draining;
+mod embedding;
 mod fairness;
+mod files;
 mod idling;
 mod isolation;
 mod listening;
 mod posting;
+mod rates;
 mod sending;
 mod timing;
+mod watching;

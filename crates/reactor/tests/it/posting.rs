@@ -6,11 +6,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use reactor::signal::{self, Signals};
-use reactor::{Gone, Handle, Reactor, Stream};
+use reactor::{Context, Gone, Handle, Reactor, Stream};
 
-use crate::common::{DEADLINE, Echo, Log, run, run_with, turn_all, turn_until};
+use crate::common::{Call, DEADLINE, Echo, Log, Probe, run, run_with, turn_all, turn_until};
 
 thread_local! {
     /// What the posts of one reactor, on this thread, have brought.
@@ -31,7 +32,7 @@ fn invariant_11_posts_all_run_in_the_order_of_their_thread() {
             thread::spawn(move || {
                 for number in 0..POSTS {
                     let done = Arc::clone(&done);
-                    let job = move |_: &mut reactor::Context| {
+                    let job = move |_: &mut Context| {
                         SEEN.with_borrow_mut(|seen| seen[me].push(number));
                         done.fetch_add(1, Ordering::Relaxed);
                     };
@@ -130,6 +131,73 @@ fn invariant_11_a_post_to_a_reactor_that_is_gone_is_refused_and_dropped() {
 }
 
 #[test]
+fn invariant_11_a_post_of_the_loops_own_wakes_no_further_turn() {
+    let mut reactor = Reactor::new().unwrap();
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let log = Log::default();
+    let probe = Probe::new("a", &log, |call, io| {
+        if matches!(call, Call::Read(_)) {
+            io.context().handle().post(|_| {}).unwrap();
+        }
+        Ok(())
+    });
+    reactor.add(Stream::new(ours, probe).unwrap()).unwrap();
+    turn_all(&mut reactor);
+    theirs.write_all(b"x").unwrap();
+    reactor.turn(None).unwrap();
+    assert_eq!((log.count("read"), reactor.stats().jobs), (1, 1), "read, posted and run");
+    let quiet = Duration::from_millis(100);
+    let begin = Instant::now();
+    reactor.turn(Some(quiet)).unwrap();
+    assert!(begin.elapsed() >= quiet, "woken after {:?}", begin.elapsed());
+}
+
+/// On poll(2) a wait that begins with a wake-up does not look at the sources.
+#[test]
+fn invariant_11_posts_of_timers_and_of_threads_do_not_starve_io() {
+    fn again(cx: &mut Context) {
+        cx.handle().post(|_| {}).unwrap();
+        cx.call_later(Duration::ZERO, again);
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
+    again(reactor.context());
+    assert_within_turns(&mut reactor, &theirs, 100);
+
+    let handle = reactor.handle();
+    let flood = thread::spawn(move || while handle.post(|_| {}).is_ok() {});
+    for _ in 0..10 {
+        assert_within_turns(&mut reactor, &theirs, 1_000);
+    }
+    drop(reactor);
+    flood.join().unwrap();
+}
+
+#[track_caller]
+fn assert_within_turns(reactor: &mut Reactor, mut peer: &UnixStream, most: u32) {
+    peer.set_nonblocking(true).unwrap();
+    peer.write_all(b"x").unwrap();
+    let mut turns = 0;
+    while peer.read(&mut [0]).is_err() {
+        assert!(turns < most, "not served within {turns} turns");
+        reactor.turn(None).unwrap();
+        turns += 1;
+    }
+}
+
+#[test]
+fn handles_keep_no_descriptor_of_a_reactor_that_is_gone() {
+    let count = || std::fs::read_dir("/dev/fd").unwrap().count();
+    let before = count();
+    // Three descriptors each; other tests of this process use fewer meanwhile.
+    let handles: Vec<_> = (0..3_000).map(|_| Reactor::new().unwrap().handle()).collect();
+    let after = count();
+    assert!(after < before + 5_000, "{before} descriptors before, {after} after");
+    assert!(handles.iter().all(|handle| handle.stop() == Err(Gone)));
+}
+
+#[test]
 fn a_signal_is_an_event_of_the_loop() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
@@ -149,4 +217,38 @@ fn a_signal_is_an_event_of_the_loop() {
     run(&mut reactor);
     assert_eq!(log.lines(), ["signal"]);
     assert!(Signals::new([9], |_, _| {}).is_err(), "SIGKILL cannot be caught");
+}
+
+/// `scripts/faults.sh` runs this one.
+#[test]
+#[ignore = "takes a while: scripts/faults.sh runs it"]
+fn eight_million_posts_all_run() {
+    const THREADS: usize = 8;
+    const POSTS: usize = 1_000_000;
+    let mut reactor = Reactor::new().unwrap();
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
+    let ran = Arc::new(AtomicUsize::new(0));
+    let posting: Vec<_> = (0..THREADS)
+        .map(|_| {
+            let (handle, ran) = (reactor.handle(), Arc::clone(&ran));
+            thread::spawn(move || {
+                for _ in 0..POSTS {
+                    let ran = Arc::clone(&ran);
+                    let post = move |_: &mut _| {
+                        ran.fetch_add(1, Ordering::Relaxed);
+                    };
+                    handle.post(post).unwrap();
+                }
+            })
+        })
+        .collect();
+    while ran.load(Ordering::Relaxed) < THREADS * POSTS {
+        reactor.turn(Some(DEADLINE)).unwrap();
+    }
+    for thread in posting {
+        thread.join().unwrap();
+    }
+    let turns = reactor.stats().turns;
+    eprintln!("lost 0 of {}, in {turns} turns", THREADS * POSTS);
 }

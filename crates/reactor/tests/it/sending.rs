@@ -13,7 +13,8 @@ use reactor::{CloseReason, Io, Limits, Listener, Protocol, Reactor, Stream};
 use socket2::SockRef;
 
 use crate::common::{
-    Call, Echo, Log, Probe, assert_idle, pattern, run, run_with, turn_all, turn_until,
+    Call, Echo, Log, Probe, assert_idle, pattern, reset, run, run_with, tcp_pair, turn_all,
+    turn_until,
 };
 
 /// Sends `data` in pieces, as fast as the peer takes it, and closes.
@@ -128,26 +129,88 @@ fn invariant_4_a_reset_is_never_a_clean_end() {
     }
 }
 
-/// While reading is paused, and nothing waits to be written: the reset is
-/// noticed all the same.
+/// While nothing is read, for whatever reason, and nothing waits to be written:
+/// the reset is noticed all the same.
 #[test]
-fn invariant_4_a_reset_is_told_to_a_paused_stream() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut reactor = Reactor::new().unwrap();
-    let log = Log::default();
-    let probe = Probe::new("a", &log, |call, io| {
-        if call == Call::Connect {
-            io.pause();
+fn invariant_4_a_reset_is_told_to_a_stream_that_does_not_read() {
+    struct NotYet(Log);
+    impl Protocol for NotYet {
+        fn readable(&self) -> bool {
+            false
         }
-        Ok(())
-    });
-    reactor.add(Stream::connect(listener.local_addr().unwrap(), probe).unwrap()).unwrap();
-    let (peer, _) = listener.accept().unwrap();
-    turn_until(&mut reactor, |_| log.has("connect"));
-    SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
-    drop(peer);
-    run(&mut reactor);
-    assert!(log.lines().pop().unwrap().contains("Connection reset"), "{:?}", log.lines());
+        fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
+            self.0.note("read");
+            Ok(())
+        }
+        fn handle_close(&mut self, _: &mut Io<'_>, reason: &CloseReason) {
+            self.0.note(format!("close: {reason}"));
+        }
+    }
+    for state in ["paused before", "paused in connect", "paused in read", "not readable"] {
+        let mut reactor = Reactor::new().unwrap();
+        let log = Log::default();
+        let (ours, mut theirs) = tcp_pair();
+        if state == "not readable" {
+            reactor.add(Stream::new(ours, NotYet(log.clone())).unwrap()).unwrap();
+        } else {
+            let probe = Probe::new("a", &log, move |call, io| {
+                match (call, state) {
+                    (Call::Connect, "paused in connect") | (Call::Read(_), "paused in read") => {
+                        io.pause();
+                    }
+                    _ => {}
+                }
+                Ok(())
+            });
+            let mut stream = Stream::new(ours, probe).unwrap();
+            if state == "paused before" {
+                stream.pause();
+            }
+            reactor.add(stream).unwrap();
+        }
+        if state == "paused in read" {
+            theirs.write_all(b"x").unwrap();
+            turn_until(&mut reactor, |_| log.has("read"));
+        }
+        turn_all(&mut reactor);
+        reset(theirs);
+        run(&mut reactor);
+        let last = log.lines().pop().unwrap();
+        assert!(last.contains("Connection reset"), "{state}: {:?}", log.lines());
+    }
+}
+
+/// Of a stream that closes: what came before its last bytes went out is no
+/// clean end either.
+#[test]
+fn invariant_4_a_reset_at_the_end_is_no_clean_end() {
+    for lingers in [false, true] {
+        let mut reactor = Reactor::new().unwrap();
+        let log = Log::default();
+        let (ours, mut theirs) = tcp_pair();
+        let probe = Probe::new("a", &log, |call, io| {
+            if matches!(call, Call::Read(_)) {
+                io.send(&vec![1; 100_000])?;
+                io.close();
+            }
+            Ok(())
+        });
+        let token = reactor.add(Stream::new(ours, probe).unwrap()).unwrap();
+        turn_all(&mut reactor);
+        if lingers {
+            // More than one read takes: the rest is thrown away.
+            theirs.write_all(&vec![0; 100_000]).unwrap();
+            turn_until(&mut reactor, |_| log.has("read"));
+            reset(theirs);
+        } else {
+            reactor.get_mut::<Stream<Probe>>(token).unwrap().send(b"accepted").unwrap();
+            reset(theirs);
+            reactor.get_mut::<Stream<Probe>>(token).unwrap().close();
+        }
+        run(&mut reactor);
+        let last = log.lines().pop().unwrap();
+        assert!(last.contains("Connection reset"), "{:?}", log.lines());
+    }
 }
 
 #[test]
@@ -224,6 +287,84 @@ fn invariant_4_unread_input_does_not_destroy_the_last_output() {
         got.len()
     });
     assert_eq!(got, 200_000);
+}
+
+/// As before, with input that no ordinary read sees, or that comes later.
+#[test]
+fn invariant_4_input_beside_a_close_does_not_destroy_the_last_output() {
+    for urgent in [true, false] {
+        let log = Log::default();
+        let seen = log.clone();
+        let listener = Listener::bind("127.0.0.1:0", move |_| {
+            Ok(Probe::new("a", &seen, move |call, io| {
+                if matches!(call, Call::Expt(_)) || (call == Call::Connect && !urgent) {
+                    io.send(&vec![7; 2_000_000])?;
+                    io.close();
+                }
+                Ok(())
+            }))
+        })
+        .unwrap();
+        let addr = listener.local_addr().as_inet().unwrap();
+        let mut reactor = Reactor::new().unwrap();
+        reactor.add(listener).unwrap();
+        let mut peer = TcpStream::connect(addr).unwrap();
+        if urgent {
+            SockRef::from(&peer).send_out_of_band(b"!").unwrap();
+        }
+        turn_until(&mut reactor, |_| log.has(if urgent { "expt" } else { "connect" }));
+        turn_all(&mut reactor);
+        if !urgent {
+            peer.write_all(b"x").unwrap();
+            turn_all(&mut reactor);
+        }
+        let got = run_with(&mut reactor, move || {
+            let mut got = Vec::new();
+            peer.read_to_end(&mut got).map_err(|error| error.kind())?;
+            Ok::<_, ErrorKind>(got.len())
+        });
+        assert_eq!(got, Ok(2_000_000), "{:?}", log.lines());
+    }
+}
+
+#[test]
+fn invariant_4_an_error_after_close_loses_what_waits_and_counts_it() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let probe = Probe::new("a", &log, |call, io| {
+        if call == Call::Connect {
+            io.send(&vec![0; 4_000_000])?;
+            io.close();
+            io.send(b"one more")?;
+        }
+        Ok(())
+    });
+    reactor.add(Stream::new(ours, probe).unwrap()).unwrap();
+    run(&mut reactor);
+    let got = io::read_to_string(theirs).unwrap().len();
+    let lost = 4_000_000 - got;
+    let expected = format!("a close: send on a closed stream, {lost} bytes unsent");
+    assert_eq!(log.lines(), ["a connect", &expected]);
+}
+
+#[test]
+fn what_the_peer_said_before_it_went_is_read_though_output_waits() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let probe = Probe::new("a", &log, |call, io| match call {
+        Call::Connect => io.send(&vec![0; 4_000_000]),
+        _ => Ok(()),
+    });
+    let limits = Limits { high_water: usize::MAX, ..Limits::default() };
+    reactor.add(Stream::new(ours, probe).unwrap().limits(limits)).unwrap();
+    turn_all(&mut reactor);
+    theirs.write_all(b"too large").unwrap();
+    drop(theirs);
+    run(&mut reactor);
+    assert!(log.has("a read 9"), "{:?}", log.lines());
+    assert_eq!(log.count("close"), 1);
 }
 
 #[test]
@@ -386,6 +527,56 @@ fn invariant_5_send_over_the_mark_accepts_nothing() {
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
     assert!(error.to_string().contains(&format!("{unsent} bytes wait")), "{error}");
     assert_eq!(stream.unsent(), unsent);
+}
+
+/// Below the default low mark: it must not be full and have room at once.
+#[test]
+fn invariant_5_a_high_mark_below_the_low_one_holds() {
+    let limits = Limits { high_water: 4096, ..Limits::default() };
+    assert!(limits.low_water > limits.high_water);
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    SockRef::from(&ours).set_send_buffer_size(4096).unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    reactor.add(Stream::new(ours, Echo).unwrap().limits(limits)).unwrap();
+    let data = pattern(500_000);
+    let expected = data.clone();
+    let got = run_with(&mut reactor, move || {
+        let mut writer = theirs.try_clone().unwrap();
+        let writing = thread::spawn(move || {
+            writer.write_all(&data).unwrap();
+            writer.shutdown(Shutdown::Write).unwrap();
+        });
+        let mut got = Vec::<u8>::new();
+        let mut buffer = [0; 777];
+        while let read @ 1.. = theirs.read(&mut buffer).unwrap() {
+            got.extend(&buffer[..read]);
+        }
+        writing.join().unwrap();
+        got
+    });
+    assert!(got == expected, "{} of {} bytes", got.len(), expected.len());
+}
+
+/// Where it may not send it is not asked to.
+#[test]
+fn invariant_5_handle_write_comes_only_where_send_has_room() {
+    let limits = Limits { high_water: 2048, ..Limits::default() };
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    SockRef::from(&ours).set_send_buffer_size(4096).unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let probe = Probe::new("a", &log, |call, io| match call {
+        Call::Write => io.send(&[0; 3000]),
+        _ => Ok(()),
+    });
+    reactor.add(Stream::new(ours, probe.writable()).unwrap().limits(limits)).unwrap();
+    let mut got = 0;
+    turn_until(&mut reactor, |_| {
+        got += (&theirs).read(&mut [0; 500]).unwrap_or(0);
+        assert!(!log.has("error") && !log.has("close"), "{:?}", log.lines().last());
+        got > 100_000
+    });
 }
 
 #[test]

@@ -2,13 +2,17 @@
 //! extremes and churn have their tests beside the code.)
 
 use std::cell::Cell;
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use reactor::{Context, Limits, Reactor, Stream};
+use reactor::{CloseReason, Context, Io, Limits, Protocol, Reactor, Stream};
 
-use crate::common::{Call, Echo, Log, Probe, assert_idle, run, turn_all, turn_until};
+use crate::common::{
+    Call, Echo, Log, Probe, assert_idle, run, run_with, silent, turn_all, turn_until,
+};
 
 #[test]
 fn invariant_10_a_timer_is_never_early() {
@@ -171,4 +175,95 @@ fn an_idle_timeout_far_off_wakes_nobody() {
     let (ours, _theirs) = UnixStream::pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap().limits(limits)).unwrap();
     assert_idle(&mut reactor);
+}
+
+/// Time that passes between the last turn and what begins a wait is not part
+/// of the wait.
+#[test]
+fn invariant_10_timeouts_count_from_what_they_wait_for() {
+    const TIMEOUT: Duration = Duration::from_millis(50);
+    const BEFORE: Duration = Duration::from_millis(80);
+    let (_listener, silent, _fillers) = silent();
+    for which in ["idle", "stall", "connect", "connect within a callback"] {
+        let mut reactor = Reactor::new().unwrap();
+        let log = Log::default();
+        let probe = Probe::passive("a", &log);
+        let limits = Limits {
+            idle_timeout: Some(TIMEOUT).filter(|_| which == "idle"),
+            stall_timeout: Some(TIMEOUT),
+            connect_timeout: Some(TIMEOUT),
+            ..Limits::default()
+        };
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let begin: Rc<Cell<Option<Instant>>> = Rc::default();
+        match which {
+            "idle" => {
+                thread::sleep(BEFORE);
+                begin.set(Some(Instant::now()));
+                reactor.add(Stream::new(ours, probe).unwrap().limits(limits)).unwrap();
+            }
+            "stall" => {
+                let stream = Stream::new(ours, probe).unwrap().limits(limits);
+                let token = reactor.add(stream).unwrap();
+                turn_all(&mut reactor);
+                thread::sleep(BEFORE);
+                begin.set(Some(Instant::now()));
+                let stream = reactor.get_mut::<Stream<Probe>>(token).unwrap();
+                stream.send(&vec![0; 4_000_000]).unwrap();
+            }
+            "connect" => {
+                thread::sleep(BEFORE);
+                begin.set(Some(Instant::now()));
+                reactor.add(Stream::connect(silent, probe).unwrap().limits(limits)).unwrap();
+            }
+            _ => {
+                let begin = Rc::clone(&begin);
+                reactor.context().call_later(Duration::ZERO, move |cx| {
+                    // As a look-up may.
+                    thread::sleep(BEFORE);
+                    begin.set(Some(Instant::now()));
+                    cx.add(Stream::connect(silent, probe).unwrap().limits(limits)).unwrap();
+                });
+            }
+        }
+        run(&mut reactor);
+        let took = begin.get().unwrap().elapsed();
+        assert!(took >= TIMEOUT, "{which}: {:?} after {took:?}", log.lines());
+        assert!(log.has("close: timed out"), "{which}: {:?}", log.lines());
+    }
+}
+
+#[test]
+fn invariant_10_a_timer_set_by_the_last_callback_leaves_nothing_behind() {
+    struct Late;
+    impl Protocol for Late {
+        fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
+            io.close();
+            Ok(())
+        }
+        fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+        fn handle_close(&mut self, io: &mut Io<'_>, _: &CloseReason) {
+            io.set_timer(Duration::from_millis(10));
+        }
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    reactor.add(Stream::new(ours, Late).unwrap()).unwrap();
+    turn_all(&mut reactor);
+    assert_eq!(reactor.next_deadline(), None);
+}
+
+/// Whatever the system's own clock types hold.
+#[test]
+fn invariant_10_timers_far_off_neither_fail_nor_spin() {
+    let most = i64::MAX.unsigned_abs();
+    for secs in [1 << 31, 1 << 33, 1 << 40, most / 1_000_000_000, most / 2, most - (1 << 40)] {
+        let mut reactor = Reactor::new().unwrap();
+        reactor.context().call_later(Duration::from_secs(secs), |_| unreachable!());
+        run_with(&mut reactor, || thread::sleep(Duration::from_millis(20)));
+        let turns = reactor.stats().turns;
+        assert!(turns <= 2, "{turns} turns while a timer in {secs} seconds waits");
+    }
 }

@@ -1,0 +1,291 @@
+//! How the loop ends: of itself, by `stop`, by `drain`, after so many turns.
+
+use std::cell::Cell;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use reactor::signal::{self, Signals};
+use reactor::{CloseReason, Context, Io, Listener, Protocol, Reactor, Stream};
+
+use crate::common::{Call, Echo, Log, Probe, assert_idle, run, turn_all, turn_until};
+
+/// A stream that only its peer or the reactor ends, and its peer.
+fn add_passive(reactor: &mut Reactor, name: &'static str, log: &Log) -> UnixStream {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    reactor.add(Stream::new(ours, Probe::passive(name, log)).unwrap()).unwrap();
+    theirs
+}
+
+#[test]
+fn drain_accepts_the_queue_tells_everybody_and_ends() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let served = log.clone();
+    let listener = Listener::bind("127.0.0.1:0", move |_| {
+        Ok(Probe::new("a", &served, |call, io| match call {
+            Call::Read(data) => io.send(data),
+            Call::Eof => {
+                io.close();
+                Ok(())
+            }
+            _ => Ok(()),
+        }))
+    })
+    .unwrap();
+    let addr = listener.local_addr().as_inet().unwrap();
+    reactor.add(listener).unwrap();
+    let mut open = TcpStream::connect(addr).unwrap();
+    turn_until(&mut reactor, |_| log.has("connect"));
+    // Connected, as far as they know, and nobody has accepted them yet.
+    let mut queued: Vec<_> = (0..100).map(|_| TcpStream::connect(addr).unwrap()).collect();
+    reactor.context().drain(Duration::from_secs(60));
+    turn_all(&mut reactor);
+    assert_eq!(log.count("connect"), 101);
+    assert_eq!(log.count("drain"), 101, "those that came late are told too");
+    let refused = TcpStream::connect(addr).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    for peer in std::iter::once(&mut open).chain(&mut queued) {
+        peer.write_all(b"x").unwrap();
+    }
+    turn_all(&mut reactor);
+    for peer in std::iter::once(&mut open).chain(&mut queued) {
+        peer.read_exact(&mut [0]).unwrap();
+    }
+    drop((open, queued));
+    let begin = Instant::now();
+    run(&mut reactor); // ends as the last peer does, not at the deadline
+    assert!(begin.elapsed() < Duration::from_secs(60));
+    assert_eq!(log.count("closed by the peer"), 101);
+}
+
+#[test]
+fn the_drain_ends_at_the_earlier_deadline_and_counts_who_was_cut_off() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let mut stream = Stream::new(ours, Probe::passive("a", &log)).unwrap();
+    stream.send(&vec![0; 4_000_000]).unwrap();
+    reactor.add(stream).unwrap();
+    reactor.context().drain(Duration::from_secs(3600));
+    turn_all(&mut reactor);
+    reactor.handle().drain(Duration::from_millis(10)).unwrap();
+    reactor.handle().drain(Duration::MAX).unwrap();
+    run(&mut reactor);
+    assert_eq!(log.count("a drain"), 1, "told once");
+    let last = log.lines().pop().unwrap();
+    assert!(last.starts_with("a close: shut down, ") && last.ends_with("bytes unsent"), "{last}");
+}
+
+#[test]
+fn stop_leaves_channels_open_and_run_goes_on_with_them() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let probe = Probe::new("a", &log, |call, io| {
+        match call {
+            Call::Read(data) => {
+                io.send(data)?;
+                io.context().stop();
+            }
+            Call::Eof => io.close(),
+            _ => {}
+        }
+        Ok::<(), io::Error>(())
+    });
+    reactor.add(Stream::new(ours, probe).unwrap()).unwrap();
+    for _ in 0..3 {
+        theirs.write_all(b"x").unwrap();
+        run(&mut reactor);
+        theirs.read_exact(&mut [0]).unwrap();
+    }
+    drop(theirs);
+    run(&mut reactor);
+    assert_eq!(log.count("read"), 3);
+    assert!(log.has("closed by the peer"));
+}
+
+#[test]
+fn of_two_drains_the_earlier_holds_also_where_the_other_has_no_end() {
+    const SHORT: Duration = Duration::from_millis(20);
+    for (first, second) in [(Duration::MAX, SHORT), (SHORT, Duration::MAX)] {
+        let mut reactor = Reactor::new().unwrap();
+        let log = Log::default();
+        let _peer = add_passive(&mut reactor, "a", &log);
+        reactor.context().drain(first);
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+        reactor.context().drain(second);
+        run(&mut reactor);
+        assert_eq!(log.lines(), ["a connect", "a drain", "a close: shut down"]);
+    }
+}
+
+/// It adds another channel whenever one is closed, and is refused in the end.
+#[test]
+fn a_drain_ends_though_the_last_callbacks_add_more() {
+    struct Reconnects(Log);
+    impl Protocol for Reconnects {
+        fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+        fn handle_drain(&mut self, io: &mut Io<'_>) -> io::Result<()> {
+            // Two generations come and go while it lasts, a third stays.
+            if self.0.lines().len() < 2 {
+                io.close();
+            }
+            Ok(())
+        }
+        fn handle_close(&mut self, io: &mut Io<'_>, _: &CloseReason) {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            std::mem::forget(theirs);
+            let again = Stream::new(ours, Reconnects(self.0.clone())).unwrap();
+            self.0.note(if io.context().add(again).is_ok() { "added" } else { "refused" });
+        }
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    reactor.add(Stream::new(ours, Reconnects(log.clone())).unwrap()).unwrap();
+    reactor.context().drain(Duration::from_millis(20));
+    run(&mut reactor);
+    assert_eq!(log.lines(), ["added", "added", "refused"]);
+    // The drain is over: whoever goes on using the reactor may add again.
+    let _peer = add_passive(&mut reactor, "a", &log);
+    assert!(!reactor.context().is_draining());
+}
+
+#[test]
+fn a_reactor_driven_by_turns_can_be_drained_again() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    for name in ["a", "b"] {
+        let _peer = add_passive(&mut reactor, name, &log);
+        reactor.context().drain(Duration::from_millis(5));
+        assert!(reactor.context().is_draining());
+        turn_until(&mut reactor, |_| log.has(&format!("{name} close: shut down")));
+        assert!(!reactor.context().is_draining());
+    }
+    assert_eq!(log.count("drain"), 2);
+}
+
+#[test]
+fn a_stream_that_connects_during_a_drain_is_told_after_its_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let probe = Probe::new("a", &log, |call, io| {
+        if call == Call::Drain {
+            io.close();
+        }
+        Ok(())
+    });
+    reactor.add(Stream::connect(listener.local_addr().unwrap(), probe).unwrap()).unwrap();
+    reactor.context().drain(Duration::from_secs(60));
+    run(&mut reactor);
+    assert_eq!(log.lines(), ["a connect", "a drain", "a close: closed"]);
+}
+
+#[test]
+fn a_drain_broken_off_by_stop_is_forgotten() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let _peer = add_passive(&mut reactor, "a", &log);
+    reactor.context().drain(Duration::from_millis(100));
+    reactor.context().call_later(Duration::ZERO, Context::stop);
+    run(&mut reactor);
+    assert_eq!(log.lines(), ["a connect", "a drain"]);
+    // Its deadline with it.
+    assert!(!reactor.context().is_draining());
+    assert_eq!(reactor.next_deadline(), None);
+    reactor.context().drain(Duration::from_millis(5));
+    run(&mut reactor);
+    assert_eq!(log.lines()[2..], ["a drain", "a close: shut down"]);
+}
+
+#[test]
+fn a_timed_call_is_waited_for_by_a_drain() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let called = log.clone();
+    reactor.context().call_later(Duration::from_millis(20), move |_| called.note("called"));
+    reactor.context().drain(Duration::ZERO);
+    run(&mut reactor);
+    assert_eq!(log.lines(), ["called"]);
+}
+
+#[test]
+fn invariant_6_a_stop_between_turns_is_no_spin() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let _peer = add_passive(&mut reactor, "a", &log);
+    reactor.context().stop();
+    assert!(!reactor.turn(None).unwrap(), "it does not wait");
+    assert_idle(&mut reactor);
+}
+
+#[test]
+fn a_turn_says_whether_there_is_more_to_do() {
+    let mut reactor = Reactor::new().unwrap();
+    let turn = |reactor: &mut Reactor| reactor.turn(Some(Duration::ZERO)).unwrap();
+    assert!(!turn(&mut reactor), "nothing was ever added");
+
+    let log = Log::default();
+    let peer = add_passive(&mut reactor, "a", &log);
+    assert!(turn(&mut reactor), "a channel");
+    reactor.context().stop();
+    assert!(!turn(&mut reactor), "a stop");
+    assert!(turn(&mut reactor), "which holds once");
+    drop(peer);
+    turn_until(&mut reactor, |_| log.has("close"));
+    assert!(!turn(&mut reactor), "no channel");
+
+    let id = reactor.context().call_later(Duration::from_secs(3600), |_| {});
+    assert!(turn(&mut reactor), "a timed call");
+    assert!(reactor.context().cancel(id));
+    assert!(!turn(&mut reactor), "cancelled");
+
+    reactor.handle().post(|cx| cx.handle().post(|_| {}).unwrap()).unwrap();
+    assert!(turn(&mut reactor), "a post that a post made");
+    assert!(!turn(&mut reactor));
+
+    let quiet = Signals::new([signal::SIGUSR2], |_, _| {}).unwrap();
+    reactor.add(quiet).unwrap();
+    assert!(!turn(&mut reactor), "a background channel only");
+}
+
+#[test]
+fn so_many_turns_are_made_and_no_more() {
+    fn again(cx: &mut Context, count: &Rc<Cell<u32>>) {
+        count.set(count.get() + 1);
+        let count = Rc::clone(count);
+        cx.call_later(Duration::ZERO, move |cx| again(cx, &count));
+    }
+    let mut reactor = Reactor::new().unwrap();
+    assert!(!reactor.run_turns(5).unwrap());
+    assert_eq!(reactor.stats().turns, 0, "nothing to turn for");
+
+    let count: Rc<Cell<u32>> = Rc::default();
+    again(reactor.context(), &count);
+    assert!(reactor.run_turns(0).unwrap());
+    assert_eq!(count.get(), 1);
+    assert!(reactor.run_turns(5).unwrap());
+    assert_eq!((count.get(), reactor.stats().turns), (6, 5));
+    // A stop ends them early.
+    reactor.context().call_later(Duration::ZERO, Context::stop);
+    assert!(!reactor.run_turns(1_000).unwrap());
+    assert!(reactor.stats().turns < 10);
+}
+
+/// What is still to be closed counts, also where no turn is left for it.
+#[test]
+fn an_end_asked_for_between_runs_is_seen_to_without_a_turn() {
+    let mut reactor = Reactor::new().unwrap();
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let token = reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
+    turn_all(&mut reactor);
+    reactor.get_mut::<Stream<Echo>>(token).unwrap().close();
+    assert!(!reactor.run_turns(0).unwrap());
+    assert!(reactor.get_mut::<Stream<Echo>>(token).is_none());
+}
