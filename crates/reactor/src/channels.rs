@@ -137,6 +137,12 @@ impl Channels {
         (slot.live && slot.generation == token.generation).then_some(slot)
     }
 
+    /// Whether the end of `token`'s channel is decided.
+    pub(crate) fn is_doomed(&self, token: Token) -> bool {
+        let slot = self.slots.get(token.index as usize);
+        slot.is_some_and(|slot| slot.live && slot.generation == token.generation && slot.doomed)
+    }
+
     /// The channel that the poller means by `key`.
     pub(crate) fn by_key(&self, key: usize) -> Option<Token> {
         let index = key & (usize::MAX >> (usize::BITS / 2));

@@ -157,7 +157,7 @@ impl<P: ChatProtocol> Chat<P> {
     /// Finds the messages in what was received. What it leaves waits for more
     /// input, or for room for output.
     fn parse(&mut self, io: &mut Io<'_>, mut data: &[u8]) -> io::Result<()> {
-        while !data.is_empty() && io.connection.is_open() {
+        while !data.is_empty() && io.connection.is_open() && !io.cx.is_doomed() {
             if self.state.is_congested(io.connection) {
                 self.state.stopped = true;
                 break;
@@ -168,7 +168,7 @@ impl<P: ChatProtocol> Chat<P> {
             if step.collect > 0 {
                 protocol.collect_incoming_data(&mut chat, &data[..step.collect])?;
             }
-            if step.found && chat.connection.is_open() {
+            if step.found && chat.connection.is_open() && !chat.cx.is_doomed() {
                 chat.state.unfinished = 0;
                 protocol.found_terminator(&mut chat)?;
             }
@@ -225,6 +225,9 @@ impl<P: ChatProtocol> Protocol for Chat<P> {
         let (protocol, mut chat) = self.parts(io);
         if !rest.is_empty() {
             protocol.collect_incoming_data(&mut chat, &rest)?;
+        }
+        if !chat.connection.is_open() || chat.cx.is_doomed() {
+            return Ok(());
         }
         protocol.handle_eof(&mut chat)
     }

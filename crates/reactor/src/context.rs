@@ -233,6 +233,12 @@ impl Context {
         }
     }
 
+    /// Whether the channel that is being called has been closed by its token:
+    /// no callback may follow, though its dispatcher still runs.
+    pub(crate) fn is_doomed(&self) -> bool {
+        self.channels.is_doomed(self.current)
+    }
+
     /// Decides a channel's end. The first cause stands.
     pub(crate) fn doom(&mut self, token: Token, cause: Cause) {
         if let Some(slot) = self.channels.get_mut(token)

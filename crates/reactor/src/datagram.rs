@@ -215,7 +215,7 @@ impl<P: DatagramProtocol> Datagram<P> {
     fn receive(&mut self, cx: &mut Context, buffer: &mut [u8]) -> io::Result<()> {
         let mut budget = READ_BUFFER;
         for _ in 0..DATAGRAMS_PER_EVENT {
-            if self.link.closed || !self.protocol.readable() {
+            if self.link.closed || cx.is_doomed() || !self.protocol.readable() {
                 break;
             }
             let Some((len, from)) = self.link.receive(buffer)? else { break };

@@ -7,7 +7,6 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use crate::channels::Token;
 use crate::context::Context;
 use crate::poller::Interest;
 use crate::timer::TimerId;
@@ -133,19 +132,19 @@ pub trait Dispatcher: Any {
     /// It may also be none of them (somebody else has read it already): treat
     /// `WouldBlock` as nothing to do, for returned as an `Err` it closes the
     /// channel.
-    fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
-        unhandled(cx, "read")
+    fn handle_read(&mut self, _cx: &mut Context) -> io::Result<()> {
+        unhandled("read")
     }
 
     /// The source is writable, or in error: writing tells which.
-    fn handle_write(&mut self, cx: &mut Context) -> io::Result<()> {
-        unhandled(cx, "write")
+    fn handle_write(&mut self, _cx: &mut Context) -> io::Result<()> {
+        unhandled("write")
     }
 
     /// Urgent data waits. It keeps the source ready until it is consumed, so
     /// that the default closes the channel with an error rather than spin.
-    fn handle_expt(&mut self, cx: &mut Context) -> io::Result<()> {
-        unhandled(cx, "urgent data")
+    fn handle_expt(&mut self, _cx: &mut Context) -> io::Result<()> {
+        unhandled("urgent data")
     }
 
     /// The source hung up or failed while neither reading nor writing was
@@ -195,12 +194,8 @@ impl dyn Dispatcher {
 
 /// asyncore's default handlers log a warning and carry on, which spins for as
 /// long as the source stays ready; ours end the channel.
-fn unhandled(cx: &Context, what: &str) -> io::Result<()> {
-    let token: Token = cx.token();
-    Err(io::Error::new(
-        io::ErrorKind::Unsupported,
-        format!("channel {token:?}: unhandled {what} event"),
-    ))
+fn unhandled(what: &str) -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, format!("unhandled {what} event")))
 }
 
 /// Why a channel ended, and what was lost with it.

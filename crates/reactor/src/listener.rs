@@ -257,6 +257,9 @@ impl Listener {
     /// Accepts what waits, up to the limit for one event.
     fn accept_waiting(&mut self, cx: &mut Context) -> io::Result<()> {
         for _ in 0..ACCEPTS_PER_EVENT {
+            if cx.is_doomed() {
+                return Ok(());
+            }
             if self.last == Some(0) {
                 cx.close(cx.token());
                 return Ok(());

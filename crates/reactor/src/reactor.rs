@@ -233,11 +233,18 @@ impl Context {
         if interest.is_empty() || !(event.readable || event.writable || event.urgent) {
             return self.hang_up(token);
         }
+        let mut readable = event.readable;
         if event.urgent && interest.readable {
-            self.call(token, Dispatcher::handle_expt);
+            self.call(token, |dispatcher, cx| {
+                let outcome = dispatcher.handle_expt(cx);
+                // `polling` counts urgent data as something to read: whether
+                // there is anything else only the source can tell.
+                readable = Poller::is_readable(dispatcher.source());
+                outcome
+            });
         }
         // What the peer said comes before what it does not hear any more.
-        if event.readable && interest.readable && self.is_watched(token) {
+        if readable && interest.readable && self.is_watched(token) {
             self.call(token, Dispatcher::handle_read);
         }
         if event.writable && interest.writable && self.is_watched(token) {

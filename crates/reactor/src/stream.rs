@@ -304,7 +304,7 @@ impl<P: Protocol> Stream<P> {
     /// The connection that was under way has come about.
     fn came_about(&mut self, cx: &mut Context) -> io::Result<()> {
         self.connected(cx)?;
-        if cx.is_draining() { self.handle_drain(cx) } else { Ok(()) }
+        if cx.is_draining() && !cx.is_doomed() { self.handle_drain(cx) } else { Ok(()) }
     }
 
     fn count_sent(&mut self, cx: &mut Context) {
@@ -423,7 +423,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
             return self.connection.failed(error);
         }
         let mut outcome = Ok(());
-        if self.connection.has_room() && self.protocol.writable() {
+        if !cx.is_doomed() && self.connection.has_room() && self.protocol.writable() {
             let (protocol, mut io) = self.parts(cx);
             outcome = protocol.handle_write(&mut io);
         }

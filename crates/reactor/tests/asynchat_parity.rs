@@ -1,0 +1,597 @@
+//! The counterparts of Python 3.11's `test_asynchat.py`, and of what is wrong
+//! with asynchat. (asyncore's are in `asyncore_parity.rs`, which also says how
+//! both are meant.)
+//!
+//! Python runs 32 to 42 over IPv4, with `select` and with `poll`. Here all that
+//! take a connection run over IPv4, IPv6 and Unix sockets (a machine without
+//! IPv6 skips those, and says so) on the polling backend that is compiled in:
+//! CI compiles this suite for epoll, and once more for poll(2)
+//! (`--cfg polling_test_poll_backend`).
+//!
+//! # The methods
+//!
+//! Each counterpart has the method's name; those of `api` run in a module for
+//! each kind of socket.
+//!
+//! | # | Python | counterpart | remark |
+//! | --- | --- | --- | --- |
+//! | 32 | `TestAsynchat.test_line_terminator1` | `api::test_line_terminator1` | each piece is received before the next one is sent; no sleep makes it likely |
+//! | 33 | `….test_line_terminator2` | `api::test_line_terminator2` | |
+//! | 34 | `….test_line_terminator3` | `api::test_line_terminator3` | |
+//! | 35 | `….test_numeric_terminator1` | `api::test_numeric_terminator1` | and what follows is collected |
+//! | 36 | `….test_numeric_terminator2` | `api::test_numeric_terminator2` | likewise |
+//! | 37 | `….test_none_terminator` | `api::test_none_terminator` | [`Terminator::Never`], no bytes, and a length of 0 are the same |
+//! | 38 | `….test_simple_producer` | `api::test_simple_producer` | any closure is a producer; [`reader`] is made of a file |
+//! | 39 | `….test_string_producer` | `api::test_string_producer` | [`pieces`] of one |
+//! | 40 | `….test_empty_line` | `api::test_empty_line` | |
+//! | 41 | `….test_close_when_done` | `api::test_close_when_done` | and all of it arrived, not just some |
+//! | 42 | `….test_push` | `api::test_push` | that others than bytes are refused is for the compiler: `push` takes `&[u8]`, which the test states as a type |
+//! | 43 | `TestAsynchatMocked.test_blockingioerror` | `api::test_blockingioerror` | a real socket in place of a mock |
+//! | 44 | `TestHelperFunctions.test_find_prefix_at_end` | `test_find_prefix_at_end`, and the one of the same name beside the private function, in `src/framing.rs` | here, what it is for: only what may begin a terminator is held back |
+//! | 45 | `TestNotConnected.test_disallow_negative_terminator` | none | cannot apply: a length is a `usize`. `test_disallow_negative_terminator` tests what is left, that the least length, 0, is no length |
+//!
+//! # What is wrong with asynchat
+//!
+//! | # | asynchat's fault | test |
+//! | --- | --- | --- |
+//! | 11 | goes on after a close; drops a partial line in silence | `fault_11_closed_is_silent_and_a_partial_line_is_reported` |
+//! | 12 | `push(b"")` sends nothing, but sends | `fault_12_pushing_nothing_does_nothing` |
+//! | 13 | no cap on a line, none on output | `fault_13_a_line_and_the_output_have_caps` |
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic in a test or its helpers is the report of a failure"
+)]
+
+mod parity;
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, Cursor, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use log::Level;
+use reactor::{
+    Cause, Chat, ChatIo, ChatProtocol, CloseReason, Dispatcher, Limits, MessageTooLong, Reactor,
+    Stream, Terminator, Token, pieces, reader,
+};
+use socket2::{Domain, Socket, Type};
+
+use crate::parity::common::{run, run_with, turn_all, turn_until};
+use crate::parity::{Place, connect, over, pair, patient, peer, record, recorded};
+
+/// What came of a conversation.
+#[derive(Clone, Default)]
+struct Came {
+    /// The messages, as they were found.
+    contents: Rc<RefCell<Vec<Vec<u8>>>>,
+    /// What belongs to none.
+    rest: Rc<RefCell<Vec<u8>>>,
+    /// How the conversation ended.
+    ends: Rc<RefCell<Vec<String>>>,
+}
+
+impl Came {
+    #[track_caller]
+    fn assert(&self, contents: &[&[u8]], rest: &[u8]) {
+        let came = self.contents.borrow();
+        let readable = |message: &[u8]| String::from_utf8_lossy(message).into_owned();
+        let came: Vec<_> = came.iter().map(|message| readable(message)).collect();
+        let expected: Vec<_> = contents.iter().map(|message| readable(message)).collect();
+        assert_eq!(came, expected);
+        assert_eq!(readable(&self.rest.borrow()), readable(rest));
+    }
+}
+
+/// Collects messages, and each part of one as it comes.
+struct Client {
+    came: Came,
+}
+
+impl ChatProtocol for Client {
+    fn collect_incoming_data(&mut self, chat: &mut ChatIo<'_>, data: &[u8]) -> io::Result<()> {
+        assert!(!data.is_empty(), "nothing is no part");
+        self.came.rest.borrow_mut().extend(data);
+        chat.collect(data)
+    }
+    fn found_terminator(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
+        let message = chat.take_collected();
+        assert_eq!(*self.came.rest.borrow(), message, "all of its parts, and no others");
+        self.came.rest.borrow_mut().clear();
+        self.came.contents.borrow_mut().push(message);
+        Ok(())
+    }
+    fn handle_error(&mut self, _: &mut ChatIo<'_>, cause: &Cause) {
+        self.came.ends.borrow_mut().push(format!("error: {cause}"));
+    }
+    fn handle_close(&mut self, _: &mut ChatIo<'_>, reason: &CloseReason) {
+        self.came.ends.borrow_mut().push(format!("close: {reason}"));
+    }
+}
+
+/// A client on its way to a server, which the test is.
+struct Conversation {
+    reactor: Reactor,
+    client: Token,
+    server: Socket,
+    came: Came,
+}
+
+impl Conversation {
+    fn begin(place: &Place, terminator: impl Into<Terminator>) -> Self {
+        let mut reactor = Reactor::new().unwrap();
+        let (listener, at) = place.listening();
+        let came = Came::default();
+        let chat = Chat::new(terminator, Client { came: came.clone() });
+        let client = reactor.add(connect(&at, chat).unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        patient(&server);
+        Conversation { reactor, client, server, came }
+    }
+
+    fn client(&mut self) -> &mut Stream<Chat<Client>> {
+        self.reactor.get_mut(self.client).unwrap()
+    }
+
+    /// What the client pushed arrives at the server.
+    #[track_caller]
+    fn expect(&mut self, message: &[u8]) {
+        let (server, len) = (self.server.try_clone().unwrap(), message.len());
+        let came = run_with(&mut self.reactor, move || {
+            let mut came = vec![0; len];
+            (&server).read_exact(&mut came).unwrap();
+            came
+        });
+        assert_eq!(String::from_utf8_lossy(&came), String::from_utf8_lossy(message));
+    }
+
+    /// The server answers in pieces, of which each is received before the next
+    /// one is sent.
+    fn answer(&mut self, data: &[u8], piece: usize) {
+        for piece in data.chunks(piece) {
+            let expected = self.reactor.stats().received + piece.len() as u64;
+            (&self.server).write_all(piece).unwrap();
+            turn_until(&mut self.reactor, |reactor| reactor.stats().received >= expected);
+            assert_eq!(self.reactor.stats().received, expected, "by itself");
+        }
+    }
+
+    /// The server ends, and so does the client.
+    #[track_caller]
+    fn end(mut self) -> Came {
+        self.server.shutdown(Shutdown::Write).unwrap();
+        run(&mut self.reactor);
+        assert_eq!(*self.came.ends.borrow(), ["close: closed by the peer"]);
+        self.came
+    }
+}
+
+/// Tests over each kind of socket.
+mod api {
+    use super::*;
+
+    /// Lines that are ended by `terminator` come in pieces of each length.
+    fn check_line_terminator(place: &Place, terminator: &str) {
+        let lines = format!("hello world{terminator}I'm not dead yet!{terminator}");
+        for piece in 1..=3 {
+            let mut conversation = Conversation::begin(place, terminator);
+            let client = conversation.client();
+            client.push(b"hello ").unwrap();
+            client.push(format!("world{terminator}").as_bytes()).unwrap();
+            client.push(format!("I'm not dead yet!{terminator}").as_bytes()).unwrap();
+            conversation.expect(lines.as_bytes());
+            conversation.answer(lines.as_bytes(), piece);
+            conversation.end().assert(&[b"hello world", b"I'm not dead yet!"], b"");
+        }
+    }
+
+    pub(super) fn test_line_terminator1(place: &Place) {
+        check_line_terminator(place, "\n");
+    }
+
+    pub(super) fn test_line_terminator2(place: &Place) {
+        check_line_terminator(place, "\r\n");
+    }
+
+    pub(super) fn test_line_terminator3(place: &Place) {
+        check_line_terminator(place, "qqq");
+    }
+
+    const DATA: &[u8] = b"hello world, I'm not dead yet!\n";
+
+    /// So many bytes are a message; what follows belongs to none.
+    fn check_numeric_terminator(place: &Place, length: usize) {
+        for piece in [1, 4, DATA.len()] {
+            let mut conversation = Conversation::begin(place, Terminator::Length(length));
+            conversation.client().push(DATA).unwrap();
+            conversation.expect(DATA);
+            conversation.answer(DATA, piece);
+            conversation.end().assert(&[&DATA[..length]], &DATA[length..]);
+        }
+    }
+
+    pub(super) fn test_numeric_terminator1(place: &Place) {
+        check_numeric_terminator(place, 1);
+    }
+
+    pub(super) fn test_numeric_terminator2(place: &Place) {
+        check_numeric_terminator(place, 6);
+    }
+
+    pub(super) fn test_none_terminator(place: &Place) {
+        for terminator in [Terminator::Never, b"".into(), Terminator::Length(0)] {
+            let mut conversation = Conversation::begin(place, terminator);
+            conversation.client().push(DATA).unwrap();
+            conversation.expect(DATA);
+            conversation.answer(DATA, 3);
+            conversation.end().assert(&[], DATA);
+        }
+    }
+
+    const LINES: &[u8] = b"hello world\nI'm not dead yet!\n";
+
+    pub(super) fn test_simple_producer(place: &Place) {
+        // What is made, in pieces of 8: by a closure, and of something to read.
+        let mut rest = LINES;
+        let made: Rc<Cell<u32>> = Rc::default();
+        let count = Rc::clone(&made);
+        let closure = move |buffer: &mut Vec<u8>| {
+            count.set(count.get() + 1);
+            let (piece, more) = rest.split_at(rest.len().min(8));
+            buffer.extend(piece);
+            rest = more;
+            Ok(())
+        };
+        let mut conversation = Conversation::begin(place, "\n");
+        let client = conversation.client();
+        client.push_with_producer(closure).unwrap();
+        client.push_with_producer(reader(Cursor::new(LINES))).unwrap();
+        client.push(b"and done").unwrap();
+        assert_eq!(made.get(), 0, "nothing is made before it can be sent");
+        conversation.expect(&[LINES, LINES, b"and done"].concat());
+        assert_eq!(made.get(), 4 + 1, "four pieces of 8 bytes at the most, and no more");
+        conversation.answer(LINES, 7);
+        conversation.end().assert(&[b"hello world", b"I'm not dead yet!"], b"");
+    }
+
+    pub(super) fn test_string_producer(place: &Place) {
+        let mut conversation = Conversation::begin(place, "\n");
+        conversation.client().push_with_producer(pieces([LINES])).unwrap();
+        conversation.expect(LINES);
+        conversation.answer(LINES, LINES.len());
+        conversation.end().assert(&[b"hello world", b"I'm not dead yet!"], b"");
+    }
+
+    pub(super) fn test_empty_line(place: &Place) {
+        const LINES: &[u8] = b"hello world\n\nI'm not dead yet!\n";
+        for piece in [1, LINES.len()] {
+            let mut conversation = Conversation::begin(place, "\n");
+            conversation.client().push(LINES).unwrap();
+            conversation.expect(LINES);
+            conversation.answer(LINES, piece);
+            conversation.end().assert(&[b"hello world", b"", b"I'm not dead yet!"], b"");
+        }
+    }
+
+    pub(super) fn test_close_when_done(place: &Place) {
+        // Whether it still has to be made, or is with the stream already.
+        for produced in [false, true] {
+            let mut conversation = Conversation::begin(place, "\n");
+            let client = conversation.client();
+            if produced {
+                client.push_with_producer(pieces([LINES])).unwrap();
+            } else {
+                client.push(LINES).unwrap();
+            }
+            client.close_when_done();
+            let late = client.push(b"too late").unwrap_err();
+            assert_eq!(late.kind(), ErrorKind::NotConnected);
+            let (server, came) = (conversation.server, conversation.came);
+            let all = run_with(&mut conversation.reactor, move || {
+                let mut all = Vec::new();
+                (&server).read_to_end(&mut all).unwrap();
+                // It may be gone by now, so that this may fail.
+                let _ = (&server).write_all(LINES);
+                all
+            });
+            assert_eq!(all, LINES, "all of it was sent before the end");
+            turn_until(&mut conversation.reactor, |_| !came.ends.borrow().is_empty());
+            assert_eq!(*came.ends.borrow(), ["close: closed"]);
+            came.assert(&[], b"");
+        }
+    }
+
+    pub(super) fn test_push(place: &Place) {
+        // This very type: no number, no text, nothing that would have to be
+        // encoded first.
+        let push: fn(&mut Stream<Chat<Client>>, &[u8]) -> io::Result<()> = Stream::push;
+        let mut conversation = Conversation::begin(place, "\n");
+        let client = conversation.client();
+        let (array, mut vector) = (*b"bytes\n", b"bytes\n".to_vec());
+        push(client, b"bytes\n").unwrap();
+        push(client, &array).unwrap();
+        push(client, &vector).unwrap();
+        vector.fill(0); // it was copied
+        push(client, &Box::<[u8]>::from(array)).unwrap();
+        let expected = b"bytes\nbytes\nbytes\nbytes\n";
+        conversation.expect(expected);
+        conversation.answer(expected, expected.len());
+        conversation.end().assert(&[b"bytes", b"bytes", b"bytes", b"bytes"], b"");
+    }
+
+    pub(super) fn test_blockingioerror(place: &Place) {
+        let mut reactor = Reactor::new().unwrap();
+        let (listener, at) = place.listening();
+        let ours = peer(&at);
+        let (_server, _) = listener.accept().unwrap();
+        let came = Came::default();
+        let chat = Chat::new("\n", Client { came: came.clone() });
+        let mut stream = Stream::new(OwnedFd::from(ours), chat).unwrap();
+        // Said to be readable, with nothing there to be read.
+        stream.handle_read(reactor.context()).unwrap();
+        assert!(stream.closed().is_none());
+        came.assert(&[], b"");
+        assert!(came.ends.borrow().is_empty());
+    }
+}
+
+over! { Ipv4 in test_asynchat_over_ipv4:
+    test_line_terminator1 test_line_terminator2 test_line_terminator3 test_numeric_terminator1
+    test_numeric_terminator2 test_none_terminator test_simple_producer test_string_producer
+    test_empty_line test_close_when_done test_push test_blockingioerror
+}
+
+over! { Ipv6 in test_asynchat_over_ipv6:
+    test_line_terminator1 test_line_terminator2 test_line_terminator3 test_numeric_terminator1
+    test_numeric_terminator2 test_none_terminator test_simple_producer test_string_producer
+    test_empty_line test_close_when_done test_push test_blockingioerror
+}
+
+over! { Unix in test_asynchat_over_unix:
+    test_line_terminator1 test_line_terminator2 test_line_terminator3 test_numeric_terminator1
+    test_numeric_terminator2 test_none_terminator test_simple_producer test_string_producer
+    test_empty_line test_close_when_done test_push test_blockingioerror
+}
+
+/// A stream that is sent `input`, and turned until all of it was received.
+fn received(terminator: impl Into<Terminator>, input: &[u8]) -> (Reactor, Came, Socket) {
+    let mut reactor = Reactor::new().unwrap();
+    let came = Came::default();
+    let (ours, theirs) = pair();
+    let chat = Chat::new(terminator, Client { came: came.clone() });
+    reactor.add(Stream::new(ours, chat).unwrap()).unwrap();
+    receive(&mut reactor, &theirs, input);
+    (reactor, came, theirs)
+}
+
+fn receive(reactor: &mut Reactor, mut theirs: &Socket, input: &[u8]) {
+    let expected = reactor.stats().received + input.len() as u64;
+    theirs.write_all(input).unwrap();
+    turn_until(reactor, |reactor| reactor.stats().received == expected);
+}
+
+#[test]
+fn test_find_prefix_at_end() {
+    // What cannot begin a terminator is collected at once.
+    let (mut reactor, came, theirs) = received("\r\n", b"qwertydkjf");
+    came.assert(&[], b"qwertydkjf");
+    // What can is held back, and nothing else is.
+    receive(&mut reactor, &theirs, b"qwerty\r");
+    came.assert(&[], b"qwertydkjfqwerty");
+    // It was one;
+    receive(&mut reactor, &theirs, b"\n");
+    came.assert(&[b"qwertydkjfqwerty"], b"");
+    // it was none.
+    receive(&mut reactor, &theirs, b"\r");
+    came.assert(&[b"qwertydkjfqwerty"], b"");
+    receive(&mut reactor, &theirs, b"x");
+    came.assert(&[b"qwertydkjfqwerty"], b"\rx");
+    // And one that overlaps with itself.
+    let (mut reactor, came, theirs) = received("aab", b"aa");
+    came.assert(&[], b"");
+    receive(&mut reactor, &theirs, b"a");
+    came.assert(&[], b"a");
+    receive(&mut reactor, &theirs, b"b");
+    came.assert(&[b"a"], b"");
+}
+
+#[test]
+fn test_disallow_negative_terminator() {
+    // `Terminator::Length(-1)` does not compile. The least there is, 0, is met
+    // before anything has come: it must not be found for ever.
+    let (_reactor, came, _theirs) = received(Terminator::Length(usize::MIN), b"anything");
+    came.assert(&[], b"anything");
+}
+
+// --- what is wrong with asynchat ---------------------------------------------
+
+/// How a conversation is ended within `found_terminator`.
+type End = fn(&mut ChatIo<'_>);
+
+/// Ends with its first message, or not at all.
+struct Ends {
+    found: Rc<Cell<u32>>,
+    collected: Rc<Cell<usize>>,
+    unfinished: Rc<Cell<Option<usize>>>,
+    end: Option<End>,
+}
+
+impl ChatProtocol for Ends {
+    fn collect_incoming_data(&mut self, _: &mut ChatIo<'_>, data: &[u8]) -> io::Result<()> {
+        self.collected.set(self.collected.get() + data.len());
+        Ok(())
+    }
+    fn found_terminator(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
+        self.found.set(self.found.get() + 1);
+        if let Some(end) = self.end {
+            end(chat);
+        }
+        Ok(())
+    }
+    fn handle_eof(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
+        self.unfinished.set(Some(chat.unfinished()));
+        chat.close_when_done();
+        Ok(())
+    }
+}
+
+#[test]
+fn fault_11_closed_is_silent_and_a_partial_line_is_reported() {
+    let ends: [Option<End>; 5] = [
+        None,
+        Some(|chat| chat.io().close()),
+        Some(|chat| chat.io().abort()),
+        Some(|chat| {
+            chat.push(b"bye").unwrap();
+            chat.close_when_done();
+        }),
+        Some(|chat| {
+            let token = chat.io().token();
+            chat.context().close(token);
+        }),
+    ];
+    for (which, end) in ends.into_iter().enumerate() {
+        let mut reactor = Reactor::new().unwrap();
+        let found: Rc<Cell<u32>> = Rc::default();
+        let (collected, unfinished) = (Rc::<Cell<usize>>::default(), Rc::default());
+        let protocol = Ends {
+            found: Rc::clone(&found),
+            collected: Rc::clone(&collected),
+            unfinished: Rc::clone(&unfinished),
+            end,
+        };
+        let (ours, theirs) = pair();
+        // All in one read.
+        (&theirs).write_all(b"one\ntwo\nthree\nfou").unwrap();
+        theirs.shutdown(Shutdown::Write).unwrap();
+        reactor.add(Stream::new(ours, Chat::new("\n", protocol)).unwrap()).unwrap();
+        run(&mut reactor);
+        if end.is_none() {
+            assert_eq!((found.get(), collected.get()), (3, 14));
+            assert_eq!(unfinished.get(), Some(3), "of the fourth");
+        } else {
+            assert_eq!((found.get(), collected.get()), (1, 3), "end {which}: nothing later");
+            assert_eq!(unfinished.get(), None, "end {which}");
+        }
+    }
+
+    // The default says so where an operator sees it; and nothing where all is
+    // well.
+    for (input, warnings) in [(&b"one\nfou"[..], 1), (b"one\n", 0)] {
+        record();
+        let (mut reactor, _came, theirs) = received("\n", input);
+        drop(theirs);
+        run(&mut reactor);
+        let told = recorded(Level::Warn);
+        assert_eq!(told.len(), warnings, "{told:?}");
+        assert!(told.iter().all(|line| line.contains("3 bytes into a message")), "{told:?}");
+    }
+}
+
+#[test]
+fn fault_12_pushing_nothing_does_nothing() {
+    // A socket that keeps messages apart, so that one of no bytes is seen: it
+    // looks like the end.
+    let (ours, theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    let came = Came::default();
+    let mut stream = Stream::new(ours, Chat::new("\n", Client { came: came.clone() })).unwrap();
+    stream.push(b"").unwrap();
+    let token = reactor.add(stream).unwrap();
+    turn_all(&mut reactor);
+    let stream = reactor.get_mut::<Stream<Chat<Client>>>(token).unwrap();
+    stream.push(b"").unwrap();
+    // And behind something that waits for its turn.
+    stream.push_with_producer(pieces([b"one"])).unwrap();
+    stream.push(b"").unwrap();
+    stream.push_with_producer(pieces(["", "", "two"])).unwrap();
+    let mut nothing_yet = [0; 8];
+    let error = (&theirs).read(&mut nothing_yet).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock, "not even an empty message");
+    turn_until(&mut reactor, |reactor| reactor.stats().sent == 6);
+    turn_all(&mut reactor);
+    let mut messages = Vec::new();
+    let mut buffer = [0; 8];
+    while let Ok(read) = (&theirs).read(&mut buffer) {
+        assert!(read > 0, "an empty message, after {messages:?}");
+        messages.push(buffer[..read].to_vec());
+    }
+    assert_eq!(messages, [b"one", b"two"]);
+    assert!(came.ends.borrow().is_empty());
+}
+
+#[test]
+fn fault_13_a_line_and_the_output_have_caps() {
+    /// Keeps how it ended, as a type.
+    #[derive(Clone, Default)]
+    struct Capped {
+        /// Whether it keeps what comes, or only lets it pass.
+        keeps: bool,
+        found: Rc<Cell<u32>>,
+        too_long: Rc<Cell<Option<MessageTooLong>>>,
+    }
+    impl ChatProtocol for Capped {
+        fn collect_incoming_data(&mut self, chat: &mut ChatIo<'_>, data: &[u8]) -> io::Result<()> {
+            if self.keeps { chat.collect(data) } else { Ok(()) }
+        }
+        fn found_terminator(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
+            self.found.set(self.found.get() + 1);
+            chat.take_collected();
+            Ok(())
+        }
+        fn handle_close(&mut self, _: &mut ChatIo<'_>, reason: &CloseReason) {
+            if let Cause::Error(error) = &reason.cause {
+                let error = error.get_ref().and_then(|error| error.downcast_ref());
+                self.too_long.set(error.copied());
+            }
+        }
+    }
+
+    // A line of just the most that may be, and one that goes on and on.
+    for (len, ends, keeps) in
+        [(1_000, false, false), (1_000, false, true), (1_001, true, false), (1_001, true, true)]
+    {
+        let mut reactor = Reactor::new().unwrap();
+        let capped = Capped { keeps, ..Capped::default() };
+        let (ours, theirs) = pair();
+        let chat = Chat::new("\n", capped.clone()).max_message(1_000);
+        reactor.add(Stream::new(ours, chat).unwrap()).unwrap();
+        let mut line = vec![b'x'; len];
+        line.push(b'\n');
+        (&theirs).write_all(&line).unwrap();
+        if ends {
+            turn_until(&mut reactor, |_| capped.too_long.get().is_some() || capped.found.get() > 0);
+            assert_eq!(capped.too_long.get(), Some(MessageTooLong { most: 1_000 }));
+            assert_eq!(capped.found.get(), 0);
+        } else {
+            turn_until(&mut reactor, |_| capped.found.get() == 1);
+            turn_all(&mut reactor);
+            assert_eq!(capped.too_long.get(), None);
+        }
+    }
+
+    // Output over the cap is refused, and what was accepted before is kept.
+    let (ours, theirs) = pair();
+    let mut stream = Stream::new(ours, Chat::new("\n", Capped::default())).unwrap();
+    let mut accepted = 0;
+    let error = loop {
+        match stream.push(&[b'x'; 4096]) {
+            Ok(()) => accepted += 4096,
+            Err(error) => break error,
+        }
+        assert!(accepted < 100_000_000, "no cap in sight");
+    };
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    assert!(stream.unsent() < Limits::default().high_water + 4096);
+    stream.close_when_done();
+    let mut reactor = Reactor::new().unwrap();
+    reactor.add(stream).unwrap();
+    let came = run_with(&mut reactor, move || {
+        let mut came = Vec::new();
+        (&theirs).read_to_end(&mut came).unwrap();
+        came.len()
+    });
+    assert_eq!(came, accepted);
+}
