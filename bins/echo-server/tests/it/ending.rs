@@ -103,11 +103,12 @@ fn a_second_signal_ends_at_once() {
 #[test]
 #[cfg(target_os = "linux")]
 fn restarts_on_its_port_after_being_killed() {
+    const ROUNDS: u32 = 100;
     // On an address of its own: no other test can take the port in between.
     let host = ["--host", "127.0.0.36"];
     let mut server = Server::start(&host);
     let port = server.addr.port().to_string();
-    for round in 0..20 {
+    for round in 0..ROUNDS {
         let peers = [server.connect(), server.connect()];
         for peer in &peers {
             echo(peer, b"hello");
@@ -121,4 +122,5 @@ fn restarts_on_its_port_after_being_killed() {
         assert_eq!(server.addr.port().to_string(), port, "round {round}");
     }
     echo(&server.connect(), b"at last");
+    eprintln!("failed binds 0 of {ROUNDS}");
 }

@@ -1,0 +1,285 @@
+#!/usr/bin/env bash
+# Provokes every fault that a network program should survive, and shows for each
+# what is expected, what was seen, and whether it held. Exits with 1 where one
+# did not.
+#
+# Most are tests of the suite, which are run one at a time here so that their
+# figures can be shown. Some take minutes, root, or a network namespace, and run
+# from here only; what cannot be had is shown as skipped, with the reason.
+#
+#   scripts/faults.sh           all of them
+#   scripts/faults.sh 12 31     these rows
+#   scripts/faults.sh --quick   without those that take more than some seconds
+set -uo pipefail
+
+CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." || exit 1
+
+quick='' rows=()
+for argument; do
+    case $argument in
+    --quick) quick=yes ;;
+    [0-9]*) rows+=("$argument") ;;
+    *)
+        printf 'faults: unknown argument %s; see the head of this script\n' "$argument" >&2
+        exit 2
+        ;;
+    esac
+done
+
+scratch=$(mktemp -d)
+held=0 failed=0 skipped=0
+trap 'rm -rf "$scratch"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+wanted() {
+    ((${#rows[@]} == 0)) && return
+    local row
+    for row in "${rows[@]}"; do
+        [[ $row == "$1" ]] && return
+    done
+    return 1
+}
+
+# One line of the table: row, what is expected, what was seen, the verdict.
+show() {
+    printf '%3s  %-46s  %-7s  %s\n' "$1" "$2" "$4" "$3"
+    case $4 in
+    held) ((++held)) ;;
+    skipped) ((++skipped)) ;;
+    *) ((++failed)) ;;
+    esac
+}
+
+# Runs test $1, which is PACKAGE:TARGET:NAME, also where it is one of those that
+# only this script runs. What it prints is in $scratch/out.
+run_test() {
+    local package=${1%%:*} rest=${1#*:}
+    local target=${rest%%:*} name=${rest#*:}
+    local which=(--test "$target")
+    [[ $target == lib ]] && which=(--lib)
+    [[ $target == bin ]] && which=(--bins)
+    cargo test --quiet --release --locked --package "$package" "${which[@]}" -- \
+        --exact "$name" --include-ignored --nocapture >"$scratch/out" 2>&1 </dev/null || return 1
+    grep -q '^test result: ok. 1 passed' "$scratch/out" || {
+        printf 'there is no test %s\n' "$1" >"$scratch/out"
+        return 1
+    }
+}
+
+# What a test said, on one line.
+said() {
+    grep -v -e '^$' -e '^running ' -e '^test ' -e '^\.$' -e '^\[.*WARN' -e '^\[.*ERROR' \
+        "$scratch/out" | tail -n 3 | paste -s -d ';' | cut -c 1-160
+}
+
+# Row $1, expectation $2, then the tests that provoke it.
+tests() {
+    wanted "$1" || return 0
+    local row=$1 expected=$2 test figures=() line
+    shift 2
+    for test; do
+        if ! run_test "$test"; then
+            show "$row" "$expected" "$test: $(tail -n 4 "$scratch/out" | paste -s -d ' ')" 'FAILED'
+            return 0
+        fi
+        line=$(said)
+        if [[ $line == *SKIPPED* ]]; then
+            show "$row" "$expected" "$line" skipped
+            return 0
+        fi
+        [[ -z $line ]] || figures+=("$line")
+    done
+    if ((${#figures[@]} == 0)); then
+        figures=("$# tests passed")
+    fi
+    show "$row" "$expected" "$(printf '%s; ' "${figures[@]}" | sed 's/; $//')" held
+}
+
+# As `tests`, for what takes long.
+long_tests() {
+    wanted "$1" || return 0
+    if [[ -n $quick ]]; then
+        show "$1" "$2" 'takes long, and --quick was given' skipped
+    else
+        tests "$@"
+    fi
+}
+
+# A program in a network of its own, in which few local ports can be had. $1 is
+# the range; the rest is a script that finds the programs in $server, $client.
+in_a_network() {
+    unshare --net --map-root-user true 2>/dev/null || unshare --net true 2>/dev/null || return 77
+    local range=$1
+    shift
+    unshare --net bash -c "
+        set -e
+        ip link set lo up 2>/dev/null || ifconfig lo up
+        echo '$range' >/proc/sys/net/ipv4/ip_local_port_range
+        server=$target/echo-server client=$target/echo-client
+        $1"
+}
+
+# Row 25: all local ports are taken; what does the client say?
+no_port_left() {
+    wanted 25 || return 0
+    local expected='no local port left: said in plain words' figure status=0
+    figure=$(in_a_network '40000 40003' '
+        $server --port 9999 -q >/dev/null & pid=$!
+        trap "kill $pid" EXIT
+        until (: <>/dev/tcp/127.0.0.1/9999) 2>/dev/null; do sleep 0.05; done
+        for fd in 3 4 5 6; do eval "exec $fd<>/dev/tcp/127.0.0.1/9999" 2>/dev/null || true; done
+        $client --timeout 2s 2>&1 && exit 1
+        exit 0') || status=$?
+    if ((status == 77)); then
+        show 25 "$expected" 'no network namespaces here' skipped
+    elif ((status == 0)) && [[ $figure == *'Cannot assign requested address'*'local port'* ]]; then
+        show 25 "$expected" "$(tail -n 1 <<<"$figure")" held
+    else
+        show 25 "$expected" "exit $status: $(paste -s -d ' ' <<<"$figure")" FAILED
+    fi
+}
+
+# Row 30: the kernel connects a socket to itself when the port it chooses is the
+# one that is asked for. With ten ports that happens within some tries.
+connected_to_itself() {
+    wanted 30 || return 0
+    local expected='a connection to itself counts as refused' figure status=0
+    figure=$(in_a_network '40000 40009' '
+        for try in {1..200}; do
+            if $client --port 40005 --timeout 2s >/dev/null 2>&1; then echo "connected"; exit 1; fi
+        done
+        echo "false successes 0 of 200"') || status=$?
+    if ((status == 77)); then
+        show 30 "$expected" 'no network namespaces here' skipped
+    elif ((status == 0)); then
+        tests 30 "$expected" reactor:lib:attempt::tests::invariant_3_a_connection_to_itself_counts_as_refused
+        printf '     %-46s           %s\n' '' "$figure"
+    else
+        show 30 "$expected" "exit $status: $figure" FAILED
+    fi
+}
+
+# Row 7 again, with other people's programs for peers.
+half_close_by_others() {
+    wanted 7 || return 0
+    local tool port used=()
+    head -c 3000000 /dev/urandom >"$scratch/data"
+    start_server
+    for tool in ncat socat nc; do
+        case $tool in
+        ncat) set -- ncat 127.0.0.1 "$port" ;;
+        socat) set -- socat -t 20 - "TCP:127.0.0.1:$port" ;;
+        nc) set -- nc -N 127.0.0.1 "$port" ;;
+        esac
+        command -v "$1" >/dev/null || continue
+        # Only some versions of nc end their side with their input.
+        [[ $1 != nc ]] || nc -h 2>&1 | grep -q -- '-N' || continue
+        if ! timeout 30 "$@" <"$scratch/data" | cmp -s - "$scratch/data"; then
+            show 7 'half-close: all is echoed, then the end' "$1 lost bytes" FAILED
+            stop_server
+            return
+        fi
+        used+=("$1")
+    done
+    stop_server
+    printf '     %-46s           %s\n' '' "3 MB through ${used[*]:-none of nc, ncat, socat: not installed}: bytes lost 0"
+}
+
+# Starts a server of this script; its address is 127.0.0.1:$port.
+start_server() {
+    local line
+    exec {lines}< <(exec "$target/echo-server" --port 0 -q "$@")
+    server=$!
+    read -r -t 20 -u "$lines" line || return 1
+    port=${line##*:}
+}
+
+stop_server() {
+    kill -TERM "$server" && wait "$server"
+    exec {lines}<&-
+}
+
+# Row 34: two servers behind HAProxy, each restarted in turn while clients come
+# and go.
+rolling_restart() {
+    wanted 34 || return 0
+    local expected='SIGTERM under load: nobody fails'
+    tests 34 "$expected" echo-server:it:ending::a_signal_lets_peers_finish \
+        echo-server:it:ending::a_signal_leaves_nobody_in_the_queue
+    [[ -z $quick ]] || return 0
+    if ! command -v haproxy >/dev/null; then
+        ((EUID == 0)) && command -v apt-get >/dev/null &&
+            apt-get install -y -qq haproxy >/dev/null 2>&1
+    fi
+    if ! command -v haproxy >/dev/null; then
+        show 34 'rolling restart behind HAProxy' 'no haproxy here, and it cannot be installed' skipped
+        return 0
+    fi
+    local figure
+    if figure=$(scripts/rolling-restart.sh "$target" 2>&1); then
+        show 34 'rolling restart behind HAProxy: failed 0' "$figure" held
+    else
+        show 34 'rolling restart behind HAProxy: failed 0' "$(paste -s -d ' ' <<<"$figure")" FAILED
+    fi
+}
+
+# Tests that have a longer form take it.
+[[ -n $quick ]] || export REACTOR_FULL=1
+
+# Optimised, but not for so long as what people run: there are many tests.
+export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/faults
+
+printf 'Building…\n'
+cargo build --quiet --release --locked --workspace || exit 1
+cargo test --quiet --release --locked --workspace --no-run || exit 1
+target=$(cd "$CARGO_TARGET_DIR/release" && pwd)
+
+printf '%3s  %-46s  %-7s  %s\n' row expected verdict figure
+
+S=echo-server:it C=echo-client:it R=reactor:it
+tests 1 'EMFILE on accept: a pause, one line a second' $S:faults::a_shortage_of_descriptors_disturbs_nobody
+tests 2 'ENFILE, ENOBUFS, ENOMEM on accept: the same' $S:faults::a_shortage_in_the_system_passes
+tests 3 'ECONNABORTED, EINTR on accept: again' $S:faults::an_accept_that_fails_once_is_tried_again
+tests 4 'reset before accept: nothing left behind' $S:faults::peers_that_reset_before_they_are_accepted_leave_nothing_behind
+tests 5 'EINTR on I/O: bytes lost 0' $S:faults::interrupted_reads_and_writes_lose_nothing
+tests 6 'reset in mid-transfer: that channel only' $S:faults::resets_under_load_cost_others_nothing
+tests 7 'half-close: all is echoed, then the end' $S:serving::half_close_loses_nothing $S:faults::an_end_does_not_overtake_what_waits
+half_close_by_others
+tests 8 'EPIPE: a close reason, no signal' $R:sending::a_write_to_a_peer_that_is_gone_is_a_close_reason
+tests 9 'partial writes: in order' $S:faults::a_late_reader_gets_every_byte_in_order $R:sending::invariant_4_partial_writes_keep_their_order
+tests 10 'a peer that never reads: bounded, then closed' $S:faults::peers_that_never_read_cost_little_memory_and_nobody_else $S:faults::a_peer_that_never_reads_is_closed_in_time
+long_tests 11 'slow peers: cost the others nothing' $S:crowd::slow_peers_stay_and_silent_ones_go
+long_tests 12 'a flooder: others wait one budget' $S:crowd::one_flooder_delays_others_by_its_budget
+long_tests 13 'accept storm: failed 0' $S:crowd::a_storm_of_connections_fails_none
+tests 14 'a burst of 1,000 connects: all get in' $R:listening::a_burst_of_connections_finds_room
+tests 15 'a zero-length datagram is no end' $R:datagrams::udp_datagrams_are_answered_also_empty_ones $R:datagrams::unix_datagrams_are_answered_also_empty_ones
+tests 16 'ICMP errors on UDP are ignored' $R:datagrams::a_refusal_is_no_end_and_the_next_datagram_is_sent $R:datagrams::invariant_6_a_refusal_that_nobody_waits_for_is_no_spin
+tests 17 'closed inside a callback: no stale dispatch' $R:closing::invariant_1_a_channel_closed_by_another_gets_no_event_of_the_same_batch
+tests 18 'slot and descriptor used again: no mix-up' $R:closing::invariant_1_a_slot_and_a_descriptor_used_again_get_nothing_that_was_not_theirs
+tests 19 'a hang-up that nobody waits for: no spin' $R:idling::invariant_6_a_hang_up_that_nobody_waits_for_is_no_spin
+tests 20 'a panic costs that channel only' $R:isolation::invariant_8_whatever_fails_the_neighbour_is_served
+long_tests 21 'wake storm: 8 threads x 10^6 posts' $R:posting::eight_million_posts_all_run
+tests 22 'timer extremes: no panic, no garbage' reactor:lib:timer::tests::invariant_10_cancel_churn_leaves_no_garbage $R:timing::invariant_10_the_longest_durations_are_no_panic
+long_tests 23 'suspended: nobody is timed out early' $S:soak::a_suspended_server_times_out_nobody_early
+long_tests 24 '19,000 connections: failed 0' $S:crowd::near_the_limit_of_descriptors_all_are_served
+no_port_left
+tests 26 'port in use, address not ours: one line' $S:errors::a_port_in_use $S:errors::an_address_of_another_machine
+tests 27 'privileged port: one line with a hint' $S:errors::a_privileged_port
+tests 28 'unknown host: its own message' $S:errors::an_unknown_host $C:errors::an_unknown_host
+tests 29 'connect times out; the next address' $C:errors::a_connection_that_nobody_answers $C:several::an_address_that_does_not_answer_keeps_nobody_from_the_next
+connected_to_itself
+tests 31 'stale Unix path taken over, live one not' $R:listening::a_unix_path_left_behind_is_taken_over_and_a_live_one_is_not \
+    $R:listening::of_many_servers_that_start_at_once_one_gets_the_path
+tests 32 'stdin a file, /dev/null, closed' $C:streams::sends_messages_whatever_standard_input_is $C:streams::an_input_that_is_closed_or_empty_is_sent_as_such $C:streams::an_input_that_is_a_file_comes_back $S:serving::serves_with_standard_input_closed
+tests 33 'stdout closed: no panic' $C:streams::an_output_that_is_closed_is_no_error $C:streams::leaves_quietly_when_its_reader_has_seen_enough $S:serving::serves_with_standard_output_closed $S:serving::serves_when_nobody_reads_standard_output
+rolling_restart
+tests 35 'second SIGTERM, stuck peer' $S:ending::a_second_signal_ends_at_once $S:ending::the_drain_ends_at_its_deadline
+tests 36 'kill -9, restart on the same port' $S:ending::restarts_on_its_port_after_being_killed
+tests 37 'hostile framing: bounded, clear error' reactor:framing:any_split_gives_the_same_messages \
+    reactor:framing:a_message_may_be_as_long_as_is_allowed_and_no_longer
+long_tests 38 'soak: 10^6 connections, flat' $S:soak::a_million_connections_leave_nothing_behind
+
+printf '%d held, %d skipped, %d failed\n' "$held" "$skipped" "$failed"
+((failed == 0))
