@@ -30,7 +30,9 @@ impl Protocol for Echo {
 /// Serves until a signal asks for the end.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     const NO_DESCRIPTORS: &str = "raise the limit on open files (ulimit -n)";
-    let mut reactor = Reactor::new()
+    let mut reactor = Reactor::builder()
+        .busy_poll(options.busy_poll)
+        .build()
         .map_err(|error| anyhow!("cannot start: {}; {NO_DESCRIPTORS}", plain(&error)))?;
 
     raise_limit(options);

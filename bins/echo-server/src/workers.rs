@@ -66,7 +66,10 @@ impl Worker {
         let (ready, is_ready) = mpsc::channel();
         let options = options.clone();
         let thread = thread::Builder::new().name("worker".to_owned()).spawn(move || {
-            let mut reactor = Reactor::new().context("cannot start a thread's event loop")?;
+            let mut reactor = Reactor::builder()
+                .busy_poll(options.busy_poll)
+                .build()
+                .context("cannot start a thread's event loop")?;
             reactor.add(listen(&[addr], share, &options)?)?;
             // Nobody waits for it only where the program is ending.
             let _ = ready.send(reactor.handle());

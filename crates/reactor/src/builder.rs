@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::reactor::Reactor;
 use crate::stats::Watch;
 
-/// Makes a [`Reactor`] that watches over its callbacks.
+/// Makes a [`Reactor`] that watches over its callbacks, or looks for events
+/// before it sleeps.
 ///
 /// ```
 /// use std::time::Duration;
@@ -23,10 +24,11 @@ use crate::stats::Watch;
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
     watch: Watch,
+    busy_poll: Duration,
 }
 
 impl Reactor {
-    /// A reactor that watches over its callbacks.
+    /// A reactor with more than the defaults.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -53,9 +55,23 @@ impl Builder {
         self
     }
 
+    /// Before it goes to sleep, polls without blocking for up to `limit`: the
+    /// answer to a message that comes so soon is quicker by what waking a
+    /// thread takes, 30 µs or so. 100 µs is a good limit.
+    ///
+    /// It costs processor time only while it pays: after some looks in vain it
+    /// sleeps at once, until an event that comes soon after shows that looking
+    /// would have paid. Of no effect where the system has no epoll.
+    #[must_use]
+    pub fn busy_poll(mut self, limit: Duration) -> Self {
+        self.busy_poll = limit;
+        self
+    }
+
     /// Fails as [`Reactor::new`] does.
     pub fn build(self) -> io::Result<Reactor> {
         let mut reactor = Reactor::new()?;
+        reactor.set_busy_poll(self.busy_poll);
         reactor.context().watch = self.watch;
         Ok(reactor)
     }

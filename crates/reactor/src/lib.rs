@@ -97,7 +97,9 @@
 //! handle.rs       Handle: post and wake from other threads
 //! address.rs      Address: IP and port, or a path
 //! socket_path.rs  the file that a Unix socket is bound to
-//! poller.rs       the only file that knows `polling`, and the only `unsafe`
+//! poller.rs       the readiness queue, on `polling`; the only `unsafe`
+//! epoll.rs          most waits of Linux, with one system call
+//! busy.rs           looking again and again before going to sleep
 //! ```
 //!
 //! # From asyncore
@@ -128,6 +130,8 @@ mod accept;
 mod address;
 mod attempt;
 mod builder;
+#[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
+mod busy;
 mod channels;
 mod chat;
 mod complaint;
@@ -138,6 +142,8 @@ mod datagram;
 mod dispatcher;
 mod drain;
 mod endpoint;
+#[cfg_attr(any(not(target_os = "linux"), polling_test_poll_backend), path = "no_epoll.rs")]
+mod epoll;
 mod framing;
 mod handle;
 mod limits;

@@ -1,5 +1,5 @@
-//! The readiness queue: the only file that knows `polling`, and the only one
-//! with `unsafe` in it.
+//! The readiness queue: the file that knows `polling` (`epoll.rs` knows how to
+//! do without it for a moment), and the only one with `unsafe` in it.
 //!
 //! Sources are registered level-triggered, so that one registration serves
 //! every event until the interest changes. Where the system has no such mode
@@ -13,12 +13,13 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use polling::PollMode;
 use rustix::io::Errno;
 
 use crate::channels::Token;
+use crate::epoll::{Direct, Waited};
 
 /// What a channel wants to be told about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,20 +50,29 @@ pub(crate) struct Event {
 }
 
 /// The events of one wait.
-pub(crate) struct Events(polling::Events);
+pub(crate) struct Events {
+    polled: polling::Events,
+    direct: Option<Direct>,
+}
 
 impl Events {
-    pub(crate) fn new() -> Self {
-        Events(polling::Events::new())
-    }
-
     pub(crate) fn iter(&self) -> impl Iterator<Item = Event> + '_ {
-        self.0.iter().map(|event| Event {
+        let polled = self.polled.iter().map(|event| Event {
             key: event.key,
             readable: event.readable,
             writable: event.writable,
             urgent: event.is_priority(),
-        })
+        });
+        // One of the two is empty.
+        polled.chain(self.direct.iter().flat_map(Direct::iter))
+    }
+
+    /// Polls for so long without blocking before a wait that blocks. Of no
+    /// effect where the system has no epoll.
+    pub(crate) fn set_busy_poll(&mut self, limit: Duration) {
+        if let Some(direct) = &mut self.direct {
+            direct.set_busy_poll(limit);
+        }
     }
 }
 
@@ -77,6 +87,11 @@ impl Poller {
         let inner = Arc::new(polling::Poller::new()?);
         let mode = if inner.supports_level() { PollMode::Level } else { PollMode::Oneshot };
         Ok(Poller { inner, mode })
+    }
+
+    /// Room for the events of this poller.
+    pub(crate) fn events(&self) -> io::Result<Events> {
+        Ok(Events { polled: polling::Events::new(), direct: Direct::new(&self.inner)? })
     }
 
     /// A poller in the mode of systems without level triggering, for tests.
@@ -143,10 +158,17 @@ impl Poller {
     /// until `deadline`, or until a [`Waker`] wakes it.
     pub(crate) fn wait(&self, events: &mut Events, deadline: Option<Instant>) -> io::Result<()> {
         // `polling` appends, and a list that is full is an error.
-        events.0.clear();
+        events.polled.clear();
+        let deadline = match &mut events.direct {
+            None => deadline,
+            Some(direct) => match direct.wait(&self.inner, deadline)? {
+                Waited::Events => return Ok(()),
+                Waited::Until(deadline) => deadline,
+            },
+        };
         match deadline {
-            Some(deadline) => self.inner.wait_deadline(&mut events.0, deadline)?,
-            None => self.inner.wait(&mut events.0, None)?,
+            Some(deadline) => self.inner.wait_deadline(&mut events.polled, deadline)?,
+            None => self.inner.wait(&mut events.polled, None)?,
         };
         Ok(())
     }

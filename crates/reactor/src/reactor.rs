@@ -71,11 +71,16 @@ impl Reactor {
     /// A reactor without channels. Fails where no more descriptors are to be
     /// had: it needs three on Linux.
     pub fn new() -> io::Result<Self> {
-        Ok(Self::on(Poller::new()?))
+        Self::on(Poller::new()?)
     }
 
-    fn on(poller: Poller) -> Self {
-        Reactor { cx: Context::new(poller), events: Events::new() }
+    fn on(poller: Poller) -> io::Result<Self> {
+        let events = poller.events()?;
+        Ok(Reactor { cx: Context::new(poller), events })
+    }
+
+    pub(crate) fn set_busy_poll(&mut self, limit: Duration) {
+        self.events.set_busy_poll(limit);
     }
 
     /// Adds a channel. See [`Context::add`].
@@ -535,7 +540,7 @@ mod tests {
     /// source, and the reactor must state its interest again.
     #[test]
     fn events_that_disarm_their_source_are_armed_again() {
-        let mut reactor = Reactor::on(Poller::oneshot().unwrap());
+        let mut reactor = Reactor::on(Poller::oneshot().unwrap()).unwrap();
         let listener = Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap();
         let addr = listener.local_addr().as_inet().unwrap();
         reactor.add(listener).unwrap();
@@ -580,7 +585,7 @@ mod tests {
     #[test]
     fn a_connection_in_oneshot_mode_comes_about() {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut reactor = Reactor::on(Poller::oneshot().unwrap());
+        let mut reactor = Reactor::on(Poller::oneshot().unwrap()).unwrap();
         let mut stream = Stream::connect(server.local_addr().unwrap(), Echo).unwrap();
         stream.send(b"hello").unwrap();
         stream.close();
