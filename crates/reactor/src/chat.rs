@@ -125,6 +125,7 @@ impl<P: ChatProtocol> Chat<P> {
             output: VecDeque::new(),
             queued: 0,
             stopped: false,
+            discarded: false,
         };
         Chat { protocol, state }
     }
@@ -157,30 +158,42 @@ impl<P: ChatProtocol> Chat<P> {
     /// Finds the messages in what was received. What it leaves waits for more
     /// input, or for room for output.
     fn parse(&mut self, io: &mut Io<'_>, mut data: &[u8]) -> io::Result<()> {
-        while !data.is_empty() && io.connection.is_open() && !io.cx.is_doomed() {
+        self.state.discarded = false;
+        while !data.is_empty() && self.goes_on(io) {
             if self.state.is_congested(io.connection) {
                 self.state.stopped = true;
                 break;
             }
             let step = self.state.terminator.judge(data);
             self.state.count(step.collect)?;
-            let (protocol, mut chat) = self.parts(io);
+            let (part, rest) = data.split_at(step.consume);
+            data = rest;
             if step.collect > 0 {
-                protocol.collect_incoming_data(&mut chat, &data[..step.collect])?;
+                let (protocol, mut chat) = self.parts(io);
+                protocol.collect_incoming_data(&mut chat, &part[..step.collect])?;
             }
-            if step.found && chat.connection.is_open() && !chat.cx.is_doomed() {
-                chat.state.unfinished = 0;
+            if step.found && self.goes_on(io) {
+                self.state.terminator.met();
+                self.state.unfinished = 0;
+                let (protocol, mut chat) = self.parts(io);
                 protocol.found_terminator(&mut chat)?;
             }
-            data = &data[step.consume..];
             if step.starved {
                 break;
             }
         }
-        if io.connection.is_open() {
+        if self.goes_on(io) {
             self.state.unparsed.extend(data);
         }
         Ok(())
+    }
+
+    /// Whether what was received is still to be looked at.
+    fn goes_on(&self, io: &Io<'_>) -> bool {
+        io.connection.is_open()
+            && !io.cx.is_doomed()
+            && !self.state.is_ending()
+            && !self.state.discarded
     }
 }
 
@@ -350,6 +363,7 @@ impl ChatIo<'_> {
         self.state.collected.clear();
         self.state.unparsed.clear();
         self.state.unfinished = 0;
+        self.state.discarded = true;
         self.state.output.clear();
         self.state.queued = 0;
     }
@@ -418,6 +432,8 @@ struct State {
     queued: usize,
     /// Parsing waits for room for output.
     stopped: bool,
+    /// A callback wants nothing of what was received.
+    discarded: bool,
 }
 
 /// Output that the stream has not accepted yet.
@@ -450,6 +466,11 @@ impl State {
             || self.output.len() >= MAX_PIECES
     }
 
+    /// Closes when all that waits is sent.
+    fn is_ending(&self) -> bool {
+        matches!(self.output.back(), Some(Piece::End))
+    }
+
     fn push(&mut self, connection: &mut Connection, data: &[u8]) -> io::Result<()> {
         if self.output.is_empty() {
             return connection.send(data);
@@ -477,7 +498,7 @@ impl State {
     }
 
     fn expect_open(&self, connection: &Connection) -> io::Result<()> {
-        if !connection.is_open() || matches!(self.output.back(), Some(Piece::End)) {
+        if !connection.is_open() || self.is_ending() {
             return Err(io::Error::new(ErrorKind::NotConnected, "push on a closed chat"));
         }
         Ok(())
@@ -486,7 +507,7 @@ impl State {
     fn close_when_done(&mut self, connection: &mut Connection) {
         if self.output.is_empty() {
             connection.close();
-        } else if !matches!(self.output.back(), Some(Piece::End)) {
+        } else if !self.is_ending() {
             self.output.push_back(Piece::End);
         }
     }

@@ -592,14 +592,19 @@ impl Connection {
             Err(error) if is_retry(&error) => {}
             Err(error) => return Some(Cause::Error(error)),
         }
-        if self.has_sent && !self.endpoint.has_left() {
-            self.ending = Ending::Leaving;
+        let is_shut = self.sending == Sending::ShutDown;
+        if self.has_sent && !self.endpoint.has_left(is_shut) {
+            // Once it is shut down only the peer's end says that all has left.
+            self.ending = if is_shut { Ending::Lingering } else { Ending::Leaving };
             return None;
         }
         if !self.has_discarded {
             return Some(Cause::Local);
         }
         self.ending = Ending::Lingering;
+        if mem::replace(&mut self.sending, Sending::ShutDown) == Sending::ShutDown {
+            return None;
+        }
         self.endpoint.shut_down().err().map(Cause::Error)
     }
 

@@ -38,6 +38,11 @@ impl Context {
         self.drain.requested.is_some() || self.drain.begun
     }
 
+    /// Whether every channel was told, and so those that come now are to be.
+    pub(crate) fn has_told_of_drain(&self) -> bool {
+        self.drain.begun
+    }
+
     pub(crate) fn drain_if_requested(&mut self) {
         let Some(timeout) = self.drain.requested.take() else { return };
         if let Some(at) = Instant::now().checked_add(timeout)

@@ -94,7 +94,7 @@ impl Endpoint {
 
     /// Whether all that was written has left this machine, as far as anybody
     /// can tell. Until then it may report itself writable only when it has.
-    pub(crate) fn has_left(&self) -> bool {
+    pub(crate) fn has_left(&self, is_shut: bool) -> bool {
         // tcp(7), TCP_NOTSENT_LOWAT: with this mark the socket is writable only
         // while nothing of it is unsent. Other sockets, and other systems, have
         // no such option.
@@ -103,6 +103,10 @@ impl Endpoint {
             && socket.set_tcp_notsent_lowat(1).is_ok()
         {
             use rustix::event::{PollFd, PollFlags, Timespec};
+            // Its sending side shut down, a socket always is.
+            if is_shut {
+                return false;
+            }
             let mut source = [PollFd::new(socket, PollFlags::OUT)];
             let ready = rustix::event::poll(&mut source, Some(&Timespec::default()));
             return ready != Ok(0);

@@ -41,6 +41,14 @@ impl Terminator {
         }
     }
 
+    /// A length that is met is no terminator any more: what comes then has no
+    /// end, until one is set.
+    pub(crate) fn met(&mut self) {
+        if *self == Terminator::Length(0) {
+            *self = Terminator::Never;
+        }
+    }
+
     pub(crate) fn is_length(&self) -> bool {
         matches!(self, Terminator::Length(_))
     }
@@ -55,11 +63,7 @@ impl Terminator {
             Terminator::Length(missing) => {
                 let part = data.len().min(*missing);
                 *missing -= part;
-                let found = *missing == 0;
-                if found {
-                    *self = Terminator::Never;
-                }
-                Step { collect: part, consume: part, found, starved: false }
+                Step { collect: part, consume: part, found: *missing == 0, starved: false }
             }
             Terminator::Bytes(bytes) => {
                 if let Some(at) = find(data, bytes) {

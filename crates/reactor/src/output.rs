@@ -30,7 +30,7 @@ impl Output {
     pub(crate) fn push(&mut self, data: &[u8], high: usize) {
         self.reserve(data.len(), high);
         self.bytes.extend(data);
-        self.full = self.bytes.len() >= high;
+        self.full |= self.bytes.len() >= high;
     }
 
     /// Makes room for `more` bytes: doubling, for linear cost, but never

@@ -301,9 +301,11 @@ impl Context {
                     if let Some(slot) = self.channels.get_mut(token) {
                         slot.armed = None;
                     }
-                    // It may have moved off since the timer was set.
-                    self.call(token, |dispatcher, cx| match dispatcher.deadline(cx.now) {
-                        Some(at) if at <= cx.now => dispatcher.handle_deadline(cx),
+                    // It may have moved off since the timer was set, in this turn
+                    // even: so not the turn's time.
+                    let now = Instant::now();
+                    self.call(token, |dispatcher, cx| match dispatcher.deadline(now) {
+                        Some(at) if at <= now => dispatcher.handle_deadline(cx),
                         _ => Ok(()),
                     });
                 }
@@ -369,7 +371,7 @@ impl Context {
         if slot.fresh {
             slot.fresh = false;
             self.call(token, Dispatcher::handle_add);
-            if self.is_draining() {
+            if self.has_told_of_drain() {
                 self.call(token, Dispatcher::handle_drain);
             }
             return;
@@ -452,23 +454,32 @@ impl Context {
         let began = self.watch_begin();
         let outcome = catch_unwind(AssertUnwindSafe(|| callback(&mut *dispatcher, self)));
         self.watch_end(began, token, &*dispatcher);
-        let end = match outcome {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) if is_disconnect(&error) => Some(Cause::Error(error)),
-            Ok(Err(error)) => Some(self.report(&mut *dispatcher, Cause::Error(error))),
-            Err(payload) => Some(self.report(&mut *dispatcher, panicked(&*payload))),
+        let (end, is_fault) = match outcome {
+            Ok(Ok(())) => (None, false),
+            Ok(Err(error)) => {
+                let is_fault = !is_disconnect(&error);
+                (Some(Cause::Error(error)), is_fault)
+            }
+            Err(payload) => (Some(panicked(&*payload)), true),
         };
+        // Decided before `handle_error` may ask for another end.
+        let is_first = end.is_some()
+            && self
+                .channels
+                .get_mut(token)
+                .is_some_and(|slot| !mem::replace(&mut slot.doomed, true));
+        if let Some(cause) = &end
+            && is_fault
+        {
+            isolated("handle_error", || dispatcher.handle_error(self, cause));
+        }
         self.current = caller;
         self.channels.put_back(token, dispatcher);
         match end {
-            Some(cause) => self.doom(token, cause),
+            Some(cause) if is_first => self.touched.push_back((token, Some(cause))),
+            Some(_) => {}
             None => self.touch(token),
         }
-    }
-
-    fn report(&mut self, dispatcher: &mut dyn Dispatcher, cause: Cause) -> Cause {
-        isolated("handle_error", || dispatcher.handle_error(self, &cause));
-        cause
     }
 
     /// Runs what belongs to no channel: a post, or a `call_later`.

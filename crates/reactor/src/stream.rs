@@ -304,7 +304,7 @@ impl<P: Protocol> Stream<P> {
     /// The connection that was under way has come about.
     fn came_about(&mut self, cx: &mut Context) -> io::Result<()> {
         self.connected(cx)?;
-        if cx.is_draining() && !cx.is_doomed() { self.handle_drain(cx) } else { Ok(()) }
+        if cx.has_told_of_drain() && !cx.is_doomed() { self.handle_drain(cx) } else { Ok(()) }
     }
 
     fn count_sent(&mut self, cx: &mut Context) {

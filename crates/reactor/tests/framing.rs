@@ -1,0 +1,128 @@
+//! `Chat`'s framing: any bytes, any terminators, any split of the input into
+//! reads give the messages that a plain parser finds in the whole.
+//!
+//! A failure prints the shortest case that was found to fail, and adds its seed
+//! to `tests/framing.regressions`, which is tried first in every later run.
+//! `../fuzz` looks for such cases without end.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic in a test or its helpers is the report of a failure"
+)]
+
+#[path = "framing/conversation.rs"]
+mod conversation;
+#[path = "framing/reference.rs"]
+mod reference;
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::test_runner::{FileFailurePersistence, TestCaseResult};
+use reactor::{Reactor, Terminator};
+
+use crate::conversation::{Answers, Conversation, End};
+
+const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/framing.regressions");
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(REGRESSIONS))),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn any_split_gives_the_same_messages(
+        input in bytes(0..400),
+        terminators in terminators(),
+        pieces in vec(1..20_usize, 1..30),
+    ) {
+        hold(&Conversation { input, terminators, pieces, ..Conversation::default() })?;
+    }
+
+    /// An answer to each message, to a peer that reads late: none is lost, and
+    /// no message is looked for while there is no room for its answer.
+    #[test]
+    fn a_peer_that_reads_late_gets_every_answer(
+        input in bytes(0..20_000),
+        terminators in terminators(),
+        pieces in vec(1..5_000_usize, 1..30),
+        answers in answers(),
+    ) {
+        let answers = Some(answers);
+        hold(&Conversation { input, terminators, pieces, answers, ..Conversation::default() })?;
+    }
+
+    #[test]
+    fn a_message_may_be_as_long_as_is_allowed_and_no_longer(
+        input in bytes(0..400),
+        terminators in terminators(),
+        pieces in vec(1..20_usize, 1..30),
+        most in option::of(0..30_usize),
+        answers in option::of(answers()),
+    ) {
+        let conversation =
+            Conversation { input, terminators, pieces, most, answers, ..Conversation::default() };
+        hold(&conversation)?;
+    }
+
+    #[test]
+    fn no_message_is_found_after_the_end(
+        input in bytes(0..400),
+        terminators in terminators(),
+        pieces in vec(1..100_usize, 1..30),
+        answers in option::of(answers()),
+        end in (0..8_usize, end()),
+    ) {
+        let end = Some(end);
+        let conversation =
+            Conversation { input, terminators, pieces, answers, end, ..Conversation::default() };
+        hold(&conversation)?;
+    }
+
+    #[test]
+    fn a_discard_forgets_all_that_the_same_read_brought(
+        input in bytes(0..400),
+        terminators in terminators(),
+        last in 0..8_usize,
+    ) {
+        let (pieces, end) = (vec![input.len().max(1)], Some((last, End::Discard)));
+        hold(&Conversation { input, terminators, pieces, end, ..Conversation::default() })?;
+    }
+}
+
+fn hold(conversation: &Conversation) -> TestCaseResult {
+    conversation.hold(&mut Reactor::new().unwrap()).map_err(TestCaseError::fail)
+}
+
+/// Of so few kinds that terminators, and their beginnings, are everywhere.
+fn bytes(len: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u8>> {
+    vec(prop::sample::select(b"ab\n".as_slice()), len)
+}
+
+/// Of the messages one by one; the last holds from there on.
+fn terminators() -> impl Strategy<Value = Vec<Terminator>> {
+    let terminator = prop_oneof![
+        20 => bytes(1..6).prop_map(Terminator::from),
+        10 => (1..20_usize).prop_map(Terminator::Length),
+        1 => prop_oneof![
+            Just(Terminator::Never),
+            Just(Terminator::Length(0)),
+            Just(Terminator::from("")),
+        ],
+    ];
+    vec(terminator, 1..12)
+}
+
+fn answers() -> impl Strategy<Value = Answers> {
+    let high_water = prop_oneof![Just(1), Just(50), Just(1_000), Just(64 * 1024)];
+    (high_water, 0..3_000_usize, any::<bool>()).prop_map(|(high_water, reads, produced)| Answers {
+        high_water,
+        reads,
+        produced,
+    })
+}
+
+fn end() -> impl Strategy<Value = End> {
+    prop_oneof![Just(End::WhenDone), Just(End::Close), Just(End::Token)]
+}

@@ -1,0 +1,777 @@
+//! What ought to be true: the model.
+//!
+//! Callbacks run inside of `catch_unwind`, so nothing here panics: what must not
+//! be is written down as a fault, and found after the step.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::rc::Rc;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use reactor::{Cause, CloseReason, Timeout, TimerId, Token};
+
+use crate::case::Peer;
+use crate::schedule::{Action, PLACES, Spec, Transport, Trigger};
+
+/// What an intended panic says, and an intended error.
+pub(crate) const INTENDED: &str = "intended";
+
+/// A closing stream gives its peer two seconds. Whether one that took nearly
+/// as long was cut off cannot be said.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+
+thread_local! {
+    static WORLD: RefCell<World> = RefCell::default();
+    static TALLY: RefCell<BTreeMap<String, u64>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// The model of the schedule that runs on this thread. Posts must be `Send` and
+/// so cannot hold it.
+pub(crate) fn world<R>(with: impl FnOnce(&mut World) -> R) -> R {
+    WORLD.with_borrow_mut(with)
+}
+
+/// Counts what happens, so that it can be seen whether all of it does.
+pub(crate) fn count(what: impl Into<String>) {
+    TALLY.with_borrow_mut(|tally| *tally.entry(what.into()).or_default() += 1);
+}
+
+pub(crate) fn tally() -> String {
+    TALLY.with_borrow(|tally| {
+        let lines: Vec<_> = tally.iter().map(|(what, times)| format!("{what}: {times}")).collect();
+        lines.join("\n")
+    })
+}
+
+/// Bytes `from` on of a stream in which each position can be told from the
+/// others, and each stream from the others.
+pub(crate) fn bytes(stream: usize, from: usize, len: usize) -> &'static [u8] {
+    const PERIOD: usize = 65_521;
+    static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let mut state = 1_u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state.to_be_bytes()[0]
+        };
+        let period: Vec<u8> = std::iter::repeat_with(&mut next).take(PERIOD).collect();
+        period.repeat(5)
+    });
+    let start = (stream * 7_919 + from) % PERIOD;
+    &BYTES[start..start + len]
+}
+
+#[derive(Default)]
+pub(crate) struct World {
+    /// All that were ever added, by number.
+    pub(crate) channels: Vec<Channel>,
+    /// The last one at each place, and the one before.
+    pub(crate) places: [Option<usize>; PLACES],
+    pub(crate) former: [Option<usize>; PLACES],
+    pub(crate) timers: Vec<Timer>,
+    posted: usize,
+    ran: usize,
+    stop: bool,
+    drain: Option<Drain>,
+    drains: usize,
+    /// The reactor is gone, or going.
+    pub(crate) ended: bool,
+    pub(crate) faults: Vec<String>,
+}
+
+pub(crate) struct Drain {
+    /// The how manieth one it is.
+    number: usize,
+    /// It cuts nothing off before.
+    cut: Option<Instant>,
+    /// It did cut off.
+    over: bool,
+}
+
+/// Why a channel must close, by no fault of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doom {
+    Local,
+    ShutDown,
+    Failed { disconnect: bool },
+    Panicked,
+}
+
+/// One channel: what was done to it, and what it has done.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, in any combination")]
+pub(crate) struct Channel {
+    pub(crate) token: Token,
+    pub(crate) spec: Spec,
+    pub(crate) peer: Option<Peer>,
+    pub(crate) plans: VecDeque<(Trigger, Action)>,
+    pub(crate) wants_write: Rc<Cell<bool>>,
+    /// `handle_connect` ran.
+    pub(crate) connected: bool,
+    /// Bytes that `send` took.
+    pub(crate) accepted: usize,
+    /// Bytes that the peer read.
+    pub(crate) delivered: usize,
+    /// Bytes that the peer wrote.
+    pub(crate) written: usize,
+    /// Bytes that our protocol was given.
+    pub(crate) received: usize,
+    /// The longest message that `send` took.
+    longest: usize,
+    /// Output reached the high-water mark, and was not seen at the low one.
+    full: bool,
+    paused: bool,
+    /// `handle_eof` ran.
+    pub(crate) eof: bool,
+    pub(crate) shut: bool,
+    /// `close` was called, first at this instant.
+    closing: Option<Instant>,
+    aborted: bool,
+    /// `send` met an error of the socket.
+    failed: bool,
+    doom: Option<Doom>,
+    /// `handle_error` is owed.
+    error_owed: bool,
+    /// The last drain that it was told of.
+    told: usize,
+    /// Nothing was received before; it may count as idle since then.
+    idle_since: Instant,
+    idle: Option<Duration>,
+    pub(crate) closed: Option<Closed>,
+    /// The peer sends nothing more.
+    pub(crate) peer_ended: bool,
+    /// The peer closed its socket.
+    pub(crate) peer_gone: bool,
+    peer_reset: bool,
+    /// The peer has read up to the end.
+    pub(crate) peer_saw_end: bool,
+}
+
+pub(crate) struct Closed {
+    unsent: usize,
+    /// The kernel loses nothing of what it took, whatever the peer does.
+    sure: bool,
+    /// The kernel loses nothing if the peer wrote no more than this.
+    unless_beyond: usize,
+}
+
+impl Channel {
+    pub(crate) fn new(
+        spec: Spec,
+        token: Token,
+        peer: Option<Peer>,
+        wants_write: Rc<Cell<bool>>,
+    ) -> Self {
+        let now = Instant::now();
+        Channel {
+            token,
+            plans: spec.plan.iter().map(|(on, what)| (*on, (**what).clone())).collect(),
+            idle: spec.idle,
+            spec,
+            peer,
+            wants_write,
+            connected: false,
+            accepted: 0,
+            delivered: 0,
+            written: 0,
+            received: 0,
+            longest: 0,
+            full: false,
+            paused: false,
+            eof: false,
+            shut: false,
+            closing: None,
+            aborted: false,
+            failed: false,
+            doom: None,
+            error_owed: false,
+            told: 0,
+            idle_since: now,
+            closed: None,
+            peer_ended: false,
+            peer_gone: false,
+            peer_reset: false,
+            peer_saw_end: false,
+        }
+    }
+
+    /// Its protocol may be called back, but for errors and the close.
+    pub(crate) fn is_open(&self) -> bool {
+        self.takes_output() && self.doom.is_none()
+    }
+
+    fn takes_output(&self) -> bool {
+        self.closed.is_none() && self.closing.is_none() && !self.aborted && !self.failed
+    }
+
+    /// It may end of itself at any time.
+    fn is_in_danger(&self) -> bool {
+        self.peer_gone
+            || self.peer_reset
+            || self.idle.is_some()
+            || self.spec.stall.is_some()
+            || self.spec.transport == Transport::Refused
+            || (self.eof && self.shut)
+    }
+
+    fn low_water(&self) -> usize {
+        self.spec.low_water.min(self.spec.high_water - 1)
+    }
+
+    fn saw_unsent(&mut self, unsent: usize) {
+        self.full &= unsent > self.low_water();
+    }
+
+    fn takes_long(&self) -> bool {
+        self.closing.is_some_and(|since| since.elapsed() > PATIENCE)
+    }
+
+    pub(crate) fn take_plan(&mut self, on: Trigger) -> Option<Action> {
+        let at = self.plans.iter().position(|plan| plan.0 == on)?;
+        self.plans.remove(at).map(|plan| plan.1)
+    }
+
+    pub(crate) fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.closing.get_or_insert_with(Instant::now);
+    }
+
+    pub(crate) fn abort(&mut self) {
+        self.aborted = true;
+    }
+
+    pub(crate) fn doom(&mut self, doom: Doom) {
+        if self.closed.is_none() {
+            self.doom.get_or_insert(doom);
+        }
+    }
+
+    /// The callback at hand fails.
+    pub(crate) fn fail(&mut self, doom: Doom) {
+        self.error_owed = doom != (Doom::Failed { disconnect: true });
+        self.doom(doom);
+    }
+
+    pub(crate) fn set_idle_timeout(&mut self, after: Option<Duration>) {
+        self.idle = after;
+        self.idle_since = Instant::now();
+    }
+
+    pub(crate) fn peer_resets(&mut self) {
+        self.peer_gone = true;
+        self.peer_reset = true;
+    }
+
+    /// Nothing more can happen until somebody does something.
+    fn is_settled(&self) -> bool {
+        if self.closed.is_some() {
+            return self.peer.is_none() || self.peer_saw_end;
+        }
+        if !self.is_open() || self.spec.transport == Transport::Refused {
+            return false;
+        }
+        let hung_up = self.paused && self.shut && self.peer_ended;
+        if self.peer_reset && !hung_up {
+            return false;
+        }
+        let read_all = self.paused || self.eof || {
+            self.received == self.written && !self.peer_ended && !self.peer_gone
+        };
+        let sent_all = self.peer_gone
+            || (self.delivered == self.accepted && (!self.shut || self.peer_saw_end));
+        let wrote = self.shut || self.peer_gone || !self.wants_write.get();
+        self.connected && read_all && sent_all && wrote && !(self.eof && self.shut)
+    }
+}
+
+pub(crate) struct Timer {
+    pub(crate) id: TimerId,
+    /// `None` for a `call_later`.
+    owner: Option<usize>,
+    after: Duration,
+    /// Not before; `None` for never.
+    due: Option<Instant>,
+    pending: bool,
+}
+
+/// The callbacks.
+impl World {
+    pub(crate) fn fault(&mut self, what: impl Into<String>) {
+        self.faults.push(what.into());
+    }
+
+    fn expect(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.faults.push(what());
+        }
+    }
+
+    /// A channel is called back.
+    pub(crate) fn enter(&mut self, id: usize, on: Trigger, unsent: usize) {
+        count(format!("callback {on:?}"));
+        let channel = &mut self.channels[id];
+        let mut faults = Vec::new();
+        let mut expect = |holds: bool, what: &str| {
+            if !holds {
+                faults.push(format!("channel {id}, {on:?}: {what}"));
+            }
+        };
+        expect(channel.closed.is_none(), "after the close");
+        if !matches!(on, Trigger::Error | Trigger::Close) {
+            expect(channel.is_open(), "although it is to close");
+            expect(channel.connected != (on == Trigger::Connect), "connect is once and first");
+        }
+        channel.saw_unsent(unsent);
+        match on {
+            Trigger::Connect => {
+                expect(channel.spec.transport != Transport::Refused, "nobody listens");
+                channel.connected = true;
+            }
+            Trigger::Read | Trigger::Eof => {
+                expect(!channel.paused, "paused");
+                expect(!channel.full, "output is congested");
+                expect(!channel.eof, "after the end");
+            }
+            Trigger::Write => {
+                expect(channel.wants_write.get(), "not wanted");
+                expect(unsent <= channel.low_water(), "no room");
+                expect(!channel.shut, "shut down");
+            }
+            Trigger::Error => {
+                expect(std::mem::take(&mut channel.error_owed), "there was none");
+            }
+            Trigger::Timer | Trigger::Drain | Trigger::Close => {}
+        }
+        if on == Trigger::Eof {
+            expect(channel.peer_ended || channel.peer_gone, "the peer has not ended");
+            expect(!channel.peer_reset || channel.peer_ended, "the peer reset");
+            let lost = channel.peer_gone && channel.spec.transport != Transport::Unix;
+            expect(channel.received == channel.written || lost, "not all was read");
+            channel.eof = true;
+        }
+        self.faults.append(&mut faults);
+        if on == Trigger::Drain {
+            self.told_of_drain(id);
+        }
+    }
+
+    fn told_of_drain(&mut self, id: usize) {
+        let number = self.drain.as_ref().map(|drain| drain.number);
+        let told = self.channels[id].told;
+        self.expect(number.is_some_and(|number| number != told), || {
+            format!("channel {id}, Drain: told of {told}, now is {number:?}")
+        });
+        self.channels[id].told = number.unwrap_or(0);
+    }
+
+    pub(crate) fn received(&mut self, id: usize, data: &[u8]) {
+        let channel = &mut self.channels[id];
+        let sent = channel.received + data.len() <= channel.written
+            && data == bytes(2 * id, channel.received, data.len());
+        channel.received += data.len();
+        channel.idle_since = Instant::now();
+        self.expect(sent, || format!("channel {id}: read what the peer did not write"));
+    }
+
+    pub(crate) fn error_told(&mut self, id: usize, cause: &Cause) {
+        let expected = match self.channels[id].doom {
+            // What dooms it was asked for before the callback failed.
+            Some(Doom::Local) => is_intended(cause, false) || is_panic(cause),
+            Some(Doom::Failed { disconnect: false }) => is_intended(cause, false),
+            Some(Doom::Panicked) => is_panic(cause),
+            _ => false,
+        };
+        self.expect(expected, || format!("channel {id}: told of an error: {cause:?}"));
+    }
+
+    pub(crate) fn closed(&mut self, id: usize, reason: &CloseReason) {
+        let cut = self.drain.as_ref().is_some_and(Drain::may_cut);
+        let channel = &self.channels[id];
+        let trouble = channel.peer_gone || channel.peer_reset;
+        let soft = channel.closing.is_some() || channel.aborted;
+        let (allowed, kind) = match &reason.cause {
+            Cause::Local => (channel.doom == Some(Doom::Local) || (soft && !channel.eof), "local"),
+            Cause::PeerClosed => (channel.eof && (soft || channel.shut), "by the peer"),
+            cause @ Cause::Error(error) => match channel.doom {
+                Some(Doom::Failed { disconnect }) if is_intended(cause, disconnect) => {
+                    (true, "failed callback")
+                }
+                _ if channel.spec.transport == Transport::Refused => {
+                    (error.kind() == io::ErrorKind::ConnectionRefused, "refused")
+                }
+                _ => (trouble && is_network(error), "network error"),
+            },
+            cause @ Cause::Panicked(_) => {
+                (channel.doom == Some(Doom::Panicked) && is_panic(cause), "panic")
+            }
+            Cause::ShutDown => (channel.doom == Some(Doom::ShutDown) || cut, "shut down"),
+            Cause::TimedOut(Timeout::Idle) => {
+                let passed = |idle| channel.idle_since.elapsed() >= idle;
+                (channel.idle.is_some_and(passed), "idle")
+            }
+            Cause::TimedOut(Timeout::Stall) => {
+                (channel.spec.stall.is_some() && reason.unsent > 0, "stalled")
+            }
+            _ => (false, "other"),
+        };
+        count(format!("close: {kind}"));
+        let in_good_order = matches!(reason.cause, Cause::Local | Cause::PeerClosed)
+            && channel.doom.is_none()
+            && !channel.aborted;
+        // What is closed before its first callback, or cannot connect, has none.
+        let may_not_connect = match channel.spec.transport {
+            Transport::Refused => true,
+            Transport::Connect => trouble,
+            Transport::Unix | Transport::Tcp => false,
+        };
+        let connected = channel.connected
+            || may_not_connect
+            || !channel.is_open()
+            || matches!(reason.cause, Cause::ShutDown | Cause::TimedOut(_));
+        let unsent = reason.unsent;
+        let all = channel.accepted - channel.delivered;
+        let error_owed = channel.error_owed;
+        let sure =
+            channel.spec.transport == Transport::Unix || (in_good_order && !channel.takes_long());
+        let quiet = channel.received == channel.written;
+        let describe = || format!("channel {id} closed: {reason:?}: ");
+        self.expect(allowed, || describe() + "for no such reason");
+        self.expect(connected, || describe() + "never connected");
+        self.expect(!in_good_order || unsent == 0, || describe() + "not flushed");
+        self.expect(unsent <= all, || describe() + "the peer read more");
+        self.expect(!error_owed, || describe() + "an error was not told");
+        let channel = &mut self.channels[id];
+        let unless_beyond = if quiet { channel.written } else { 0 };
+        channel.closed = Some(Closed { unsent, sure, unless_beyond });
+        if matches!(reason.cause, Cause::ShutDown)
+            && channel.doom != Some(Doom::ShutDown)
+            && let Some(drain) = &mut self.drain
+        {
+            drain.over = true;
+        }
+    }
+}
+
+/// Sending, and what the peer sees of it.
+impl World {
+    /// What `send` said to `len` bytes.
+    pub(crate) fn sent(
+        &mut self,
+        id: usize,
+        len: usize,
+        outcome: &io::Result<()>,
+        before: usize,
+        after: usize,
+    ) {
+        let channel = &mut self.channels[id];
+        channel.saw_unsent(before);
+        let high = channel.spec.high_water;
+        let is_open = channel.takes_output() && !channel.shut;
+        let has_room = before == 0 || before < high;
+        let ok = match outcome {
+            Ok(()) if len == 0 => true,
+            Ok(()) => {
+                count("send: accepted");
+                channel.accepted += len;
+                channel.longest = channel.longest.max(len);
+                if after > 0 && after >= high {
+                    channel.full = true;
+                }
+                is_open && has_room && after <= before + len
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                count("send: would block");
+                is_open && !has_room && len > 0
+            }
+            Err(error) if error.raw_os_error().is_none() => {
+                count("send: not connected");
+                error.kind() == io::ErrorKind::NotConnected && !is_open
+            }
+            Err(error) => {
+                count("send: network error");
+                channel.failed = true;
+                (channel.peer_gone || channel.peer_reset) && is_network(error)
+            }
+        };
+        self.expect(ok, || {
+            format!("channel {id}: send of {len} with {before} waiting, then {after}: {outcome:?}")
+        });
+        self.unsent(id, after);
+    }
+
+    pub(crate) fn unsent(&mut self, id: usize, unsent: usize) {
+        let channel = &self.channels[id];
+        let most = channel.spec.high_water + channel.longest;
+        let all = channel.accepted - channel.delivered;
+        self.expect(unsent <= most.min(all), || {
+            format!("channel {id}: {unsent} bytes wait, of {all} and at most {most}")
+        });
+    }
+
+    pub(crate) fn delivered(&mut self, id: usize, data: &[u8]) {
+        let channel = &mut self.channels[id];
+        let unsent = channel.closed.as_ref().map_or(0, |closed| closed.unsent);
+        let ok = channel.delivered + data.len() + unsent <= channel.accepted
+            && data == bytes(2 * id + 1, channel.delivered, data.len());
+        channel.delivered += data.len();
+        self.expect(ok, || format!("channel {id}: the peer read what was not sent"));
+    }
+
+    /// The peer reads the end, or an error.
+    pub(crate) fn delivered_end(&mut self, id: usize, error: Option<&io::Error>) {
+        let channel = &mut self.channels[id];
+        channel.peer_saw_end = true;
+        let (delivered, accepted) = (channel.delivered, channel.accepted);
+        let ok = if let Some(closed) = &channel.closed {
+            let lost = !closed.sure && channel.written > closed.unless_beyond;
+            lost || delivered + closed.unsent == accepted
+        } else {
+            // Only our sending side has ended.
+            let ending = channel.shut || channel.closing.is_some();
+            error.is_none() && ending && delivered == accepted
+        };
+        self.expect(ok && error.is_none_or(is_network), || {
+            format!("channel {id}: the peer read {delivered} of {accepted}, then {error:?}")
+        });
+    }
+
+    pub(crate) fn peer_write_failed(&mut self, id: usize, error: &io::Error) {
+        let closed = self.channels[id].closed.is_some();
+        self.expect(closed && is_network(error), || {
+            format!("channel {id}: the peer cannot write: {error}")
+        });
+    }
+}
+
+/// Reaching channels.
+impl World {
+    pub(crate) fn is_live(&self, id: usize) -> bool {
+        self.channels[id].closed.is_none()
+    }
+
+    /// The channel at a place; where it is closed, at the next place with one
+    /// that is not.
+    pub(crate) fn at(&self, place: usize) -> Option<usize> {
+        let live = (place..place + PLACES)
+            .filter_map(|place| self.places[place % PLACES])
+            .find(|&id| self.is_live(id));
+        live.or(self.places[place])
+    }
+
+    pub(crate) fn add(&mut self, at: usize, channel: Channel) -> usize {
+        count(format!("add {:?}", channel.spec.transport));
+        let id = self.channels.len();
+        self.channels.push(channel);
+        self.former[at] = self.places[at].replace(id);
+        let over = self.ended || self.drain.as_ref().is_some_and(|drain| drain.over);
+        self.expect(!over, || format!("channel {id} was added, although the reactor ends"));
+        id
+    }
+
+    pub(crate) fn not_added(&mut self, error: &io::Error) {
+        count("add: refused");
+        let ends = self.ended || self.drain.as_ref().is_some_and(Drain::may_cut);
+        self.expect(ends, || format!("cannot add: {error}"));
+    }
+
+    /// Whether `get_mut` led to it, not from within its own callback.
+    pub(crate) fn reached(&mut self, id: usize, found: bool) {
+        let cut = self.drain.as_ref().is_some_and(Drain::may_cut);
+        let channel = &self.channels[id];
+        let must = channel.is_open() && !channel.is_in_danger() && !cut;
+        let may = channel.closed.is_none() && channel.doom.is_none();
+        self.expect(if found { may } else { !must }, || {
+            format!("channel {id}: reached by its token: {found}")
+        });
+    }
+}
+
+/// Timers, posts, and the turn.
+impl World {
+    /// Before its timer is set: the number that it will have.
+    pub(crate) fn next_timer(&self) -> usize {
+        self.timers.len()
+    }
+
+    pub(crate) fn timer_set(
+        &mut self,
+        id: TimerId,
+        owner: Option<usize>,
+        before: Instant,
+        after: Duration,
+    ) {
+        let due = before.checked_add(after);
+        self.timers.push(Timer { id, owner, after, due, pending: true });
+    }
+
+    pub(crate) fn channel_timer_fired(&mut self, owner: usize, id: TimerId) {
+        match self.timers.iter().position(|timer| timer.id == id) {
+            Some(index) => {
+                let its = self.timers[index].owner == Some(owner);
+                self.expect(its, || format!("channel {owner}: the timer of another one"));
+                self.timer_fired(index);
+            }
+            None => self.fault(format!("channel {owner}: a timer that it did not set")),
+        }
+    }
+
+    pub(crate) fn timer_fired(&mut self, index: usize) {
+        count("timer fired");
+        let now = Instant::now();
+        let timer = &mut self.timers[index];
+        let pending = std::mem::replace(&mut timer.pending, false);
+        let early = timer.due.is_none_or(|due| now < due);
+        let after = timer.after;
+        let before_its_time = self.timers[..index].iter().position(|earlier| {
+            earlier.pending && earlier.after <= after && self.is_certain(earlier)
+        });
+        self.expect(pending, || format!("timer {index} fired twice, or was cancelled"));
+        self.expect(!early, || format!("timer {index} fired early"));
+        self.expect(before_its_time.is_none(), || {
+            format!("timer {index} fired before {before_its_time:?}")
+        });
+    }
+
+    /// It fires if its time comes.
+    fn is_certain(&self, timer: &Timer) -> bool {
+        let cut = self.drain.as_ref().is_some_and(Drain::may_cut);
+        timer.due.is_some()
+            && timer.owner.is_none_or(|owner| {
+                let owner = &self.channels[owner];
+                owner.is_open() && !owner.is_in_danger() && !cut
+            })
+    }
+
+    /// `cancel` said whether there was something to cancel.
+    pub(crate) fn timer_cancelled(&mut self, index: usize, was: bool, calling: Option<usize>) {
+        count(format!("cancel: {was}"));
+        let timer = &self.timers[index];
+        let must = timer.pending && self.is_certain(timer);
+        let gone = timer.owner.is_some_and(|owner| !self.is_live(owner) && calling != Some(owner));
+        let may = timer.pending && timer.due.is_some() && !gone;
+        self.timers[index].pending &= !was;
+        self.expect(if was { may } else { !must }, || format!("cancelled timer {index}: {was}"));
+    }
+
+    /// The number of a post that is about to be made.
+    pub(crate) fn next_post(&self) -> usize {
+        self.posted
+    }
+
+    pub(crate) fn posted(&mut self, accepted: bool) {
+        self.posted += usize::from(accepted);
+        let ended = self.ended;
+        self.expect(accepted != ended, || format!("a post was accepted: {accepted}"));
+    }
+
+    pub(crate) fn post_ran(&mut self, number: usize) {
+        count("post ran");
+        let expected = self.ran;
+        self.ran = number + 1;
+        self.expect(number == expected && !self.ended, || {
+            format!("post {number} ran, {expected} was next")
+        });
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.stop = true;
+    }
+
+    pub(crate) fn drain(&mut self, before: Instant, timeout: Duration) {
+        count("drain");
+        let cut = before.checked_add(timeout);
+        if let Some(drain) = &mut self.drain {
+            drain.cut = drain.cut.into_iter().chain(cut).min();
+        } else {
+            self.drains += 1;
+            self.drain = Some(Drain { number: self.drains, cut, over: false });
+        }
+    }
+
+    /// What must hold after each turn that says whether there is more to do.
+    pub(crate) fn turned(&mut self, goes_on: bool) {
+        let live = self.channels.iter().any(|channel| channel.closed.is_none());
+        let calls = self
+            .timers
+            .iter()
+            .any(|timer| timer.pending && timer.owner.is_none() && timer.due.is_some());
+        let expected = !self.stop && (live || calls || self.posted > self.ran);
+        self.expect(goes_on == expected, || format!("the turn said that it goes on: {goes_on}"));
+        if let Some(Drain { number, .. }) = self.drain {
+            let untold = self.channels.iter().position(|channel| {
+                channel.connected && channel.is_open() && channel.told != number
+            });
+            self.expect(untold.is_none(), || format!("{untold:?} was not told of the drain"));
+        }
+        if !goes_on {
+            self.stop = false;
+            self.drain = None;
+        }
+    }
+
+    /// Nothing more can happen until somebody does something.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.posted == self.ran
+            && !self.timers.iter().any(|timer| self.is_awaited(timer))
+            && self.channels.iter().all(Channel::is_settled)
+    }
+
+    fn is_awaited(&self, timer: &Timer) -> bool {
+        timer.pending && timer.due.is_some() && timer.owner.is_none_or(|owner| self.is_live(owner))
+    }
+
+    /// No deadline of the near future is set either.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.drain.as_ref().is_none_or(|drain| drain.cut.is_none())
+            && self.channels.iter().filter(|channel| channel.closed.is_none()).all(|channel| {
+                channel.idle.is_none()
+                    && channel.spec.idle.is_none()
+                    && channel.spec.stall.is_none()
+            })
+    }
+
+    pub(crate) fn unsettled(&self) -> String {
+        let channels: Vec<usize> =
+            (0..self.channels.len()).filter(|&id| !self.channels[id].is_settled()).collect();
+        let timers = self.timers.iter().filter(|timer| self.is_awaited(timer)).count();
+        let posts = self.posted - self.ran;
+        format!("channels {channels:?}, {timers} timers, {posts} posts")
+    }
+}
+
+impl Drain {
+    fn may_cut(&self) -> bool {
+        self.cut.is_some_and(|cut| cut <= Instant::now())
+    }
+}
+
+/// What an action makes a callback return.
+pub(crate) fn intended(disconnect: bool) -> io::Error {
+    let kind = if disconnect { io::ErrorKind::ConnectionReset } else { io::ErrorKind::Other };
+    io::Error::new(kind, INTENDED)
+}
+
+fn is_intended(cause: &Cause, disconnect: bool) -> bool {
+    matches!(cause, Cause::Error(error)
+        if error.raw_os_error().is_none()
+            && error.to_string() == INTENDED
+            && error.kind() == intended(disconnect).kind())
+}
+
+fn is_panic(cause: &Cause) -> bool {
+    matches!(cause, Cause::Panicked(message) if **message == *INTENDED)
+}
+
+/// An error that the kernel reports where the peer is gone.
+fn is_network(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
+    error.raw_os_error().is_some()
+        && matches!(error.kind(), ConnectionReset | BrokenPipe | ConnectionAborted | NotConnected)
+}
