@@ -199,7 +199,7 @@ impl<P: ChatProtocol> Chat<P> {
 
 impl<P: ChatProtocol> Protocol for Chat<P> {
     fn readable(&self) -> bool {
-        !self.state.stopped
+        !self.state.stopped && !self.state.is_ending()
     }
 
     fn writable(&self) -> bool {
