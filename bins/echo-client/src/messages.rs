@@ -101,7 +101,7 @@ impl Protocol for Messages {
 
         if let Some(&came) = data.get(equal) {
             let offset = self.checked as u64;
-            return Err(Failure::wrong(io.peer_addr(), offset, expected, came).into());
+            return Err(Failure::wrong(&io.peer_addr(), offset, expected, came).into());
         }
         if self.unanswered.is_empty() {
             self.ending.complete(io);

@@ -130,7 +130,7 @@ impl Protocol for Pipe {
 
         if let Some(&came) = data.get(equal) {
             let sent = self.owed.front().copied();
-            return Err(Failure::wrong(io.peer_addr(), self.checked, sent, came).into());
+            return Err(Failure::wrong(&io.peer_addr(), self.checked, sent, came).into());
         }
         self.patience.renew();
         if self.owed.is_empty() && self.ended {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +38,31 @@ impl Address {
         match self {
             Address::Inet(addr) => Some(*addr),
             Address::Unix(_) | Address::Host(_) | Address::Descriptor(_) => None,
+        }
+    }
+}
+
+/// An [`Address`] in less room, where it is an IPv4 one, as most are: a server
+/// holds one for each of its peers.
+pub(crate) enum CompactAddress {
+    V4(SocketAddrV4),
+    Other(Box<Address>),
+}
+
+impl CompactAddress {
+    pub(crate) fn expand(&self) -> Address {
+        match self {
+            CompactAddress::V4(addr) => Address::Inet((*addr).into()),
+            CompactAddress::Other(addr) => (**addr).clone(),
+        }
+    }
+}
+
+impl From<Address> for CompactAddress {
+    fn from(addr: Address) -> Self {
+        match addr {
+            Address::Inet(SocketAddr::V4(addr)) => CompactAddress::V4(addr),
+            addr => CompactAddress::Other(Box::new(addr)),
         }
     }
 }

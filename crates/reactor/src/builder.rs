@@ -50,7 +50,7 @@ impl Builder {
     /// A [`Dispatcher`](crate::Dispatcher) of one's own must say when it got
     /// something done: [`Context::progress`](crate::Context::progress).
     #[must_use]
-    pub fn spin_limit(mut self, limit: u32) -> Self {
+    pub fn spin_limit(mut self, limit: u16) -> Self {
         self.watch.spin_limit = Some(limit);
         self
     }

@@ -58,7 +58,7 @@ pub(crate) struct Slot {
     /// blocks.
     pub(crate) always_ready: bool,
     /// Events in a row by which nothing was done.
-    pub(crate) fruitless: u32,
+    pub(crate) fruitless: u16,
     /// Waits in the reactor's list of channels to settle.
     pub(crate) touched: bool,
     /// Its end is decided: no callback any more but `handle_close`.

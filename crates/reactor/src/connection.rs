@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::address::Address;
+use crate::address::{Address, CompactAddress};
 use crate::attempt;
 use crate::connect::Connecting;
 use crate::dispatcher::{Cause, Timeout};
@@ -18,6 +18,7 @@ use crate::limits::Limits;
 use crate::output::Output;
 use crate::permit::Permit;
 use crate::rate::Throttle;
+use crate::search::Search;
 
 /// How long a closing stream waits for its last bytes to go out, and for its
 /// peer to be done. See [`Ending`].
@@ -73,23 +74,46 @@ struct Throttles {
     write: Option<Throttle>,
 }
 
+/// What a connection has only while something is going on: most of those that
+/// a server has open have nothing of it, and are small.
+#[derive(Default)]
+struct Extra {
+    output: Output,
+    connecting: Option<Connecting>,
+    throttles: Throttles,
+    /// What a `send` met; reported once the channel settles.
+    failure: Option<io::Error>,
+    /// Since when the peer has owed us something: to take output, or to close.
+    waiting_since: Option<Instant>,
+}
+
+impl Extra {
+    fn is_needed(&self) -> bool {
+        !self.output.is_empty()
+            || self.connecting.is_some()
+            || self.throttles.read.is_some()
+            || self.throttles.write.is_some()
+            || self.failure.is_some()
+            || self.waiting_since.is_some()
+    }
+}
+
+/// How long nothing may be received or sent.
+struct Idle {
+    timeout: Duration,
+    /// When bytes last went either way; `None` before that was asked.
+    moved_at: Option<Instant>,
+}
+
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, in any combination")]
 pub(crate) struct Connection {
     endpoint: Endpoint,
-    peer: Address,
-    output: Output,
+    peer: CompactAddress,
     limits: Rc<Limits>,
-    idle_timeout: Option<Duration>,
-    connecting: Option<Box<Connecting>>,
-    throttles: Option<Box<Throttles>>,
-    /// What a `send` met; reported once the channel settles.
-    failure: Option<io::Error>,
+    extra: Option<Box<Extra>>,
+    idle: Option<Box<Idle>>,
     /// How many bytes the kernel took that are not counted yet.
-    sent: usize,
-    /// When bytes last went either way.
-    moved_at: Option<Instant>,
-    /// Since when the peer has owed us something: to take output, or to close.
-    waiting_since: Option<Instant>,
+    sent: u32,
     ending: Ending,
     sending: Sending,
     /// Bytes went either way since the stream last settled.
@@ -117,16 +141,11 @@ impl Connection {
     ) -> Self {
         let mut connection = Connection {
             endpoint,
-            peer,
-            output: Output::default(),
-            idle_timeout: None,
-            limits: Rc::default(),
-            connecting: connecting.map(Box::new),
-            throttles: None,
-            failure: None,
+            peer: peer.into(),
+            limits: Rc::clone(&limits),
+            extra: None,
+            idle: None,
             sent: 0,
-            moved_at: None,
-            waiting_since: None,
             ending: Ending::No,
             sending: Sending::Open,
             moved: false,
@@ -137,17 +156,24 @@ impl Connection {
             has_discarded: false,
             _permit: permit,
         };
+        if connecting.is_some() {
+            connection.extra().connecting = connecting;
+        }
         connection.set_limits(limits);
         connection
     }
 
     pub(crate) fn set_limits(&mut self, limits: Rc<Limits>) {
-        self.idle_timeout = limits.idle_timeout;
-        if limits.read_rate.is_some() || limits.write_rate.is_some() || self.throttles.is_some() {
+        self.set_idle_timeout(limits.idle_timeout);
+        if limits.read_rate.is_some() || limits.write_rate.is_some() || self.extra.is_some() {
             self.set_read_rate(limits.read_rate);
             self.set_write_rate(limits.write_rate);
         }
         self.limits = limits;
+    }
+
+    fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
     }
 
     pub(crate) fn source(&self) -> BorrowedFd<'_> {
@@ -158,27 +184,33 @@ impl Connection {
         self.endpoint.local_addr()
     }
 
-    pub(crate) fn peer_addr(&self) -> &Address {
-        &self.peer
+    pub(crate) fn peer_addr(&self) -> Address {
+        self.peer.expand()
     }
 
     pub(crate) fn is_connecting(&self) -> bool {
-        self.connecting.is_some()
+        self.extra.as_ref().is_some_and(|extra| extra.connecting.is_some())
     }
 
     /// Whether that goes on elsewhere, and its end is told by something to read.
     pub(crate) fn is_searching(&self) -> bool {
-        self.connecting.as_ref().is_some_and(|connecting| connecting.search.is_some())
+        let connecting = self.extra.as_ref().and_then(|extra| extra.connecting.as_ref());
+        connecting.is_some_and(|connecting| connecting.search.is_some())
     }
 
     /// Whether the user may still be called back, but for the close.
     pub(crate) fn is_open(&self) -> bool {
-        self.ending == Ending::No && self.failure.is_none()
+        self.ending == Ending::No && self.extra.as_ref().is_none_or(|extra| extra.failure.is_none())
     }
 
     /// Bytes that were accepted for sending and not taken by the kernel.
     pub(crate) fn unsent(&self) -> usize {
-        self.output.len()
+        self.extra.as_ref().map_or(0, |extra| extra.output.len())
+    }
+
+    /// Whether the kernel has taken all of them.
+    fn is_flushed(&self) -> bool {
+        self.unsent() == 0
     }
 
     // --- output -----------------------------------------------------------
@@ -192,11 +224,11 @@ impl Connection {
             return Err(io::Error::new(ErrorKind::NotConnected, "send on a closed stream"));
         }
         if !self.endpoint.is_sink() {
-            let message = format!("{} is open for reading only", self.peer);
+            let message = format!("{} is open for reading only", self.peer_addr());
             return Err(io::Error::new(ErrorKind::NotConnected, message));
         }
         // With a rate to keep, when to write is for `flush` to say.
-        if self.is_connecting() || !self.output.is_empty() || self.write_throttle().is_some() {
+        if self.is_connecting() || !self.is_flushed() || self.write_throttle().is_some() {
             return self.queue(data);
         }
         match self.write(data, &[]) {
@@ -204,7 +236,7 @@ impl Connection {
                 // Nothing waits, so the rest always fits: one message above
                 // the high-water mark is the bound.
                 if written < data.len() {
-                    self.output.push(&data[written..], self.limits.high_water);
+                    self.push(&data[written..]);
                 }
                 Ok(())
             }
@@ -213,20 +245,25 @@ impl Connection {
                     Some(code) => io::Error::from_raw_os_error(code),
                     None => error.kind().into(),
                 };
-                self.failure = Some(error);
+                self.extra().failure = Some(error);
                 Err(report)
             }
         }
     }
 
     fn queue(&mut self, data: &[u8]) -> io::Result<()> {
-        let waiting = self.output.len();
+        let waiting = self.unsent();
         if waiting > 0 && waiting >= self.limits.high_water {
-            let message = format!("{}: {waiting} bytes wait to be sent already", self.peer);
+            let message = format!("{}: {waiting} bytes wait to be sent already", self.peer_addr());
             return Err(io::Error::new(ErrorKind::WouldBlock, message));
         }
-        self.output.push(data, self.limits.high_water);
+        self.push(data);
         Ok(())
+    }
+
+    fn push(&mut self, data: &[u8]) {
+        let high = self.limits.high_water;
+        self.extra().output.push(data, high);
     }
 
     /// Hands waiting output to the kernel, in one write: a peer who reads fast
@@ -237,17 +274,17 @@ impl Connection {
         }
         let most = self.write_throttle().map_or(WRITE_AT_ONCE, |rate| rate.allowance(now));
         let most = most.min(WRITE_AT_ONCE);
-        if !self.output.is_empty() && most > 0 {
-            let mut output = mem::take(&mut self.output);
+        if !self.is_flushed() && most > 0 {
+            let mut output = mem::take(&mut self.extra().output);
             let low = self.low_water();
             let written = output.write_to(most, low, |front, back| self.write(front, back));
-            self.output = output;
+            self.extra().output = output;
             let written = written?;
             if let Some(rate) = self.write_throttle() {
                 rate.spend(written, now);
             }
         }
-        if self.output.is_empty() && self.sending == Sending::Ending {
+        if self.is_flushed() && self.sending == Sending::Ending {
             self.sending = Sending::ShutDown;
             self.endpoint.shut_down()?;
         }
@@ -260,7 +297,7 @@ impl Connection {
         if self.is_open() {
             return Err(error);
         }
-        self.failure.get_or_insert(error);
+        self.extra().failure.get_or_insert(error);
         Ok(())
     }
 
@@ -269,7 +306,8 @@ impl Connection {
         loop {
             match self.endpoint.write(front, back) {
                 Ok(written) => {
-                    self.sent += written;
+                    let counted = u32::try_from(written).unwrap_or(u32::MAX);
+                    self.sent = self.sent.saturating_add(counted);
                     self.has_sent = true;
                     self.moved = true;
                     self.taken = true;
@@ -283,16 +321,16 @@ impl Connection {
     }
 
     /// How many bytes the kernel took since this was asked last.
-    pub(crate) fn take_sent(&mut self) -> usize {
-        mem::take(&mut self.sent)
+    pub(crate) fn take_sent(&mut self) -> u64 {
+        mem::take(&mut self.sent).into()
     }
 
     /// Whether there is something for `flush` to do.
     pub(crate) fn wants_write(&self) -> bool {
         (self.is_connecting() && !self.is_searching())
             || self.ending == Ending::Leaving
-            || (!self.output.is_empty() && !self.holds_output())
-            || (self.output.is_empty() && self.sending == Sending::Ending && !self.is_connecting())
+            || (!self.is_flushed() && !self.holds_output())
+            || (self.is_flushed() && self.sending == Sending::Ending && !self.is_connecting())
     }
 
     /// Whether the user may be asked for more output.
@@ -300,13 +338,13 @@ impl Connection {
         self.is_open()
             && self.sending == Sending::Open
             && self.endpoint.is_sink()
-            && self.output.len() <= self.low_water()
+            && self.unsent() <= self.low_water()
     }
 
     /// Whether output reached the high-water mark, and is not yet back at the
     /// low one.
     pub(crate) fn is_congested(&self) -> bool {
-        self.output.is_full()
+        self.extra.as_ref().is_some_and(|extra| extra.output.is_full())
     }
 
     pub(crate) fn high_water(&self) -> usize {
@@ -363,7 +401,7 @@ impl Connection {
             Ok(0) => self.ending = Ending::Now,
             Ok(_) => self.has_discarded = true,
             Err(error) if is_retry(&error) => {}
-            Err(error) => self.failure = Some(error),
+            Err(error) => self.extra().failure = Some(error),
         }
     }
 
@@ -408,7 +446,7 @@ impl Connection {
         let Endpoint::Socket(socket) = &self.endpoint else { return Ok(true) };
         match attempt::outcome(socket) {
             Ok(()) => {
-                self.connecting = None;
+                self.extra().connecting = None;
                 self.moved = true;
                 Ok(true)
             }
@@ -418,21 +456,22 @@ impl Connection {
 
     /// Begins to look for a host by its name, if that is to be done.
     pub(crate) fn start_search(&mut self) -> io::Result<()> {
-        match self.connecting.as_mut().and_then(|connecting| connecting.search.as_mut()) {
-            Some(search) => search.start(self.limits.connect_timeout),
-            None => Ok(()),
-        }
+        let timeout = self.limits.connect_timeout;
+        self.search().map_or(Ok(()), |search| search.start(timeout))
+    }
+
+    fn search(&mut self) -> Option<&mut Search> {
+        self.extra.as_mut()?.connecting.as_mut()?.search.as_mut()
     }
 
     /// The search is over: takes over the connection that it found.
     pub(crate) fn finish_search(&mut self, detach: impl FnOnce(BorrowedFd<'_>)) -> io::Result<()> {
-        let search = self.connecting.as_mut().and_then(|connecting| connecting.search.as_mut());
-        let Some(search) = search else { return Ok(()) };
+        let Some(search) = self.search() else { return Ok(()) };
         let (socket, peer) = search.outcome()?;
         detach(self.endpoint.as_fd());
         self.endpoint = Endpoint::Socket(socket);
-        self.peer = Address::Inet(peer);
-        self.connecting = None;
+        self.peer = Address::Inet(peer).into();
+        self.extra().connecting = None;
         self.moved = true;
         Ok(())
     }
@@ -443,72 +482,86 @@ impl Connection {
         error: io::Error,
         detach: impl FnOnce(BorrowedFd<'_>),
     ) -> io::Result<()> {
-        log::debug!("connect to {}: {error}", self.peer);
-        let Some(connecting) = &mut self.connecting else { return Err(error) };
+        log::debug!("connect to {}: {error}", self.peer_addr());
+        let Some(connecting) = &mut self.extra().connecting else { return Err(error) };
         let (socket, peer) = connecting.next(error)?;
         detach(self.endpoint.as_fd());
         self.endpoint = Endpoint::Socket(socket);
-        self.peer = peer;
+        self.peer = peer.into();
         Ok(())
     }
 
     // --- rates ------------------------------------------------------------
 
     pub(crate) fn set_read_rate(&mut self, rate: Option<NonZeroU64>) {
-        self.throttles.get_or_insert_default().read = rate.map(Throttle::new);
+        self.extra().throttles.read = rate.map(Throttle::new);
     }
 
     pub(crate) fn set_write_rate(&mut self, rate: Option<NonZeroU64>) {
-        self.throttles.get_or_insert_default().write = rate.map(Throttle::new);
+        self.extra().throttles.write = rate.map(Throttle::new);
     }
 
     fn read_throttle(&mut self) -> Option<&mut Throttle> {
-        self.throttles.as_mut()?.read.as_mut()
+        self.extra.as_mut()?.throttles.read.as_mut()
     }
 
     fn write_throttle(&mut self) -> Option<&mut Throttle> {
-        self.throttles.as_mut()?.write.as_mut()
+        self.extra.as_mut()?.throttles.write.as_mut()
+    }
+
+    fn throttles(&self) -> Option<&Throttles> {
+        self.extra.as_ref().map(|extra| &extra.throttles)
     }
 
     /// Whether input has to wait for its rate.
     fn holds_input(&self) -> bool {
-        self.throttles.as_ref().is_some_and(|both| both.read.as_ref().is_some_and(Throttle::holds))
+        self.throttles().is_some_and(|both| both.read.as_ref().is_some_and(Throttle::holds))
     }
 
     /// Whether output has to wait for its rate.
     fn holds_output(&self) -> bool {
-        self.throttles.as_ref().is_some_and(|both| both.write.as_ref().is_some_and(Throttle::holds))
+        self.throttles().is_some_and(|both| both.write.as_ref().is_some_and(Throttle::holds))
     }
 
     /// When something that waits for its rate may go on.
     fn rate_deadline(&self) -> Option<Instant> {
-        let both = self.throttles.as_ref()?;
+        let both = self.throttles()?;
         [&both.read, &both.write].into_iter().flatten().filter_map(Throttle::ready_at).min()
     }
 
     // --- deadlines --------------------------------------------------------
 
     pub(crate) fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
-        self.idle_timeout = timeout;
         // Counted from now, not from what was received before.
-        self.moved = true;
+        self.idle = timeout.map(|timeout| Box::new(Idle { timeout, moved_at: None }));
     }
 
     /// The next instant at which something must have happened.
     pub(crate) fn deadline(&mut self, now: Instant) -> Option<Instant> {
-        if mem::take(&mut self.moved) || self.moved_at.is_none() {
-            self.moved_at = Some(now);
+        let moved = mem::take(&mut self.moved);
+        if let Some(idle) = &mut self.idle
+            && (moved || idle.moved_at.is_none())
+        {
+            idle.moved_at = Some(now);
         }
         let taken = mem::take(&mut self.taken);
-        if let Some(connecting) = &mut self.connecting {
-            return connecting.deadline(now, self.limits.connect_timeout);
+        let timeout = self.limits.connect_timeout;
+        if let Some(extra) = &mut self.extra
+            && let Some(connecting) = &mut extra.connecting
+        {
+            return connecting.deadline(now, timeout);
         }
         // What waits for its rate does not wait for the peer.
-        let waits = (!self.output.is_empty() && !self.holds_output()) || self.is_lingering();
-        if !waits {
-            self.waiting_since = None;
-        } else if taken || self.waiting_since.is_none() {
-            self.waiting_since = Some(now);
+        if (!self.is_flushed() && !self.holds_output()) || self.is_lingering() {
+            let since = &mut self.extra().waiting_since;
+            if taken || since.is_none() {
+                *since = Some(now);
+            }
+        } else if let Some(extra) = &mut self.extra {
+            extra.waiting_since = None;
+            if !extra.is_needed() {
+                self.extra = None;
+            }
         }
         let all = [self.wait_deadline(), self.idle_deadline(), self.rate_deadline()];
         all.into_iter().flatten().min()
@@ -517,17 +570,18 @@ impl Connection {
     /// Until when to wait for the peer to take output, or to close.
     fn wait_deadline(&self) -> Option<Instant> {
         let timeout = if self.is_lingering() { LINGER } else { self.limits.stall_timeout? };
-        self.waiting_since?.checked_add(timeout)
+        self.extra.as_ref()?.waiting_since?.checked_add(timeout)
     }
 
     fn idle_deadline(&self) -> Option<Instant> {
-        self.moved_at?.checked_add(self.idle_timeout?)
+        let idle = self.idle.as_ref()?;
+        idle.moved_at?.checked_add(idle.timeout)
     }
 
     /// A deadline has passed at `now`: deals with it, unless the stream timed
     /// out.
     pub(crate) fn timed_out(&mut self, now: Instant) -> Option<Timeout> {
-        if let Some(both) = &mut self.throttles {
+        if let Some(both) = self.extra.as_mut().map(|extra| &mut extra.throttles) {
             [&mut both.read, &mut both.write].into_iter().flatten().for_each(|rate| rate.look(now));
         }
         let passed = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now);
@@ -568,12 +622,12 @@ impl Connection {
 
     /// Whether the connection is over, and why.
     pub(crate) fn closed(&mut self) -> Option<Cause> {
-        if let Some(error) = self.failure.take() {
+        if let Some(error) = self.extra.as_mut().and_then(|extra| extra.failure.take()) {
             return Some(Cause::Error(error));
         }
         match self.ending {
             Ending::Now => Some(self.cause()),
-            Ending::Flushing | Ending::Leaving if self.output.is_empty() => self.leave(),
+            Ending::Flushing | Ending::Leaving if self.is_flushed() => self.leave(),
             // Both sides are shut, and all is handled: nothing can follow.
             Ending::No if self.ended && self.sending == Sending::ShutDown => Some(self.cause()),
             _ => None,
@@ -621,8 +675,8 @@ fn is_retry(error: &io::Error) -> bool {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
-            .field("peer", &self.peer)
-            .field("unsent", &self.output.len())
+            .field("peer", &self.peer_addr())
+            .field("unsent", &self.unsent())
             .field("ending", &self.ending)
             .finish_non_exhaustive()
     }

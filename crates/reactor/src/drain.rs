@@ -46,7 +46,7 @@ impl Context {
     pub(crate) fn drain_if_requested(&mut self) {
         let Some(timeout) = self.drain.requested.take() else { return };
         if let Some(at) = Instant::now().checked_add(timeout)
-            && self.drain.deadline.is_none_or(|set| at < set.at())
+            && self.drain.deadline.is_none_or(|set| at < self.timers.at(set))
         {
             let earlier = self.timers.set(at, Due::Drain);
             if let Some(later) = self.drain.deadline.replace(earlier) {

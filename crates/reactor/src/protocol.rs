@@ -189,7 +189,7 @@ impl Io<'_> {
 
     /// The other end: of a connection under way, the address being tried.
     /// Known also when the peer is gone.
-    pub fn peer_addr(&self) -> &Address {
+    pub fn peer_addr(&self) -> Address {
         self.connection.peer_addr()
     }
 

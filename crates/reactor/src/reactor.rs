@@ -432,7 +432,7 @@ impl Context {
         let Some(slot) = self.channels.get_mut(token) else { return };
         match (slot.armed, deadline) {
             (None, None) => {}
-            (Some(armed), Some(deadline)) if armed.at() <= deadline => {}
+            (Some(armed), Some(deadline)) if self.timers.at(armed) <= deadline => {}
             (armed, deadline) => {
                 if let Some(armed) = armed {
                     self.timers.cancel(armed);

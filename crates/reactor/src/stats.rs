@@ -61,7 +61,7 @@ pub struct Stats {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watch {
     pub(crate) slow_callback: Option<Duration>,
-    pub(crate) spin_limit: Option<u32>,
+    pub(crate) spin_limit: Option<u16>,
 }
 
 impl Context {

@@ -268,7 +268,7 @@ impl<P: Protocol> Stream<P> {
     }
 
     /// See [`Io::peer_addr`].
-    pub fn peer_addr(&self) -> &Address {
+    pub fn peer_addr(&self) -> Address {
         self.connection.peer_addr()
     }
 
@@ -310,7 +310,7 @@ impl<P: Protocol> Stream<P> {
     fn count_sent(&mut self, cx: &mut Context) {
         let sent = self.connection.take_sent();
         if sent > 0 {
-            cx.stats.sent += sent as u64;
+            cx.stats.sent += sent;
             cx.progress();
         }
     }

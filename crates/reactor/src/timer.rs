@@ -4,6 +4,7 @@
 //! cancelled timer leaves nothing behind, however many come and go.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use crate::channels::Token;
@@ -14,15 +15,11 @@ use crate::context::Context;
 /// [`Context::call_later`](crate::Context::call_later).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TimerId {
-    at: Instant,
+    /// In nanoseconds since the timers' epoch: half the room of an `Instant`,
+    /// and good for 584 years.
+    at: u64,
     /// Of two timers for the same instant the older one comes first.
-    sequence: u64,
-}
-
-impl TimerId {
-    pub(crate) fn at(self) -> Instant {
-        self.at
-    }
+    sequence: NonZeroU64,
 }
 
 /// What to do when a timer falls due.
@@ -38,17 +35,34 @@ pub(crate) enum Due {
 }
 
 /// The timers of one reactor.
-#[derive(Default)]
 pub(crate) struct Timers {
+    epoch: Instant,
     queue: BTreeMap<TimerId, Due>,
     /// The `Due::Timer`s by channel and sequence, to free them with it.
-    of_channel: BTreeMap<(Token, u64), Instant>,
+    of_channel: BTreeMap<(Token, NonZeroU64), u64>,
     /// How many `Due::Call`s wait: they keep the loop running.
     calls: usize,
-    next: u64,
+    next: NonZeroU64,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Timers {
+            epoch: Instant::now(),
+            queue: BTreeMap::new(),
+            of_channel: BTreeMap::new(),
+            calls: 0,
+            next: NonZeroU64::MIN,
+        }
+    }
 }
 
 impl Timers {
+    /// When a timer falls due.
+    pub(crate) fn at(&self, id: TimerId) -> Instant {
+        self.epoch + Duration::from_nanos(id.at)
+    }
+
     /// Sets a timer for `after` from `now`. One that lies beyond what the
     /// clock can express never falls due, and takes no room.
     pub(crate) fn set_after(&mut self, now: Instant, after: Duration, due: Due) -> TimerId {
@@ -74,8 +88,10 @@ impl Timers {
 
     fn name(&mut self, at: Instant) -> TimerId {
         let sequence = self.next;
-        self.next += 1;
-        TimerId { at, sequence }
+        self.next = sequence.saturating_add(1);
+        // What lies before the epoch has fallen due in any case.
+        let at = at.saturating_duration_since(self.epoch).as_nanos();
+        TimerId { at: u64::try_from(at).unwrap_or(u64::MAX), sequence }
     }
 
     /// Frees a timer; `false` where it is gone already.
@@ -97,7 +113,7 @@ impl Timers {
 
     /// Frees every timer that `token` set.
     pub(crate) fn cancel_channel(&mut self, token: Token) {
-        let mine = (token, 0)..=(token, u64::MAX);
+        let mine = (token, NonZeroU64::MIN)..=(token, NonZeroU64::MAX);
         while let Some((&(_, sequence), &at)) = self.of_channel.range(mine.clone()).next() {
             self.take(TimerId { at, sequence });
         }
@@ -105,20 +121,20 @@ impl Timers {
 
     /// When the next timer falls due.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.queue.first_key_value().map(|(id, _)| id.at)
+        self.queue.first_key_value().map(|(&id, _)| self.at(id))
     }
 
     /// A mark between the timers that are set and those set from now on.
-    pub(crate) fn fence(&self) -> u64 {
+    pub(crate) fn fence(&self) -> NonZeroU64 {
         self.next
     }
 
     /// The next timer that is due at `now` and was set before `fence`, so
     /// that a callback which sets a timer for at once does not keep the loop
     /// in its timers.
-    pub(crate) fn pop_due(&mut self, now: Instant, fence: u64) -> Option<(TimerId, Due)> {
+    pub(crate) fn pop_due(&mut self, now: Instant, fence: NonZeroU64) -> Option<(TimerId, Due)> {
         let id = *self.queue.first_key_value()?.0;
-        if id.at > now || id.sequence >= fence {
+        if self.at(id) > now || id.sequence >= fence {
             return None;
         }
         self.take(id).map(|due| (id, due))

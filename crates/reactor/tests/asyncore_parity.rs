@@ -979,7 +979,7 @@ mod api {
         let accepting = reactor.add(listener).unwrap();
         let client = connect(&at, Probe::passive("client", &log)).unwrap();
         // Whether it is connected is not known yet; where to, it is.
-        assert_eq!(*client.peer_addr(), at);
+        assert_eq!(client.peer_addr(), at);
         let connected = reactor.add(client).unwrap();
 
         turn_until(&mut reactor, |_| log.count("connect") == 2);
@@ -987,7 +987,7 @@ mod api {
         assert_eq!(*reactor.get_mut::<Listener>(accepting).unwrap().local_addr(), at);
         assert!(reactor.get_mut::<Listener>(connected).is_none(), "it is connected");
         let client = reactor.get_mut::<Stream<Probe>>(connected).unwrap();
-        assert_eq!(*client.peer_addr(), at);
+        assert_eq!(client.peer_addr(), at);
         assert_eq!(peers.lines(), [client.local_addr().unwrap().to_string()]);
 
         // Disconnect the client.
@@ -1152,7 +1152,7 @@ fn fault_01_connected_within_handle_connect_which_comes_first() {
             match call {
                 Call::Connect => {
                     // Everything that takes a connection works here already.
-                    assert_eq!(*io.peer_addr(), inside);
+                    assert_eq!(io.peer_addr(), inside);
                     io.send(b"hello")?;
                     assert_eq!(io.unsent(), 0, "it went out at once");
                 }

@@ -213,7 +213,7 @@ fn a_host_is_found_by_its_name() {
         let log = Log::default();
         let stream = Stream::connect_host(host, addr.port(), hello(&log)).unwrap();
         let named = format!("{host}:{}", addr.port()).into();
-        assert_eq!(*stream.peer_addr(), Address::Host(named));
+        assert_eq!(stream.peer_addr(), Address::Host(named));
         reactor.add(stream).unwrap();
         run(&mut reactor);
         assert_eq!(std::io::read_to_string(listener.accept().unwrap().0).unwrap(), "hello");

@@ -140,7 +140,7 @@ fn a_descriptors_number_is_its_address() {
     let (reader, _writer) = io::pipe().unwrap();
     let number = std::os::fd::AsRawFd::as_raw_fd(&reader);
     let stream = FileDispatcher::file(reader, Echo).unwrap();
-    assert_eq!(*stream.peer_addr(), Address::Descriptor(number));
+    assert_eq!(stream.peer_addr(), Address::Descriptor(number));
     assert_eq!(stream.local_addr().unwrap(), Address::Descriptor(number));
 }
 

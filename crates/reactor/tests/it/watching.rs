@@ -138,7 +138,7 @@ fn a_slow_callback_is_counted_and_measured() {
     }
 }
 
-fn watched(limit: u32) -> Reactor {
+fn watched(limit: u16) -> Reactor {
     Reactor::builder().spin_limit(limit).build().unwrap()
 }
 
