@@ -153,7 +153,8 @@ fn a_reader_slower_than_the_timeout_is_no_error() {
 fn interrupted_calls_lose_nothing() {
     let input = pattern(3_000_000);
     let calls = "recvfrom,sendto,sendmsg";
-    let record = Path::new(env!("CARGO_TARGET_TMPDIR")).join("strace-EINTR");
+    let name = format!("strace-EINTR-{}", std::process::id());
+    let record = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let Some(command) = injected(CLIENT, calls, "error=EINTR:when=1+3", &record) else { return };
     let server = echo_server();
     let mut command = to_server(command, server.addr);

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::PathBuf;
+use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -96,7 +97,9 @@ fn a_shortage_of_descriptors_disturbs_nobody() {
 /// A server of which system calls fail as `fault` says; `None` where that
 /// cannot be had. `name` is for the file that records them.
 fn injected(name: &str, calls: &str, fault: &str) -> Option<(Server, PathBuf)> {
-    let record = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("strace-{name}"));
+    // Of this process, lest two runs at the same time share it.
+    let name = format!("strace-{name}-{}", process::id());
+    let record = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     let mut command = testing::injected(SERVER, calls, fault, &record)?;
     let server = Server::spawn(command.args(["--port", "0", "-vv"]));
     Some((server, record))
