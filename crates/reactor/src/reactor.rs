@@ -349,6 +349,8 @@ impl Context {
     /// closes and adds channels without end must not keep it from its timers.
     pub(crate) fn settle(&mut self) {
         let mut left = SETTLES_PER_TURN + 4 * self.touched.len();
+        // Read once for all, and again after a callback, which may take long.
+        let mut now = None;
         loop {
             self.drain_if_requested();
             if left == 0 {
@@ -357,19 +359,23 @@ impl Context {
             left -= 1;
             let Some((token, end)) = self.touched.pop_front() else { break };
             match end {
-                Some(cause) => self.finish(token, cause),
-                None => self.settle_one(token),
+                Some(cause) => {
+                    self.finish(token, cause);
+                    now = None;
+                }
+                None => self.settle_one(token, &mut now),
             }
         }
     }
 
     /// Closes the channel if it has ended; else sees to it that the poller
     /// and the timers know what it waits for.
-    fn settle_one(&mut self, token: Token) {
+    fn settle_one(&mut self, token: Token, now: &mut Option<Instant>) {
         let Some(slot) = self.channels.get_mut(token) else { return };
         slot.touched = false;
         if slot.fresh {
             slot.fresh = false;
+            *now = None;
             self.call(token, Dispatcher::handle_add);
             if self.has_told_of_drain() {
                 self.call(token, Dispatcher::handle_drain);
@@ -377,7 +383,8 @@ impl Context {
             return;
         }
         let Some(mut dispatcher) = self.channels.take(token) else { return };
-        let asked = catch_unwind(AssertUnwindSafe(|| self.ask(token, &mut *dispatcher)));
+        let now = *now.get_or_insert_with(Instant::now);
+        let asked = catch_unwind(AssertUnwindSafe(|| self.ask(token, &mut *dispatcher, now)));
         let end = asked.unwrap_or_else(|payload| Some(panicked(&*payload)));
         self.channels.put_back(token, dispatcher);
         if let Some(cause) = end {
@@ -386,13 +393,18 @@ impl Context {
     }
 
     /// What the channel wants from here on; why it ends, if it does.
-    fn ask(&mut self, token: Token, dispatcher: &mut dyn Dispatcher) -> Option<Cause> {
+    fn ask(
+        &mut self,
+        token: Token,
+        dispatcher: &mut dyn Dispatcher,
+        now: Instant,
+    ) -> Option<Cause> {
         if let Some(cause) = dispatcher.closed() {
             return Some(cause);
         }
         // Not the turn's time: what a channel waits for begins now, however
         // long the callbacks took, or the pause before this turn.
-        let deadline = dispatcher.deadline(Instant::now());
+        let deadline = dispatcher.deadline(now);
         self.arm(token, deadline);
         let wanted = dispatcher.interest();
         self.register(token, dispatcher, wanted).err().map(Cause::Error)

@@ -1,0 +1,147 @@
+//! The whole program, against servers that are what they should be and others.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic in a test or its helpers is the report of a failure"
+)]
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::thread;
+
+use testing::{command, run};
+
+const BENCH: &str = env!("CARGO_BIN_EXE_echo-bench");
+
+/// A server that lets `answer` change what it sends back. It serves until the
+/// test's process ends.
+fn server(answer: impl Fn(&mut Vec<u8>) + Clone + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for peer in listener.incoming() {
+            let (peer, answer) = (peer.unwrap(), answer.clone());
+            thread::spawn(move || serve(peer, &answer));
+        }
+    });
+    addr
+}
+
+fn serve(mut peer: TcpStream, answer: &impl Fn(&mut Vec<u8>)) {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match peer.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(read) => {
+                let mut data = buffer[..read].to_vec();
+                answer(&mut data);
+                // The load may be over.
+                if peer.write_all(&data).is_err() {
+                    return;
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Measures for as short a time as says something.
+fn bench(addr: SocketAddr, options: &[&str]) -> Command {
+    let mut command = command(BENCH);
+    command.args(["--addr", &addr.to_string(), "--warm-up", "20ms", "--duration", "200ms"]);
+    command.args(options);
+    command
+}
+
+/// The number that follows `"name":` in the JSON of one run.
+fn field(json: &str, name: &str) -> f64 {
+    let (_, rest) = json.split_once(&format!("\"{name}\":")).unwrap();
+    let end = rest.find([',', '}']).unwrap();
+    rest[..end].parse().unwrap()
+}
+
+#[test]
+fn tells_how_many_messages_there_were_and_how_long_they_took() {
+    let addr = server(|_| {});
+    let (code, stdout, stderr) = run(&mut bench(addr, &["--connections", "4"]));
+    assert_eq!((code, stderr), (0, vec![]), "and draws no bar where nobody sees it");
+    assert!(stdout[0].starts_with(&format!("{addr}: 4 connections, messages of 64 bytes for 0.")));
+    for part in ["messages a second", "p50", "p90", "p99", "p99.9", "max", "every byte was right"] {
+        assert!(stdout.iter().any(|line| line.contains(part)), "no {part} in {stdout:#?}");
+    }
+}
+
+#[test]
+fn measures_in_each_of_its_ways_and_says_so_to_programs() {
+    let addr = server(|_| {});
+    for options in [
+        &["--connections", "1"] as &[_],
+        &["--connections", "8", "--pipeline", "16"],
+        &["--connections", "2", "--size", "300000"],
+        &["--connections", "4", "--idle", "20"],
+        &["--connections", "4", "--churn"],
+    ] {
+        let (code, stdout, stderr) = run(bench(addr, options).arg("--json"));
+        assert_eq!((code, stderr), (0, vec![]), "{options:?}: {stdout:?}");
+        let [json] = &stdout[..] else { panic!("{stdout:#?}") };
+        assert!(json.contains("\"schema\":1,"), "{json}");
+        assert!(field(json, "messages") >= 1.0, "{json}");
+        assert!(field(json, "p50") <= field(json, "max"), "{json}");
+        let churn = options.contains(&"--churn");
+        assert_eq!(field(json, "connections_per_second") > 0.0, churn, "{json}");
+    }
+}
+
+#[test]
+fn a_wrong_byte_is_found() {
+    let addr = server(|data| data[0] ^= 1);
+    let (code, stdout, stderr) = run(&mut bench(addr, &[]));
+    assert_eq!(code, 1);
+    let said = [stdout, stderr].concat().join("\n");
+    assert!(said.contains("other bytes came back than were sent"), "{said}");
+}
+
+#[test]
+fn a_byte_too_much_is_found() {
+    let addr = server(|data| data.push(0));
+    let (code, stdout, stderr) = run(&mut bench(addr, &[]));
+    assert_eq!(code, 1);
+    let said = [stdout, stderr].concat().join("\n");
+    assert!(said.contains("came back"), "{said}");
+}
+
+#[test]
+fn nobody_there_is_one_line() {
+    let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (code, stdout, stderr) = run(&mut bench(addr, &[]));
+    assert_eq!((code, stdout), (1, vec![]));
+    let [line] = &stderr[..] else { panic!("{stderr:#?}") };
+    assert!(line.starts_with(&format!("echo-bench: cannot connect to {addr}: ")), "{line}");
+    assert!(line.ends_with("is the server running there?"), "{line}");
+}
+
+#[test]
+fn too_few_descriptors_are_told_before_anything_is_done() {
+    let mut command = testing::through_shell(BENCH, "ulimit -n 100;", "");
+    let (code, stdout, stderr) = run(command.args(["--connections", "200"]));
+    assert_eq!((code, stdout), (1, vec![]));
+    let [line] = &stderr[..] else { panic!("{stderr:#?}") };
+    assert!(line.contains("needs 264 open files, and the limit is 100"), "{line}");
+}
+
+#[test]
+fn a_wrong_command_line() {
+    for options in [
+        &["--size", "0"] as &[_],
+        &["--connections", "0"],
+        &["--duration", "soon"],
+        &["--duration", "0s"],
+        &["--churn", "--pipeline", "2"],
+    ] {
+        let (code, stdout, stderr) = run(command(BENCH).args(options));
+        assert_eq!((code, stdout), (2, vec![]), "{options:?}");
+        assert!(stderr[0].starts_with("error: "), "{stderr:#?}");
+    }
+}

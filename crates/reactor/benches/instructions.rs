@@ -1,0 +1,31 @@
+//! So many echoes of 64 bytes over a socket pair, and nothing else, for a tool
+//! that counts instructions: see `scripts/instructions.sh`.
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot run says why")]
+
+use std::env;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+
+use reactor::{Io, Protocol, Reactor, Stream};
+
+struct Echo;
+
+impl Protocol for Echo {
+    fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
+        io.send(data)
+    }
+}
+
+fn main() {
+    // `cargo bench` runs it with none, and need not wait.
+    let rounds: u32 = env::args().nth(1).and_then(|rounds| rounds.parse().ok()).unwrap_or(0);
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
+    let mut message = [7; 64];
+    for _ in 0..rounds {
+        theirs.write_all(&message).unwrap();
+        reactor.turn(None).unwrap();
+        theirs.read_exact(&mut message).unwrap();
+    }
+}
