@@ -23,6 +23,11 @@ const OPENING: u64 = 256;
 /// ports.
 const PER_SOURCE: u32 = 25_000;
 
+/// How many loopback addresses the connections of a churn go out from in turn:
+/// each leaves its port in TIME-WAIT for a minute, and looking for one that is
+/// free takes the kernel ever longer.
+const CHURN_SOURCES: u32 = 200;
+
 /// How long connecting may take, and the last answers when the time is up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -43,7 +48,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
         pipeline: if options.churn { 1 } else { options.pipeline.get() },
         churn: options.churn,
         addr,
-        spreads: wanted > PER_SOURCE as usize,
+        spreads: options.churn || wanted > PER_SOURCE as usize,
         opened: Cell::new(0),
         record: RefCell::new(Record::new()?),
     });
@@ -114,7 +119,8 @@ fn open_all<P: Protocol>(
 }
 
 fn open(cx: &mut Context, load: &Load, protocol: impl Protocol) -> std::io::Result<()> {
-    let source = load.opened.replace(load.opened.get() + 1) / PER_SOURCE;
+    let number = load.opened.replace(load.opened.get().wrapping_add(1));
+    let source = if load.churn { number % CHURN_SOURCES } else { number / PER_SOURCE };
     let stream = if load.spreads && load.addr.ip().is_loopback() && load.addr.is_ipv4() {
         // 127.0.0.1, 127.0.0.2 and so on are all this machine.
         let source = Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + source);
