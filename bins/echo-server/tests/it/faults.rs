@@ -267,6 +267,8 @@ fn fill(mut peer: &TcpStream, data: &[u8]) -> usize {
         match peer.write(&data[sent..data.len().min(sent + 65_536)]) {
             Ok(written) => sent += written,
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            // The process was stopped, and goes on.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => panic!("{error}"),
         }
     }
