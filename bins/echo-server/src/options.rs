@@ -33,7 +33,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 9999)]
     pub(crate) port: u16,
 
-    /// Serve at most so many peers at a time
+    /// Serve at most this many peers at a time
     ///
     /// A connection beyond them is accepted and closed at once, so that its
     /// client learns of it, and is counted in the log. Without this option the
@@ -41,7 +41,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N")]
     pub(crate) max_connections: Option<NonZeroUsize>,
 
-    /// Serve on so many threads, among which the system distributes the peers
+    /// Serve on this many threads, among which the system distributes the peers
     ///
     /// Each has an event loop and a listening socket of its own (`SO_REUSEPORT`),
     /// so a peer stays with the thread that accepted it. --max-connections is
@@ -49,20 +49,20 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) threads: NonZeroUsize,
 
-    /// Before sleeping, look for so long whether a message comes
+    /// Look this long whether a message comes before going to sleep
     ///
     /// Answers a lone peer sooner, for some processor time; 100us is a good
     /// choice. Given up by itself while it does not pay.
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
     pub(crate) busy_poll: Duration,
 
-    /// Close a connection on which nothing was sent or received for so long
+    /// Close a connection after this long without traffic
     ///
     /// Without this option a silent peer may stay.
     #[arg(long, value_name = "DURATION", value_parser = timeout)]
     pub(crate) idle_timeout: Option<Duration>,
 
-    /// Close a connection whose peer reads none of its echo for so long
+    /// Close a connection whose peer has read nothing of its echo for this long
     ///
     /// Until then the server reads no more from that peer, and holds at most
     /// 128 KiB for it.
@@ -77,7 +77,7 @@ pub(crate) struct Options {
 
     /// Log more: -v what happens, -vv each connection, -vvv everything
     ///
-    /// Comes before the environment variable `RUST_LOG`, which may also name the
+    /// Takes precedence over the environment variable `RUST_LOG`, which may also name the
     /// parts to hear of (`RUST_LOG=reactor=debug`). Without either, warnings and
     /// errors are logged.
     #[arg(short, long, action = ArgAction::Count)]

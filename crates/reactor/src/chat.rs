@@ -86,17 +86,21 @@ pub trait ChatProtocol: 'static {
         Ok(())
     }
 
-    /// As [`Protocol::handle_drain`].
+    /// The reactor is to end by a deadline ([`Context::drain`]). Default:
+    /// nothing, the peer may go on until then. To end with what was answered so
+    /// far, call [`ChatIo::close_when_done`] here: messages that arrived and were
+    /// not looked at are dropped.
     fn handle_drain(&mut self, _chat: &mut ChatIo<'_>) -> io::Result<()> {
         Ok(())
     }
 
-    /// As [`Protocol::handle_error`].
+    /// As [`Protocol::handle_error`]. Default: a line in the log.
     fn handle_error(&mut self, chat: &mut ChatIo<'_>, cause: &Cause) {
         log::warn!("{}: {cause}", chat.io().peer_addr());
     }
 
-    /// As [`Protocol::handle_close`]. What producers still held is not counted
+    /// As [`Protocol::handle_close`]. Default: a line in the log, at debug
+    /// level. What producers still held is not counted
     /// in the reason: it was never made.
     fn handle_close(&mut self, chat: &mut ChatIo<'_>, reason: &CloseReason) {
         log::debug!("{}: {reason}", chat.io().peer_addr());

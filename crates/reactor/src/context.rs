@@ -89,8 +89,9 @@ impl Context {
     ///
     /// Fails where the system refuses to watch the source for another reason
     /// (`ENOSPC` at the user's limit of watches), while the reactor is being
-    /// dropped, and after a [`drain`](Self::drain) has cut off what was left. The dispatcher is dropped then, without a
-    /// `handle_close`: it never was a channel.
+    /// dropped, and after a [`drain`](Self::drain) has cut off what was left.
+    /// The dispatcher is dropped then, without a `handle_close`: it never was a
+    /// channel.
     pub fn add(&mut self, dispatcher: impl Dispatcher) -> io::Result<Token> {
         if self.ended || self.drain.over {
             return Err(io::Error::other("the reactor ends, nothing can be added any more"));

@@ -42,6 +42,14 @@
 //! - An idle reactor does not wake up. What a turn costs follows the channels
 //!   that are ready, not those that are open.
 //!
+//! # The log
+//!
+//! What goes wrong with one connection and concerns nobody else (an `Err` from a
+//! callback, a connection refused, a shortage of descriptors) is a line of the
+//! [`log`] crate, which shows nothing by itself. Add `env_logger` to a program and
+//! call `env_logger::init()` at its beginning to see warnings and errors, and more
+//! with `RUST_LOG=reactor=debug`.
+//!
 //! # One event, from the kernel to the bytes written back
 //!
 //! This is the whole path, and a good order in which to read the code; each
@@ -96,9 +104,10 @@
 //! timer.rs        deadlines, in order
 //! handle.rs       Handle: post and wake from other threads
 //! address.rs      Address: IP and port, or a path
+//! porting.rs      no code: from asyncore, method by method
 //! socket_path.rs  the file that a Unix socket is bound to
 //! poller.rs       the readiness queue, on `polling`; the only `unsafe`
-//! epoll.rs          most waits of Linux, with one system call
+//! epoll.rs          most waits of Linux, with one system call (no_epoll.rs: none)
 //! busy.rs           looking again and again before going to sleep
 //! ```
 //!
@@ -116,6 +125,7 @@
 //! | datagrams | [`DatagramProtocol`], [`Datagram`] |
 //! | a pipe, a terminal, a file | [`FileDispatcher`] |
 //! | a source of another kind | [`Dispatcher`] |
+//! | what all connections share | the example `chat_server`: an `Rc` in each protocol |
 //! | one connection that talks to another | [`Context::get_mut`] with its [`Token`] |
 //! | timers | [`Io::set_timer`], [`Context::call_later`] |
 //! | other threads | [`Handle`] |

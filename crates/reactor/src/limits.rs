@@ -29,10 +29,10 @@ pub struct Limits {
     /// Default: none.
     pub idle_timeout: Option<Duration>,
     /// Closes a stream whose peer took none of the waiting output for so
-    /// long. Default: one minute.
+    /// long; `None` for never. Default: one minute.
     pub stall_timeout: Option<Duration>,
-    /// How long connecting may take, all addresses together. Default: 30
-    /// seconds.
+    /// How long connecting may take, all addresses together; `None` for as long
+    /// as the system tries. Default: 30 seconds.
     pub connect_timeout: Option<Duration>,
     /// Reads no more than so many bytes a second, on average over a tenth of
     /// a second and more; TCP then slows the peer down. Default: no limit.

@@ -24,11 +24,16 @@ type Handler = Box<dyn FnMut(&mut Context, i32)>;
 /// once, as the kernel does it. This channel does not keep the loop running.
 ///
 /// ```
+/// use std::time::Duration;
 /// use reactor::{Reactor, signal::{self, Signals}};
 ///
 /// # fn main() -> std::io::Result<()> {
 /// let mut reactor = Reactor::new()?;
-/// reactor.add(Signals::new([signal::SIGTERM], |cx, _| cx.stop())?)?;
+/// // Peers may finish, for five seconds at most. `cx.stop()` in place of it
+/// // would leave the loop at once, with what is open.
+/// reactor.add(Signals::new([signal::SIGINT, signal::SIGTERM], |cx, _| {
+///     cx.drain(Duration::from_secs(5));
+/// })?)?;
 /// reactor.run() // nothing else is there to wait for: returns at once
 /// # }
 /// ```
