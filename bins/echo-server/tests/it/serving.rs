@@ -266,3 +266,16 @@ fn warns_where_it_cannot_serve_as_many_as_it_should() {
     ]));
     server.stderr.next_with("beyond the limit on open files, which is 100");
 }
+
+#[test]
+fn looks_for_messages_before_it_sleeps() {
+    for threads in ["1", "2"] {
+        let server = Server::start(&["--busy-poll", "100us", "--threads", threads]);
+        let peers: Vec<_> = (0..10).map(|_| server.connect()).collect();
+        for round in 0..20_u8 {
+            for peer in &peers {
+                echo(peer, &[round; 100]);
+            }
+        }
+    }
+}

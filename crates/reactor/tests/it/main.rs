@@ -19,6 +19,7 @@
     reason = "a panic in a test or its helpers is the report of a failure"
 )]
 
+mod busy;
 mod closing;
 mod common;
 mod connecting;

@@ -1,0 +1,74 @@
+//! Busy polling: what it must not change, and that it ends.
+
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use reactor::{Reactor, Stream};
+
+use crate::common::{Echo, assert_idle, run, run_with, turn_until};
+
+fn busy() -> Reactor {
+    Reactor::builder().busy_poll(Duration::from_micros(200)).build().unwrap()
+}
+
+#[test]
+fn a_reactor_that_looks_before_it_sleeps_serves_as_any_other() {
+    let mut reactor = busy();
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
+    // At once, soon, and when it has long gone to sleep.
+    run_with(&mut reactor, move || {
+        for round in 0..300_u64 {
+            thread::sleep(Duration::from_micros(round % 7 * 50));
+            let message = round.to_be_bytes();
+            theirs.write_all(&message).unwrap();
+            let mut answer = [0; 8];
+            theirs.read_exact(&mut answer).unwrap();
+            assert_eq!(answer, message);
+        }
+    });
+}
+
+#[test]
+fn invariant_6_a_reactor_that_looks_before_it_sleeps_does_sleep() {
+    let mut reactor = busy();
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
+    assert_idle(&mut reactor);
+}
+
+#[test]
+fn invariant_10_looking_makes_no_timer_early_and_none_late() {
+    let mut reactor = busy();
+    let ran = Rc::new(Cell::new(0));
+    for after in [0, 50, 150, 500, 3_000, 20_000].map(Duration::from_micros) {
+        let (set, ran) = (Instant::now(), Rc::clone(&ran));
+        reactor.context().call_later(after, move |_| {
+            assert!(set.elapsed() >= after, "early: {:?} of {after:?}", set.elapsed());
+            ran.set(ran.get() + 1);
+        });
+    }
+    run(&mut reactor);
+    assert_eq!(ran.get(), 6);
+}
+
+#[test]
+fn invariant_11_a_post_is_seen_by_who_looks_and_wakes_who_sleeps() {
+    let mut reactor = busy();
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
+    for pause in [0, 100, 20_000].map(Duration::from_micros) {
+        let handle = reactor.handle();
+        let jobs = reactor.stats().jobs;
+        let posting = thread::spawn(move || {
+            thread::sleep(pause);
+            handle.post(|_| {}).unwrap();
+        });
+        turn_until(&mut reactor, |reactor| reactor.stats().jobs > jobs);
+        posting.join().unwrap();
+    }
+}
