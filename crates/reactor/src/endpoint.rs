@@ -6,6 +6,8 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use rustix::event::PollFlags;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
@@ -102,14 +104,8 @@ impl Endpoint {
         if let Endpoint::Socket(socket) = self
             && socket.set_tcp_notsent_lowat(1).is_ok()
         {
-            use rustix::event::{PollFd, PollFlags, Timespec};
             // Its sending side shut down, a socket always is.
-            if is_shut {
-                return false;
-            }
-            let mut source = [PollFd::new(socket, PollFlags::OUT)];
-            let ready = rustix::event::poll(&mut source, Some(&Timespec::default()));
-            return ready != Ok(0);
+            return !is_shut && crate::ready::is_ready(socket.as_fd(), PollFlags::OUT);
         }
         true
     }

@@ -108,6 +108,7 @@
 //! socket_path.rs  the file that a Unix socket is bound to
 //! poller.rs       the readiness queue, on `polling`; the only `unsafe`
 //! epoll.rs          most waits of Linux, with one system call (no_epoll.rs: none)
+//! ready.rs          whether a source is ready at this moment
 //! busy.rs           looking again and again before going to sleep
 //! ```
 //!
@@ -166,6 +167,7 @@ mod producer;
 mod protocol;
 mod rate;
 mod reactor;
+mod ready;
 mod search;
 pub mod signal;
 mod socket_path;

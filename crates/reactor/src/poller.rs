@@ -133,14 +133,6 @@ impl Poller {
         }
     }
 
-    /// Whether `source` has something to read now, or an end or an error to
-    /// tell of.
-    pub(crate) fn is_readable(source: BorrowedFd<'_>) -> bool {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let mut sources = [PollFd::new(&source, PollFlags::IN)];
-        poll(&mut sources, Some(&Timespec::default())) != Ok(0)
-    }
-
     pub(crate) fn modify(
         &self,
         source: BorrowedFd<'_>,

@@ -14,11 +14,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use rustix::event::PollFlags;
+
 use crate::channels::Token;
 use crate::context::Context;
 use crate::dispatcher::{Cause, CloseReason, Dispatcher, is_disconnect, panicked};
 use crate::handle::Handle;
 use crate::poller::{Event, Events, Interest, Poller};
+use crate::ready::is_ready;
 use crate::stats::Stats;
 use crate::timer::Due;
 
@@ -244,7 +247,7 @@ impl Context {
                 let outcome = dispatcher.handle_expt(cx);
                 // `polling` counts urgent data as something to read: whether
                 // there is anything else only the source can tell.
-                readable = Poller::is_readable(dispatcher.source());
+                readable = is_ready(dispatcher.source(), PollFlags::IN);
                 outcome
             });
         }
