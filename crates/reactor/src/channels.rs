@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::dispatcher::Dispatcher;
+use crate::moment::Moment;
 use crate::poller::Interest;
-use crate::timer::TimerId;
 
 /// The name of one channel of one reactor, for as long as the program runs.
 ///
@@ -42,8 +42,8 @@ impl fmt::Debug for Token {
 pub(crate) struct Slot {
     /// `None` while the dispatcher is being called, or where nobody lives.
     pub(crate) dispatcher: Option<Box<dyn Dispatcher>>,
-    /// The deadline timer that is set for the channel.
-    pub(crate) armed: Option<TimerId>,
+    /// The deadline that the timers know of.
+    pub(crate) armed: Option<Moment>,
     generation: u32,
     /// What the poller was last told; `None` where the source is not in it.
     pub(crate) registered: Option<Interest>,
@@ -205,7 +205,7 @@ impl Channels {
 /// What is left of a channel when its slot is freed.
 pub(crate) struct Removed {
     pub(crate) dispatcher: Box<dyn Dispatcher>,
-    pub(crate) armed: Option<TimerId>,
+    pub(crate) armed: Option<Moment>,
     pub(crate) registered: bool,
     pub(crate) always_ready: bool,
 }

@@ -15,6 +15,7 @@ use crate::connect::Connecting;
 use crate::dispatcher::{Cause, Timeout};
 use crate::endpoint::Endpoint;
 use crate::limits::Limits;
+use crate::moment::Moment;
 use crate::output::Output;
 use crate::permit::Permit;
 use crate::rate::Throttle;
@@ -98,20 +99,15 @@ impl Extra {
     }
 }
 
-/// How long nothing may be received or sent.
-struct Idle {
-    timeout: Duration,
-    /// When bytes last went either way; `None` before that was asked.
-    moved_at: Option<Instant>,
-}
-
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, in any combination")]
 pub(crate) struct Connection {
     endpoint: Endpoint,
     peer: CompactAddress,
     limits: Rc<Limits>,
     extra: Option<Box<Extra>>,
-    idle: Option<Box<Idle>>,
+    /// When bytes last went either way; `None` before that was asked. Kept
+    /// where there is an idle timeout.
+    moved_at: Option<Moment>,
     /// How many bytes the kernel took that are not counted yet.
     sent: u32,
     ending: Ending,
@@ -144,7 +140,7 @@ impl Connection {
             peer: peer.into(),
             limits: Rc::clone(&limits),
             extra: None,
-            idle: None,
+            moved_at: None,
             sent: 0,
             ending: Ending::No,
             sending: Sending::Open,
@@ -164,7 +160,7 @@ impl Connection {
     }
 
     pub(crate) fn set_limits(&mut self, limits: Rc<Limits>) {
-        self.set_idle_timeout(limits.idle_timeout);
+        self.moved_at = None;
         if limits.read_rate.is_some() || limits.write_rate.is_some() || self.extra.is_some() {
             self.set_read_rate(limits.read_rate);
             self.set_write_rate(limits.write_rate);
@@ -533,18 +529,22 @@ impl Connection {
 
     pub(crate) fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
         // Counted from now, not from what was received before.
-        self.idle = timeout.map(|timeout| Box::new(Idle { timeout, moved_at: None }));
+        self.moved_at = None;
+        if timeout != self.limits.idle_timeout {
+            Rc::make_mut(&mut self.limits).idle_timeout = timeout;
+        }
     }
 
     /// The next instant at which something must have happened.
     pub(crate) fn deadline(&mut self, now: Instant) -> Option<Instant> {
         let moved = mem::take(&mut self.moved);
-        if let Some(idle) = &mut self.idle
-            && (moved || idle.moved_at.is_none())
-        {
-            idle.moved_at = Some(now);
+        if self.limits.idle_timeout.is_some() && (moved || self.moved_at.is_none()) {
+            self.moved_at = Some(now.into());
         }
         let taken = mem::take(&mut self.taken);
+        if self.extra.is_none() && !self.is_lingering() {
+            return self.idle_deadline();
+        }
         let timeout = self.limits.connect_timeout;
         if let Some(extra) = &mut self.extra
             && let Some(connecting) = &mut extra.connecting
@@ -574,8 +574,8 @@ impl Connection {
     }
 
     fn idle_deadline(&self) -> Option<Instant> {
-        let idle = self.idle.as_ref()?;
-        idle.moved_at?.checked_add(idle.timeout)
+        let timeout = self.limits.idle_timeout?;
+        self.moved_at?.instant().checked_add(timeout)
     }
 
     /// A deadline has passed at `now`: deals with it, unless the stream timed

@@ -15,7 +15,7 @@ use crate::drain::Drain;
 use crate::handle::{Handle, Job};
 use crate::poller::Poller;
 use crate::stats::{Stats, Watch};
-use crate::timer::{Due, TimerId, Timers};
+use crate::timer::{Timer, TimerId, Timers};
 
 /// The most that one read takes, and so the longest that one peer keeps the
 /// others waiting: 64 KiB.
@@ -189,13 +189,13 @@ impl Context {
     /// and never at all for a time beyond the clock's range. The timer goes
     /// with the channel.
     pub fn set_timer(&mut self, after: Duration) -> TimerId {
-        self.timers.set_after(Instant::now(), after, Due::Timer(self.current))
+        self.timers.set_after(Instant::now(), after, Timer::Channel(self.current))
     }
 
     /// As [`set_timer`](Self::set_timer), for the instant `at`: for what is to
     /// happen at even intervals, however long it takes.
     pub fn set_timer_at(&mut self, at: Instant) -> TimerId {
-        self.timers.set(at, Due::Timer(self.current))
+        self.timers.set(at, Timer::Channel(self.current))
     }
 
     /// Calls `job` after `after`, once: never early, and never at all for a
@@ -206,13 +206,13 @@ impl Context {
         after: Duration,
         job: impl FnOnce(&mut Context) + 'static,
     ) -> TimerId {
-        self.timers.set_after(Instant::now(), after, Due::Call(Box::new(job)))
+        self.timers.set_after(Instant::now(), after, Timer::Call(Box::new(job)))
     }
 
     /// As [`call_later`](Self::call_later), at the instant `at`: for what is to
     /// happen at even intervals, however long it takes.
     pub fn call_at(&mut self, at: Instant, job: impl FnOnce(&mut Context) + 'static) -> TimerId {
-        self.timers.set(at, Due::Call(Box::new(job)))
+        self.timers.set(at, Timer::Call(Box::new(job)))
     }
 
     /// Cancels a timer and frees it; `false` where it is gone already.

@@ -101,7 +101,8 @@
 //! context.rs        Context: the reactor, as callbacks see it
 //! drain.rs          the graceful end
 //! channels.rs     the table of channels: slots, generations, Token
-//! timer.rs        deadlines, in order
+//! timer.rs        timers and deadlines, in order
+//! moment.rs         an instant in half the room
 //! handle.rs       Handle: post and wake from other threads
 //! address.rs      Address: IP and port, or a path
 //! porting.rs      no code: from asyncore, method by method
@@ -159,6 +160,7 @@ mod framing;
 mod handle;
 mod limits;
 mod listener;
+mod moment;
 mod output;
 mod permit;
 mod poller;

@@ -20,10 +20,11 @@ use crate::channels::Token;
 use crate::context::Context;
 use crate::dispatcher::{Cause, CloseReason, Dispatcher, is_disconnect, panicked};
 use crate::handle::Handle;
+use crate::moment::Moment;
 use crate::poller::{Event, Events, Interest, Poller};
 use crate::ready::is_ready;
 use crate::stats::Stats;
-use crate::timer::Due;
+use crate::timer::{Due, Timer};
 
 /// How many posts run in one turn: many enough to make the wait's cost
 /// disappear, few enough for I/O to come round in between.
@@ -223,7 +224,7 @@ impl Context {
             return Some(self.now);
         }
         let limit = limit.and_then(|limit| Instant::now().checked_add(limit));
-        [self.timers.next_deadline(), limit].into_iter().flatten().min()
+        [self.timers.next_due(), limit].into_iter().flatten().min()
     }
 
     /// Hands one event to its channel. A channel that an earlier callback of
@@ -293,13 +294,13 @@ impl Context {
     fn run_timers(&mut self) {
         let fence = self.timers.fence();
         for _ in 0..TIMERS_PER_TURN {
-            let Some((id, due)) = self.timers.pop_due(self.now, fence) else { break };
+            let Some(due) = self.timers.pop_due(self.now, fence) else { break };
             match due {
-                Due::Timer(token) => {
+                Due::Timer(id, Timer::Channel(token)) => {
                     self.call(token, |dispatcher, cx| dispatcher.handle_timer(cx, id));
                 }
-                Due::Call(job) => self.call_job(job),
-                Due::Drain => self.cut_off(),
+                Due::Timer(_, Timer::Call(job)) => self.call_job(job),
+                Due::Timer(_, Timer::Drain) => self.cut_off(),
                 Due::Deadline(token) => {
                     if let Some(slot) = self.channels.get_mut(token) {
                         slot.armed = None;
@@ -445,14 +446,18 @@ impl Context {
     /// moves off with each message costs nothing.
     fn arm(&mut self, token: Token, deadline: Option<Instant>) {
         let Some(slot) = self.channels.get_mut(token) else { return };
+        let deadline = deadline.map(Moment::from);
         match (slot.armed, deadline) {
             (None, None) => {}
-            (Some(armed), Some(deadline)) if self.timers.at(armed) <= deadline => {}
+            (Some(armed), Some(deadline)) if armed <= deadline => {}
             (armed, deadline) => {
                 if let Some(armed) = armed {
-                    self.timers.cancel(armed);
+                    self.timers.cancel_deadline(token, armed);
                 }
-                slot.armed = deadline.map(|at| self.timers.set(at, Due::Deadline(token)));
+                if let Some(deadline) = deadline {
+                    self.timers.set_deadline(token, deadline);
+                }
+                slot.armed = deadline;
             }
         }
     }
@@ -511,7 +516,7 @@ impl Context {
     fn finish(&mut self, token: Token, cause: Cause) {
         let Some(removed) = self.channels.remove(token) else { return };
         if let Some(armed) = removed.armed {
-            self.timers.cancel(armed);
+            self.timers.cancel_deadline(token, armed);
         }
         let mut dispatcher = removed.dispatcher;
         let mut reason = CloseReason { cause, unsent: 0 };

@@ -1,55 +1,62 @@
-//! Deadlines, in the order in which they fall due.
+//! What falls due when: timers, which callbacks set, and the deadlines of
+//! channels, at most one of each at a time.
 //!
-//! A B-tree keyed by time: setting and cancelling cost a logarithm, and a
-//! cancelled timer leaves nothing behind, however many come and go.
+//! Both are B-trees ordered by time: setting and cancelling cost a logarithm,
+//! and what is cancelled leaves nothing behind, however much comes and goes.
+//! Every connection may have a deadline, so an entry of those is small.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use crate::channels::Token;
 use crate::context::Context;
+use crate::moment::Moment;
 
 /// The name of one timer, returned by
 /// [`Context::set_timer`](crate::Context::set_timer) and
 /// [`Context::call_later`](crate::Context::call_later).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TimerId {
-    /// In nanoseconds since the timers' epoch: half the room of an `Instant`,
-    /// and good for 584 years.
-    at: u64,
+    at: Moment,
     /// Of two timers for the same instant the older one comes first.
     sequence: NonZeroU64,
 }
 
 /// What to do when a timer falls due.
-pub(crate) enum Due {
-    /// Ask this channel for its deadline.
-    Deadline(Token),
+pub(crate) enum Timer {
     /// Call this channel's `handle_timer`.
-    Timer(Token),
+    Channel(Token),
     /// Close what is still open.
     Drain,
     /// Call this.
     Call(Box<dyn FnOnce(&mut Context)>),
 }
 
-/// The timers of one reactor.
+/// What fell due.
+pub(crate) enum Due {
+    /// Ask this channel whether its deadline has passed.
+    Deadline(Token),
+    Timer(TimerId, Timer),
+}
+
+/// The timers and deadlines of one reactor.
 pub(crate) struct Timers {
-    epoch: Instant,
-    queue: BTreeMap<TimerId, Due>,
-    /// The `Due::Timer`s by channel and sequence, to free them with it.
-    of_channel: BTreeMap<(Token, NonZeroU64), u64>,
-    /// How many `Due::Call`s wait: they keep the loop running.
+    queue: BTreeMap<TimerId, Timer>,
+    deadlines: BTreeSet<(Moment, Token)>,
+    /// The `Timer::Channel`s by channel and sequence, to free them with it.
+    of_channel: BTreeMap<(Token, NonZeroU64), Moment>,
+    /// How many `Timer::Call`s wait: they keep the loop running.
     calls: usize,
     next: NonZeroU64,
 }
 
 impl Default for Timers {
     fn default() -> Self {
+        Moment::begin();
         Timers {
-            epoch: Instant::now(),
             queue: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
             of_channel: BTreeMap::new(),
             calls: 0,
             next: NonZeroU64::MIN,
@@ -59,39 +66,37 @@ impl Default for Timers {
 
 impl Timers {
     /// When a timer falls due.
-    pub(crate) fn at(&self, id: TimerId) -> Instant {
-        self.epoch + Duration::from_nanos(id.at)
+    pub(crate) fn at(id: TimerId) -> Instant {
+        id.at.instant()
     }
 
     /// Sets a timer for `after` from `now`. One that lies beyond what the
     /// clock can express never falls due, and takes no room.
-    pub(crate) fn set_after(&mut self, now: Instant, after: Duration, due: Due) -> TimerId {
+    pub(crate) fn set_after(&mut self, now: Instant, after: Duration, timer: Timer) -> TimerId {
         match now.checked_add(after) {
-            Some(at) => self.set(at, due),
+            Some(at) => self.set(at, timer),
             None => self.name(now),
         }
     }
 
     /// Sets a timer for the instant `at`.
-    pub(crate) fn set(&mut self, at: Instant, due: Due) -> TimerId {
+    pub(crate) fn set(&mut self, at: Instant, timer: Timer) -> TimerId {
         let id = self.name(at);
-        match due {
-            Due::Timer(token) => {
+        match timer {
+            Timer::Channel(token) => {
                 self.of_channel.insert((token, id.sequence), id.at);
             }
-            Due::Call(_) => self.calls += 1,
-            Due::Deadline(_) | Due::Drain => {}
+            Timer::Call(_) => self.calls += 1,
+            Timer::Drain => {}
         }
-        self.queue.insert(id, due);
+        self.queue.insert(id, timer);
         id
     }
 
     fn name(&mut self, at: Instant) -> TimerId {
         let sequence = self.next;
         self.next = sequence.saturating_add(1);
-        // What lies before the epoch has fallen due in any case.
-        let at = at.saturating_duration_since(self.epoch).as_nanos();
-        TimerId { at: u64::try_from(at).unwrap_or(u64::MAX), sequence }
+        TimerId { at: at.into(), sequence }
     }
 
     /// Frees a timer; `false` where it is gone already.
@@ -99,16 +104,16 @@ impl Timers {
         self.take(id).is_some()
     }
 
-    fn take(&mut self, id: TimerId) -> Option<Due> {
-        let due = self.queue.remove(&id)?;
-        match due {
-            Due::Timer(token) => {
+    fn take(&mut self, id: TimerId) -> Option<Timer> {
+        let timer = self.queue.remove(&id)?;
+        match timer {
+            Timer::Channel(token) => {
                 self.of_channel.remove(&(token, id.sequence));
             }
-            Due::Call(_) => self.calls -= 1,
-            Due::Deadline(_) | Due::Drain => {}
+            Timer::Call(_) => self.calls -= 1,
+            Timer::Drain => {}
         }
-        Some(due)
+        Some(timer)
     }
 
     /// Frees every timer that `token` set.
@@ -119,9 +124,21 @@ impl Timers {
         }
     }
 
-    /// When the next timer falls due.
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.queue.first_key_value().map(|(&id, _)| self.at(id))
+    /// Sets a deadline of `token`, which has none.
+    pub(crate) fn set_deadline(&mut self, token: Token, at: Moment) {
+        self.deadlines.insert((at, token));
+    }
+
+    /// Frees a deadline of `token`.
+    pub(crate) fn cancel_deadline(&mut self, token: Token, at: Moment) {
+        self.deadlines.remove(&(at, token));
+    }
+
+    /// When something falls due next.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        let timer = self.queue.first_key_value().map(|(id, _)| id.at);
+        let deadline = self.deadlines.first().map(|&(at, _)| at);
+        timer.into_iter().chain(deadline).min().map(Moment::instant)
     }
 
     /// A mark between the timers that are set and those set from now on.
@@ -129,15 +146,26 @@ impl Timers {
         self.next
     }
 
-    /// The next timer that is due at `now` and was set before `fence`, so
-    /// that a callback which sets a timer for at once does not keep the loop
-    /// in its timers.
-    pub(crate) fn pop_due(&mut self, now: Instant, fence: NonZeroU64) -> Option<(TimerId, Due)> {
-        let id = *self.queue.first_key_value()?.0;
-        if self.at(id) > now || id.sequence >= fence {
+    /// The next that is due at `now`, of timers only one that was set before
+    /// `fence`, so that a callback which sets a timer for at once does not keep
+    /// the loop in its timers. Of a timer and a deadline for the same instant
+    /// the timer comes first: it may be there to prevent the other.
+    pub(crate) fn pop_due(&mut self, now: Instant, fence: NonZeroU64) -> Option<Due> {
+        if self.queue.is_empty() && self.deadlines.is_empty() {
             return None;
         }
-        self.take(id).map(|due| (id, due))
+        let now = Moment::from(now);
+        let timer = self.queue.first_key_value().map(|(&id, _)| id);
+        let timer = timer.filter(|id| id.at <= now && id.sequence < fence);
+        if let Some(&(at, token)) = self.deadlines.first()
+            && at <= now
+            && timer.is_none_or(|id| at < id.at)
+        {
+            self.deadlines.pop_first();
+            return Some(Due::Deadline(token));
+        }
+        let id = timer?;
+        self.take(id).map(|timer| Due::Timer(id, timer))
     }
 
     pub(crate) fn calls(&self) -> usize {
@@ -149,8 +177,16 @@ impl Timers {
 mod tests {
     use super::*;
 
-    fn call() -> Due {
-        Due::Call(Box::new(|_| {}))
+    fn call() -> Timer {
+        Timer::Call(Box::new(|_| {}))
+    }
+
+    /// The timer that fell due; `None` for a deadline.
+    fn name(due: &Due) -> Option<TimerId> {
+        match due {
+            Due::Timer(id, _) => Some(*id),
+            Due::Deadline(_) => None,
+        }
     }
 
     #[test]
@@ -164,8 +200,8 @@ mod tests {
         assert!(timers.pop_due(start + Duration::from_micros(9_999), fence).is_none());
         let at = start + Duration::from_millis(20);
         let order: Vec<_> =
-            std::iter::from_fn(|| timers.pop_due(at, fence)).map(|(id, _)| id).collect();
-        assert_eq!(order, [early, twin, late]);
+            std::iter::from_fn(|| timers.pop_due(at, fence)).map(|due| name(&due)).collect();
+        assert_eq!(order, [Some(early), Some(twin), Some(late)]);
     }
 
     #[test]
@@ -176,8 +212,11 @@ mod tests {
             let id = timers.set_after(now, Duration::from_secs(3600), call());
             assert!(timers.cancel(id));
             assert!(!timers.cancel(id), "a timer can be cancelled once");
+            timers.set_deadline(Token::NONE, now.into());
+            timers.cancel_deadline(Token::NONE, now.into());
         }
         assert!(timers.queue.is_empty() && timers.of_channel.is_empty() && timers.calls == 0);
+        assert!(timers.deadlines.is_empty());
     }
 
     #[test]
@@ -185,9 +224,28 @@ mod tests {
         let mut timers = Timers::default();
         let now = Instant::now();
         timers.set_after(now, Duration::MAX, call());
-        assert_eq!(timers.next_deadline(), None);
+        assert_eq!(timers.next_due(), None);
         timers.set_after(now, Duration::ZERO, call());
-        assert_eq!(timers.next_deadline(), Some(now));
+        assert_eq!(timers.next_due(), Some(now));
+    }
+
+    #[test]
+    fn timers_and_deadlines_fall_due_in_one_order() {
+        let mut timers = Timers::default();
+        let start = Instant::now();
+        let after = |micros| start + Duration::from_micros(micros);
+        let second = timers.set(after(2), call());
+        let fourth = timers.set(after(4), call());
+        for (index, at) in [(1, 1), (3, 3), (4, 4)] {
+            timers.set_deadline(crate::channels::tests::token(index, 0), after(at).into());
+        }
+        assert_eq!(timers.next_due(), Some(after(1)));
+        let fence = timers.fence();
+        let order: Vec<_> =
+            std::iter::from_fn(|| timers.pop_due(after(3), fence)).map(|due| name(&due)).collect();
+        assert_eq!(order, [None, Some(second), None], "and what is not due stays");
+        assert_eq!(name(&timers.pop_due(after(4), fence).unwrap()), Some(fourth));
+        assert!(matches!(timers.pop_due(after(4), fence), Some(Due::Deadline(_))));
     }
 
     #[test]
@@ -206,10 +264,10 @@ mod tests {
     fn a_channel_that_goes_takes_its_timers_along() {
         let mut timers = Timers::default();
         let now = Instant::now();
-        let other = timers.set_after(now, Duration::from_secs(1), Due::Timer(Token::NONE));
+        let other = timers.set_after(now, Duration::from_secs(1), Timer::Channel(Token::NONE));
         let token = crate::channels::tests::token(3, 4);
         for after in 0..10 {
-            timers.set_after(now, Duration::from_secs(after), Due::Timer(token));
+            timers.set_after(now, Duration::from_secs(after), Timer::Channel(token));
         }
         timers.cancel_channel(token);
         assert_eq!(timers.queue.keys().copied().collect::<Vec<_>>(), [other]);
