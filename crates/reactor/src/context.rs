@@ -99,13 +99,7 @@ impl Context {
         let Some(token) = self.channels.insert(Box::new(dispatcher)) else {
             return Err(io::Error::other("the reactor is full"));
         };
-        let Some(dispatcher) = self.channels.take(token) else { return Ok(token) };
-        let registered = catch_unwind(AssertUnwindSafe(|| {
-            let wanted = dispatcher.interest();
-            self.register(token, &*dispatcher, wanted)
-        }));
-        self.channels.put_back(token, dispatcher);
-        let error = match registered {
+        let error = match catch_unwind(AssertUnwindSafe(|| self.register(token))) {
             Ok(Ok(())) => {
                 self.touch(token);
                 return Ok(token);

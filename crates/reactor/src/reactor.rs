@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::dispatcher::{Cause, CloseReason, Dispatcher, is_disconnect, panicked};
 use crate::handle::Handle;
 use crate::moment::Moment;
-use crate::poller::{Event, Events, Interest, Poller};
+use crate::poller::{Event, Events, Poller};
 use crate::ready::is_ready;
 use crate::stats::Stats;
 use crate::timer::{Due, Timer};
@@ -386,23 +386,17 @@ impl Context {
             }
             return;
         }
-        let Some(mut dispatcher) = self.channels.take(token) else { return };
         let now = *now.get_or_insert_with(Instant::now);
-        let asked = catch_unwind(AssertUnwindSafe(|| self.ask(token, &mut *dispatcher, now)));
-        let end = asked.unwrap_or_else(|payload| Some(panicked(&*payload)));
-        self.channels.put_back(token, dispatcher);
-        if let Some(cause) = end {
+        let asked = catch_unwind(AssertUnwindSafe(|| self.ask(token, now)));
+        if let Some(cause) = asked.unwrap_or_else(|payload| Some(panicked(&*payload))) {
             self.doom(token, cause);
         }
     }
 
     /// What the channel wants from here on; why it ends, if it does.
-    fn ask(
-        &mut self,
-        token: Token,
-        dispatcher: &mut dyn Dispatcher,
-        now: Instant,
-    ) -> Option<Cause> {
+    fn ask(&mut self, token: Token, now: Instant) -> Option<Cause> {
+        let slot = self.channels.get_mut(token).filter(|slot| !slot.doomed)?;
+        let dispatcher = slot.dispatcher.as_deref_mut()?;
         if let Some(cause) = dispatcher.closed() {
             return Some(cause);
         }
@@ -410,18 +404,14 @@ impl Context {
         // long the callbacks took, or the pause before this turn.
         let deadline = dispatcher.deadline(now);
         self.arm(token, deadline);
-        let wanted = dispatcher.interest();
-        self.register(token, dispatcher, wanted).err().map(Cause::Error)
+        self.register(token).err().map(Cause::Error)
     }
 
     /// Tells the poller what the channel waits for, if that has changed.
-    pub(crate) fn register(
-        &mut self,
-        token: Token,
-        dispatcher: &dyn Dispatcher,
-        wanted: Interest,
-    ) -> io::Result<()> {
+    pub(crate) fn register(&mut self, token: Token) -> io::Result<()> {
         let Some(slot) = self.channels.get_mut(token) else { return Ok(()) };
+        let Some(dispatcher) = slot.dispatcher.as_deref() else { return Ok(()) };
+        let wanted = dispatcher.interest();
         match slot.registered {
             Some(registered) if registered == wanted && !slot.disarmed => return Ok(()),
             // Else it is watched also where nothing is wanted: it may fail.
