@@ -54,6 +54,7 @@ class Server:
     only: tuple = ()  # the scenarios that it is for; else all but `threads`
     also: tuple = ()
     flag: str = ""  # which its --help must know
+    tool: str = ""  # a program that starts it
 
 
 def rust(name, about, crate, **more):
@@ -77,15 +78,27 @@ def ours(name, about, *options, **more):
     return Server(name, about, argv, path, crate="reactor", family="reactor", **more)
 
 
+def batch(server):
+    """It, scheduled as a batch job: it does not interrupt what runs (sched(7))."""
+    return dataclasses.replace(
+        server, name=f"{server.name}-batch", about="the same, under chrt --batch 0",
+        argv=["chrt", "--batch", "0", *server.argv], family=server.family or server.name,
+        only=("threads",), also=(), tool="chrt",
+    )  # fmt: skip
+
+
 def servers(interpreter):
+    two = ours("reactor-2", "the same, --threads 2", "--threads", "2",
+               only=("threads",), flag="--threads")  # fmt: skip
+    tokio_two = rust("tokio-multi", "Rust, tokio, two threads", "tokio", only=("threads",))
     return [
         ours("reactor", "our echo-server", also=("threads",)),
         ours("reactor-busy", "the same, --busy-poll 100us", "--busy-poll", "100us",
              only=("c1", "idle"), flag="--busy-poll"),
         ours("reactor-deadlines", "the same, --idle-timeout 10m", "--idle-timeout", "10m",
              only=("memory",), flag="--idle-timeout"),
-        ours("reactor-2", "the same, --threads 2", "--threads", "2",
-             only=("threads",), flag="--threads"),
+        two,
+        batch(two),
         c("epoll", "C by hand on epoll, level-triggered"),
         rust("mio", "Rust, mio, edge-triggered", "mio"),
         rust("tokio", "Rust, tokio, one thread", "tokio", also=("threads",)),
@@ -96,8 +109,8 @@ def servers(interpreter):
         python("asyncore", "Python, asyncore on poll(2)", interpreter),
         python("asyncio", "Python, asyncio, BufferedProtocol", interpreter),
         python("uvloop", "Python, uvloop, BufferedProtocol", BUILT / "venv/bin/python"),
-        rust("tokio-multi", "Rust, tokio, two threads", "tokio",
-             only=("threads",)),
+        tokio_two,
+        batch(tokio_two),
     ]  # fmt: skip
 
 
@@ -631,6 +644,8 @@ class Bench:
                 self.skip(server.name, "it is not built")
             elif server.flag and server.flag.encode() not in help_text:
                 self.skip(server.name, f"echo-server does not know {server.flag} yet")
+            elif server.tool and not shutil.which(server.tool):
+                self.skip(server.name, f"{server.tool} is not installed")
             else:
                 present.append(server)
         if not present:

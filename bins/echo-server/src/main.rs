@@ -1,10 +1,12 @@
 //! The classic echo server: it sends back whatever it is sent.
 //!
-//! Four files, to be read in this order: [`server`] is the server itself and
-//! shows how the reactor is used; [`workers`] does the same on more threads;
+//! Five files, to be read in this order: [`server`] is the server itself and
+//! shows how the reactor is used; [`workers`] does the same on more threads,
+//! which [`processor`] pins;
 //! [`options`] is the command line; this one reports what went wrong.
 
 mod options;
+mod processor;
 mod server;
 mod workers;
 

@@ -45,9 +45,18 @@ pub(crate) struct Options {
     ///
     /// Each has an event loop and a listening socket of its own (`SO_REUSEPORT`),
     /// so a peer stays with the thread that accepted it. --max-connections is
-    /// shared out among them. More threads than processors gain nothing.
+    /// shared out among them. More threads than processors gain nothing. Where
+    /// other programs keep those busy, start it by `chrt --batch 0`: messages
+    /// then gather while the others run, in place of a switch for each.
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) threads: NonZeroUsize,
+
+    /// Keep each thread on a processor of its own
+    ///
+    /// Of those that the program may run on (taskset), in turn. Pays where
+    /// nothing else is busy on them; else a thread cannot get out of the way.
+    #[arg(long)]
+    pub(crate) pin: bool,
 
     /// Look this long whether a message comes before going to sleep
     ///

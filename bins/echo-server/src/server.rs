@@ -14,6 +14,7 @@ use reactor::{Address, Handle, Io, Limits, Listener, Protocol, Reactor};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::options::Options;
+use crate::processor::Processor;
 use crate::workers::Workers;
 
 /// One conversation. The reactor does the rest: a peer that sends faster than
@@ -38,11 +39,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     raise_limit(options);
 
     let addrs = resolve(&options.host, options.port)?;
-    let shares = shares(options);
-    let listener = listen(&addrs, shares[0], options)?;
+    let shares = shares(options)?;
+    let listener = listen(&addrs, shares[0].connections, options)?;
     let addr = listener.local_addr().clone();
     reactor.add(listener)?;
     let workers = Workers::start(&mut reactor, &shares[1..], &addr, options)?;
+    shares[0].pin()?;
 
     // Before the `Listening` line: whoever has read that may send a signal.
     let signals_seen = Rc::new(Cell::new(0));
@@ -101,15 +103,43 @@ fn on_signals(seen: Rc<Cell<u32>>, workers: Vec<Handle>, options: &Options) -> i
     })
 }
 
-/// How many connections each thread may have open: --max-connections, shared
-/// out. No thread is left without any.
-fn shares(options: &Options) -> Vec<usize> {
-    let threads = options.threads.get();
-    let Some(most) = options.max_connections.map(NonZeroUsize::get) else {
-        return vec![usize::MAX; threads];
+/// What one thread is to serve, and where.
+#[derive(Clone, Copy)]
+pub(crate) struct Share {
+    /// How many connections it may have open.
+    pub(crate) connections: usize,
+    processor: Option<Processor>,
+}
+
+impl Share {
+    /// Pins the calling thread, if it is to be.
+    pub(crate) fn pin(&self) -> anyhow::Result<()> {
+        let pinned = self.processor.map_or(Ok(()), Processor::pin);
+        pinned.map_err(|error| cannot_pin(&error))
+    }
+}
+
+fn cannot_pin(error: &io::Error) -> anyhow::Error {
+    anyhow!("cannot pin threads: {}; leave out --pin", plain(error))
+}
+
+/// A share for each thread. Of --max-connections, none is left without any.
+fn shares(options: &Options) -> anyhow::Result<Vec<Share>> {
+    let most = options.max_connections.map_or(usize::MAX, NonZeroUsize::get);
+    let threads = options.threads.get().min(most);
+    let processors = if options.pin {
+        Processor::allowed().map_err(|error| cannot_pin(&error))?
+    } else {
+        Vec::new()
     };
-    let threads = threads.min(most);
-    (0..threads).map(|thread| most / threads + usize::from(thread < most % threads)).collect()
+    let share = |thread| Share {
+        connections: match options.max_connections {
+            Some(_) => most / threads + usize::from(thread < most % threads),
+            None => usize::MAX,
+        },
+        processor: processors.get(thread % processors.len().max(1)).copied(),
+    };
+    Ok((0..threads).map(share).collect())
 }
 
 /// Binds one of `addrs`, for at most `most` connections at a time. Nobody is

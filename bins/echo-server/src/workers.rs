@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow};
 use reactor::{Address, Handle, Io, Protocol, Reactor, Stream};
 
 use crate::options::Options;
-use crate::server::{listen, plain};
+use crate::server::{Share, listen, plain};
 
 /// Threads that serve the same address. What they have in common is only that:
 /// the kernel distributes the connections, and a handle tells each the end.
@@ -22,11 +22,11 @@ struct Worker {
 }
 
 impl Workers {
-    /// Starts a worker for each of `shares`, the connections that it may have
-    /// open, on `addr`. `main` runs for as long as any of them does.
+    /// Starts a worker for each of `shares`, on `addr`. `main` runs for as long
+    /// as any of them does.
     pub(crate) fn start(
         main: &mut Reactor,
-        shares: &[usize],
+        shares: &[Share],
         addr: &Address,
         options: &Options,
     ) -> anyhow::Result<Self> {
@@ -60,17 +60,18 @@ impl Worker {
     fn start(
         alive: UnixStream,
         addr: SocketAddr,
-        share: usize,
+        share: Share,
         options: &Options,
     ) -> anyhow::Result<Self> {
         let (ready, is_ready) = mpsc::channel();
         let options = options.clone();
         let thread = thread::Builder::new().name("worker".to_owned()).spawn(move || {
+            share.pin()?;
             let mut reactor = Reactor::builder()
                 .busy_poll(options.busy_poll)
                 .build()
                 .context("cannot start a thread's event loop")?;
-            reactor.add(listen(&[addr], share, &options)?)?;
+            reactor.add(listen(&[addr], share.connections, &options)?)?;
             // Nobody waits for it only where the program is ending.
             let _ = ready.send(reactor.handle());
             let outcome = reactor.run().context("cannot wait for events");

@@ -216,6 +216,27 @@ fn serves_on_several_threads() {
     assert_eq!(server.exit_code(), 0);
 }
 
+/// As the kernel says. With more threads than processors some share one.
+#[test]
+#[cfg(target_os = "linux")]
+fn each_thread_is_pinned_to_a_processor_of_its_own() {
+    let allowed = |path: &str| {
+        let status = std::fs::read_to_string(path).unwrap();
+        let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        list.unwrap().trim().to_owned()
+    };
+    let server = Server::start(&["--threads", "2", "--pin"]);
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.id())).unwrap();
+    let mut pinned: Vec<usize> = tasks
+        .map(|task| allowed(task.unwrap().path().join("status").to_str().unwrap()).parse().unwrap())
+        .collect();
+    pinned.sort_unstable();
+    pinned.dedup();
+    let alone = allowed("/proc/self/status").parse::<usize>().is_ok();
+    assert_eq!(pinned.len(), if alone { 1 } else { 2 }, "{pinned:?}");
+    echo(&server.connect(), b"from wherever it is");
+}
+
 #[test]
 fn a_second_signal_ends_every_thread() {
     let mut server = Server::start(&["--threads", "3", "--drain-timeout", "1h"]);
