@@ -14,6 +14,7 @@ import sys
 LIMIT = "epoll"  # what all are compared with
 LIMITS = {"threads": "tokio-multi"}  # but here
 PERCENTILES = ("p50", "p90", "p99", "p99.9", "max")
+DISTRIBUTION = ("p10", "p25", "p50", "p75", "p90", "p95", "p99", "p99.9", "p99.99", "max")
 CURVE = ("c1", "c64", "c1000")  # the scenarios that differ in connections only
 
 # How a server is drawn, in every plot: on light, on dark, dashes, mark.
@@ -230,11 +231,11 @@ def plots(results):
         series = {
             server: [
                 points(list(results.rounds("c64", server, latency(p)).values()))
-                for p in PERCENTILES
+                for p in DISTRIBUTION
             ]
             for server in results.taking_part("c64")
         }
-        labels = ["50", "90", "99", "99.9", "max"]
+        labels = [p.removeprefix("p") for p in DISTRIBUTION]
         yield ("plot", "Distribution of latency, 64 connections", "percentile",
                "microseconds, log scale", labels, series, True)  # fmt: skip
 

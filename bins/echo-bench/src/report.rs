@@ -13,8 +13,13 @@ use crate::record::Record;
 /// The form of the JSON: raised when a field changes its meaning or goes.
 const SCHEMA: u32 = 1;
 
+/// Those that people are told.
 const PERCENTILES: [(&str, f64); 5] =
     [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("p99.9", 99.9), ("max", 100.0)];
+
+/// Those that JSON has besides, enough to draw the distribution.
+const MORE: [(&str, f64); 5] =
+    [("p10", 10.0), ("p25", 25.0), ("p75", 75.0), ("p95", 95.0), ("p99.99", 99.99)];
 
 pub(crate) fn text(options: &Options, addr: SocketAddr, record: &Record) -> io::Result<()> {
     let mut out = io::stdout().lock();
@@ -45,6 +50,7 @@ pub(crate) fn json(options: &Options, addr: SocketAddr, record: &Record) -> io::
     let table = |histogram: &Histogram<u64>| -> serde_json::Value {
         PERCENTILES
             .iter()
+            .chain(&MORE)
             .map(|&(name, percentile)| {
                 (name.to_owned(), json!(histogram.value_at_quantile(percentile / 100.0)))
             })
