@@ -94,7 +94,7 @@ def servers(interpreter):
     return [
         ours("reactor", "our echo-server", also=("threads",)),
         ours("reactor-busy", "the same, --busy-poll 100us", "--busy-poll", "100us",
-             only=("c1", "idle"), flag="--busy-poll"),
+             only=("c1", "churn", "idle"), flag="--busy-poll"),
         ours("reactor-deadlines", "the same, --idle-timeout 10m", "--idle-timeout", "10m",
              only=("memory",), flag="--idle-timeout"),
         two,
@@ -143,6 +143,8 @@ SCENARIOS = {
     "threads": Scenario("64 connections, messages of 64 bytes; server and load both on the "
                         "same two cores", 64, apart=False),
 }  # fmt: skip
+# Measured in the same rounds, as the one is compared with the other.
+TOGETHER = ("c64", "idle10k")
 # What is measured otherwise.
 OTHERS = ("memory", "idle", "build")
 IDLE = (0, 1000, 5000, 10_000)
@@ -656,9 +658,12 @@ class Bench:
         self.can_trace = shutil.which("strace") is not None
         if not self.can_trace:
             self.say("bench: no strace: no system calls are counted")
+        together = [name for name in TOGETHER if name in options.scenario]
         for name in options.scenario:
             if name in SCENARIOS:
-                self.scenario(name, SCENARIOS[name], present)
+                names = together if name in together else [name]
+                if name == names[0]:
+                    self.scenarios(names, present)
             elif name == "memory":
                 sizes = IDLE[:2] if options.quick else IDLE
                 for idle in sizes:
@@ -688,15 +693,25 @@ class Bench:
             and server.name not in self.dropped and (server.name, name) not in self.dropped
         ]  # fmt: skip
 
-    def scenario(self, name, scenario, present):
-        if not self.fits(scenario.connections + scenario.idle, name):
-            return
-        self.results["scenarios"][name] = scenario.about
+    def scenarios(self, names, present):
+        def fits(name):
+            return self.fits(SCENARIOS[name].connections + SCENARIOS[name].idle, name)
+
+        names = [name for name in names if fits(name)]
+        for name in names:
+            self.results["scenarios"][name] = SCENARIOS[name].about
         for number in range(self.options.rounds):
-            order = self.taking_part(name, present)
-            turn = number % len(order) if order else 0
-            for server in order[turn:] + order[:turn]:
-                self.attempt(server, f"{name} round {number + 1}", self.run, name, scenario, number)
+            for name in names:
+                order = self.taking_part(name, present)
+                turn = number % len(order) if order else 0
+                for server in order[turn:] + order[:turn]:
+                    self.attempt(server, f"{name} round {number + 1}",
+                                 self.run, name, SCENARIOS[name], number)  # fmt: skip
+        for name in names:
+            self.counts(name, SCENARIOS[name], present)
+
+    def counts(self, name, scenario, present):
+        """What is counted in runs of its own."""
         if name == "threads" or (self.options.quick and name != "c64"):
             return
         for server in self.taking_part(name, present):

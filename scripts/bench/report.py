@@ -198,6 +198,13 @@ def scenario(results, name):
         "server", f"{unit} a second", *([to] if limit else []), f"processor us a {one}",
         *([to] if limit else []), f"system calls a {one}", f"allocations a {one}",
     ], rows  # fmt: skip
+    if name == "churn":
+        yield "text", (
+            "The load is the bottleneck here: most of what a connection takes (the handshake, the "
+            "close) the kernel does on the core of who asks for it. A server that is done sooner "
+            "goes to sleep, and then costs the load a wake-up: compare `reactor-busy`, which does "
+            "not, and the slower servers, which have no time to."
+        )
     yield "text", "Latency in microseconds, medians of the rounds:"
     rows = []
     for server in servers:
