@@ -1,12 +1,13 @@
-//! Invariant 12: a message in steady state costs no heap allocation. In a
-//! process of its own, for its allocator counts.
+//! Invariant 12: a message in steady state costs no heap allocation, and a
+//! connection on which nothing happens costs little memory. In a process of its
+//! own, for its allocator counts.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report of a failure")]
 #![allow(unsafe_code, reason = "`GlobalAlloc` is an unsafe trait")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use reactor::{Io, Limits, Listener, Protocol, Reactor};
@@ -14,24 +15,34 @@ use reactor::{Io, Limits, Listener, Protocol, Reactor};
 thread_local! {
     /// Allocations of this thread: the test runner's own threads allocate too.
     static COUNT: Cell<u64> = const { Cell::new(0) };
+    /// Bytes that it allocated, less those that it freed.
+    static HELD: Cell<i64> = const { Cell::new(0) };
 }
 
 struct Counting;
 
+#[expect(clippy::cast_possible_wrap, reason = "nobody asks for half of all memory")]
+fn hold(more: usize, less: usize) {
+    HELD.set(HELD.get() + more as i64 - less as i64);
+}
+
 // SAFETY: every call is passed on unchanged to the system's allocator. The
-// counter is a plain thread-local `Cell`, which allocates nothing.
+// counters are plain thread-local `Cell`s, which allocate nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.set(COUNT.get() + 1);
+        hold(layout.size(), 0);
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        hold(0, layout.size());
         // SAFETY: the caller's promises are passed on.
         unsafe { System.dealloc(ptr, layout) }
     }
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         COUNT.set(COUNT.get() + 1);
+        hold(size, layout.size());
         // SAFETY: the caller's promises are passed on.
         unsafe { System.realloc(ptr, layout, size) }
     }
@@ -65,6 +76,44 @@ fn echo(reactor: &mut Reactor, peers: &mut [TcpStream], rounds: u32) {
     }
 }
 
+/// Accepts `count` connections, one after another.
+fn accept(reactor: &mut Reactor, addr: SocketAddr, count: u64) -> Vec<TcpStream> {
+    let connect = |_| {
+        let accepted = reactor.stats().accepted;
+        let peer = TcpStream::connect(addr).unwrap();
+        peer.set_nonblocking(true).unwrap();
+        while reactor.stats().accepted == accepted {
+            reactor.turn(Some(Duration::from_millis(10))).unwrap();
+        }
+        peer
+    };
+    (0..count).map(connect).collect()
+}
+
+#[test]
+// With poll(2) `polling` keeps a list of its own.
+#[cfg(all(target_pointer_width = "64", not(polling_test_poll_backend)))]
+fn an_idle_connection_holds_little_memory() {
+    for (idle_timeout, most) in [(None, 120), (Some(Duration::from_secs(3600)), 160)] {
+        let mut reactor = Reactor::new().unwrap();
+        let limits = Limits { idle_timeout, ..Limits::default() };
+        let listener = Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap().limits(limits);
+        let addr = listener.local_addr().as_inet().unwrap();
+        reactor.add(listener).unwrap();
+        // With the listener a power of two, and so all that the table has room
+        // for: before, and after.
+        let mut first = accept(&mut reactor, addr, 127);
+        echo(&mut reactor, &mut first, 1);
+        let before = HELD.get();
+        let mut more = accept(&mut reactor, addr, 128);
+        echo(&mut reactor, &mut more, 1);
+        let own = i64::try_from(more.capacity() * size_of::<TcpStream>()).unwrap();
+        let each = (HELD.get() - before - own) / 128;
+        println!("{each} bytes for each, idle timeout {idle_timeout:?}");
+        assert!(each <= most, "{each} bytes for each, idle timeout {idle_timeout:?}");
+    }
+}
+
 #[test]
 fn invariant_12_an_echo_in_steady_state_allocates_nothing() {
     for idle_timeout in [None, Some(Duration::from_secs(3600))] {
@@ -73,10 +122,7 @@ fn invariant_12_an_echo_in_steady_state_allocates_nothing() {
         let listener = Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap().limits(limits);
         let addr = listener.local_addr().as_inet().unwrap();
         reactor.add(listener).unwrap();
-        let mut peers: Vec<_> = (0..10).map(|_| TcpStream::connect(addr).unwrap()).collect();
-        for peer in &peers {
-            peer.set_nonblocking(true).unwrap();
-        }
+        let mut peers = accept(&mut reactor, addr, 10);
         echo(&mut reactor, &mut peers, 100);
 
         let before = COUNT.get();
