@@ -13,11 +13,11 @@ use crate::record::Record;
 /// The form of the JSON: raised when a field changes its meaning or goes.
 const SCHEMA: u32 = 1;
 
-/// Those that people are told.
+/// The percentiles that people are told.
 const PERCENTILES: [(&str, f64); 5] =
     [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("p99.9", 99.9), ("max", 100.0)];
 
-/// Those that JSON has besides, enough to draw the distribution.
+/// The percentiles that JSON has besides, enough to draw the distribution.
 const MORE: [(&str, f64); 5] =
     [("p10", 10.0), ("p25", 25.0), ("p75", 75.0), ("p95", 95.0), ("p99.99", 99.99)];
 

@@ -2,8 +2,8 @@
 //!
 //! Five files, to be read in this order: [`server`] is the server itself and
 //! shows how the reactor is used; [`workers`] does the same on more threads,
-//! which [`processor`] pins;
-//! [`options`] is the command line; this one reports what went wrong.
+//! which [`processor`] pins; [`options`] is the command line; this one reports
+//! what went wrong.
 
 mod options;
 mod processor;

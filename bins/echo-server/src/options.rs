@@ -53,7 +53,8 @@ pub(crate) struct Options {
 
     /// Keep each thread on a processor of its own
     ///
-    /// Of those that the program may run on (taskset), in turn. Pays where
+    /// Of those that the program may run on (taskset), in the order of their
+    /// numbers: choose them so that no two are halves of one core. Pays where
     /// nothing else is busy on them; else a thread cannot get out of the way.
     #[arg(long)]
     pub(crate) pin: bool,

@@ -8,7 +8,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 /// One processor, by its number.
 #[cfg_attr(
     not(any(target_os = "linux", target_os = "android")),
-    expect(dead_code, reason = "no thread is pinned there")
+    allow(dead_code, reason = "no thread is pinned there")
 )]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Processor(usize);
@@ -36,6 +36,7 @@ impl Processor {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    #[allow(clippy::unused_self, reason = "as on Linux")]
     pub(crate) fn pin(self) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }

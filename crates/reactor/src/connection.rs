@@ -105,8 +105,8 @@ pub(crate) struct Connection {
     peer: CompactAddress,
     limits: Rc<Limits>,
     extra: Option<Box<Extra>>,
-    /// When bytes last went either way; `None` before that was asked. Kept
-    /// where there is an idle timeout.
+    /// When bytes last went either way, as far as an idle timeout asks; `None`
+    /// before it did.
     moved_at: Option<Moment>,
     /// How many bytes the kernel took that are not counted yet.
     sent: u32,

@@ -30,7 +30,7 @@ pub struct Context {
     /// called each turn.
     pub(crate) always_ready: Vec<Token>,
     pub(crate) timers: Timers,
-    /// The clock, read once a turn.
+    /// When this turn's events were collected.
     pub(crate) now: Instant,
     /// The channel that is being called.
     pub(crate) current: Token,

@@ -89,8 +89,8 @@ pub trait Dispatcher: Any {
     }
 
     /// When to call [`handle_deadline`](Self::handle_deadline), if nothing
-    /// moves this instant further off before. `now` is the turn's time: a
-    /// timeout is counted from there. Default: never.
+    /// moves this instant further off before. A timeout is counted from
+    /// `now`: the callbacks of this turn may have taken long. Default: never.
     ///
     /// A deadline that keeps moving off costs no timer operation: the reactor
     /// looks again when the earlier instant has come.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::context::Context;
 use crate::dispatcher::Dispatcher;
-use crate::timer::{Timer, TimerId, Timers};
+use crate::timer::{Timer, TimerId};
 
 /// How far the graceful end has come.
 #[derive(Default)]
@@ -46,7 +46,7 @@ impl Context {
     pub(crate) fn drain_if_requested(&mut self) {
         let Some(timeout) = self.drain.requested.take() else { return };
         if let Some(at) = Instant::now().checked_add(timeout)
-            && self.drain.deadline.is_none_or(|set| at < Timers::at(set))
+            && self.drain.deadline.is_none_or(|set| at < set.at())
         {
             let earlier = self.timers.set(at, Timer::Drain);
             if let Some(later) = self.drain.deadline.replace(earlier) {

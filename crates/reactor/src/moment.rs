@@ -4,13 +4,14 @@ use std::num::NonZeroU64;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// Nanoseconds since [`EPOCH`]: good for 584 years. What lies before counts as
-/// that, so it is in the past in any case; what lies beyond comes as late as can
-/// be said.
+/// Nanoseconds since [`EPOCH`], and one: never zero, so that an `Option` takes no
+/// more room, and good for 584 years. What lies before counts as that, so it is in
+/// the past in any case; what lies beyond comes as late as can be said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Moment(NonZeroU64);
 
-/// When the first reactor of this process was made.
+/// When the first reactor of this process was made. One for all of them: a moment
+/// means the same wherever it is kept.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Moment {

@@ -301,20 +301,22 @@ impl Context {
                 }
                 Due::Timer(_, Timer::Call(job)) => self.call_job(job),
                 Due::Timer(_, Timer::Drain) => self.cut_off(),
-                Due::Deadline(token) => {
-                    if let Some(slot) = self.channels.get_mut(token) {
-                        slot.armed = None;
-                    }
-                    // It may have moved off since the timer was set, in this turn
-                    // even: so not the turn's time.
-                    let now = Instant::now();
-                    self.call(token, |dispatcher, cx| match dispatcher.deadline(now) {
-                        Some(at) if at <= now => dispatcher.handle_deadline(cx),
-                        _ => Ok(()),
-                    });
-                }
+                Due::Deadline(token) => self.deadline_has_come(token),
             }
         }
+    }
+
+    fn deadline_has_come(&mut self, token: Token) {
+        if let Some(slot) = self.channels.get_mut(token) {
+            slot.armed = None;
+        }
+        // It may have moved off since it was set, in this turn even: so not the
+        // turn's time.
+        let now = Instant::now();
+        self.call(token, |dispatcher, cx| match dispatcher.deadline(now) {
+            Some(at) if at <= now => dispatcher.handle_deadline(cx),
+            _ => Ok(()),
+        });
     }
 
     fn take_posts(&mut self) {
@@ -403,7 +405,7 @@ impl Context {
         // Not the turn's time: what a channel waits for begins now, however
         // long the callbacks took, or the pause before this turn.
         let deadline = dispatcher.deadline(now);
-        self.arm(token, deadline);
+        self.arm(token, deadline, now);
         self.register(token).err().map(Cause::Error)
     }
 
@@ -434,9 +436,10 @@ impl Context {
     /// Sees to it that a timer is set for `deadline`, or for an earlier one:
     /// when that falls due the channel is asked again. So a deadline that
     /// moves off with each message costs nothing.
-    fn arm(&mut self, token: Token, deadline: Option<Instant>) {
+    fn arm(&mut self, token: Token, deadline: Option<Instant>, now: Instant) {
         let Some(slot) = self.channels.get_mut(token) else { return };
-        let deadline = deadline.map(Moment::from);
+        // One that has passed already takes its place behind the others that have.
+        let deadline = deadline.map(|at| Moment::from(at.max(now)));
         match (slot.armed, deadline) {
             (None, None) => {}
             (Some(armed), Some(deadline)) if armed <= deadline => {}
@@ -535,9 +538,12 @@ fn isolated(what: &str, callback: impl FnOnce()) {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::io::{Read, Write};
     use std::net::TcpListener;
+    use std::num::NonZeroU64;
     use std::os::unix::net::UnixStream;
+    use std::rc::Rc;
 
     use super::*;
     use crate::{Io, Limits, Listener, Protocol, Stream};
@@ -601,6 +607,47 @@ mod tests {
         });
         reactor.run().unwrap();
         assert_eq!(joined.join().unwrap(), data.len());
+    }
+
+    /// A channel whose deadline has passed and stays so, and the order in which
+    /// such channels were told.
+    struct Overdue(UnixStream, Instant, Rc<RefCell<Vec<Token>>>);
+
+    impl Dispatcher for Overdue {
+        fn source(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+        fn deadline(&mut self, _: Instant) -> Option<Instant> {
+            Some(self.1)
+        }
+        fn handle_deadline(&mut self, cx: &mut Context) -> io::Result<()> {
+            self.2.borrow_mut().push(cx.token());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn invariant_7_deadlines_that_have_passed_take_turns() {
+        let mut reactor = Reactor::new().unwrap();
+        let told = Rc::default();
+        let past = Instant::now();
+        let mut add = || {
+            let source = UnixStream::pair().unwrap().0;
+            reactor.add(Overdue(source, past, Rc::clone(&told))).unwrap()
+        };
+        let (first, second) = (add(), add());
+        reactor.cx.settle();
+        reactor.cx.settle();
+        for _ in 0..3 {
+            // As where there is no time for more than one in a turn.
+            let now = Instant::now();
+            let Some(Due::Deadline(token)) = reactor.cx.timers.pop_due(now, NonZeroU64::MAX) else {
+                panic!("a deadline has passed");
+            };
+            reactor.cx.deadline_has_come(token);
+            reactor.cx.settle();
+        }
+        assert_eq!(*told.borrow(), [first, second, first]);
     }
 
     #[test]

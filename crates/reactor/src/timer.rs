@@ -1,5 +1,5 @@
-//! What falls due when: timers, which callbacks set, and the deadlines of
-//! channels, at most one of each at a time.
+//! What falls due when: timers, and the deadlines of channels, of which each
+//! channel has one at the most.
 //!
 //! Both are B-trees ordered by time: setting and cancelling cost a logarithm,
 //! and what is cancelled leaves nothing behind, however much comes and goes.
@@ -21,6 +21,13 @@ pub struct TimerId {
     at: Moment,
     /// Of two timers for the same instant the older one comes first.
     sequence: NonZeroU64,
+}
+
+impl TimerId {
+    /// When it falls due.
+    pub(crate) fn at(self) -> Instant {
+        self.at.instant()
+    }
 }
 
 /// What to do when a timer falls due.
@@ -65,11 +72,6 @@ impl Default for Timers {
 }
 
 impl Timers {
-    /// When a timer falls due.
-    pub(crate) fn at(id: TimerId) -> Instant {
-        id.at.instant()
-    }
-
     /// Sets a timer for `after` from `now`. One that lies beyond what the
     /// clock can express never falls due, and takes no room.
     pub(crate) fn set_after(&mut self, now: Instant, after: Duration, timer: Timer) -> TimerId {
@@ -146,17 +148,16 @@ impl Timers {
         self.next
     }
 
-    /// The next that is due at `now`, of timers only one that was set before
+    /// The next that is due at `now`; none where that is a timer not set before
     /// `fence`, so that a callback which sets a timer for at once does not keep
-    /// the loop in its timers. Of a timer and a deadline for the same instant
-    /// the timer comes first: it may be there to prevent the other.
+    /// the loop in its timers. A deadline waits for the timers up to its instant:
+    /// one of them may be there to move it off.
     pub(crate) fn pop_due(&mut self, now: Instant, fence: NonZeroU64) -> Option<Due> {
         if self.queue.is_empty() && self.deadlines.is_empty() {
-            return None;
+            return None; // without looking at the time
         }
         let now = Moment::from(now);
         let timer = self.queue.first_key_value().map(|(&id, _)| id);
-        let timer = timer.filter(|id| id.at <= now && id.sequence < fence);
         if let Some(&(at, token)) = self.deadlines.first()
             && at <= now
             && timer.is_none_or(|id| at < id.at)
@@ -164,7 +165,7 @@ impl Timers {
             self.deadlines.pop_first();
             return Some(Due::Deadline(token));
         }
-        let id = timer?;
+        let id = timer.filter(|id| id.at <= now && id.sequence < fence)?;
         self.take(id).map(|timer| Due::Timer(id, timer))
     }
 
@@ -246,6 +247,24 @@ mod tests {
         assert_eq!(order, [None, Some(second), None], "and what is not due stays");
         assert_eq!(name(&timers.pop_due(after(4), fence).unwrap()), Some(fourth));
         assert!(matches!(timers.pop_due(after(4), fence), Some(Due::Deadline(_))));
+    }
+
+    /// A timer that was set meanwhile has to wait, and so has what comes after
+    /// it: the timer before a deadline may be there to move that off.
+    #[test]
+    fn a_deadline_does_not_overtake_the_timers_before_it() {
+        let mut timers = Timers::default();
+        let start = Instant::now();
+        let fence = timers.fence();
+        let ticking = timers.set(start, call());
+        let moves_it_off = timers.set(start + Duration::from_millis(1), call());
+        timers.set_deadline(Token::NONE, (start + Duration::from_millis(2)).into());
+        let late = start + Duration::from_secs(1);
+        assert!(timers.pop_due(late, fence).is_none());
+        let fence = timers.fence();
+        let order: Vec<_> =
+            std::iter::from_fn(|| timers.pop_due(late, fence)).map(|due| name(&due)).collect();
+        assert_eq!(order, [Some(ticking), Some(moves_it_off), None]);
     }
 
     #[test]
