@@ -111,7 +111,7 @@ impl Protocol for Conversation {
             Cause::Local => {}
             // Its answer was not in when the time was up.
             Cause::ShutDown if self.under_way.is_empty() => {}
-            Cause::ShutDown => load.record.borrow_mut().failed("no answer when it ended"),
+            Cause::ShutDown => load.record.borrow_mut().failed("no answer within 10 s of the end"),
             cause => load.record.borrow_mut().failed(cause.to_string()),
         }
         if load.churn && load.record.borrow().goes_on() {

@@ -22,7 +22,7 @@ pub(crate) struct Options {
     pub(crate) addr: String,
 
     /// How many connections exchange messages
-    #[arg(long, value_name = "N", default_value = "64")]
+    #[arg(long, value_name = "N", default_value = "64", value_parser = number)]
     pub(crate) connections: NonZeroUsize,
 
     /// Bytes of a message
@@ -30,7 +30,7 @@ pub(crate) struct Options {
     pub(crate) size: usize,
 
     /// How many messages of a connection may be under way
-    #[arg(long, value_name = "D", default_value = "1")]
+    #[arg(long, value_name = "D", default_value = "1", value_parser = number)]
     pub(crate) pipeline: NonZeroUsize,
 
     /// How long to measure
@@ -45,7 +45,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "M", default_value_t = 0)]
     pub(crate) idle: usize,
 
-    /// A new connection for each message, closed after its answer
+    /// A new connection for each message, closed after its answer; so not with --pipeline
     #[arg(long, conflicts_with_all = ["pipeline"])]
     pub(crate) churn: bool,
 
@@ -72,6 +72,10 @@ fn duration(text: &str) -> Result<Duration, String> {
         Ok(duration) => Ok(duration),
         Err(error) => Err(error.to_string()),
     }
+}
+
+fn number(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "a whole number from 1 on".to_owned())
 }
 
 /// The most is what the pattern is made for.

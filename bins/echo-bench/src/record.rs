@@ -37,10 +37,11 @@ impl Record {
         self.ended.is_none()
     }
 
-    /// An answer is complete.
+    /// An answer is complete. Of one that comes after the end counts how long
+    /// it took: else a server that stops towards the end would go unseen.
     pub(crate) fn answered(&mut self, sent: Instant, now: Instant) {
-        if self.begun.is_some() && self.ended.is_none() {
-            self.messages += 1;
+        if self.begun.is_some() {
+            self.messages += u64::from(self.ended.is_none());
             let took = now.saturating_duration_since(sent).as_nanos();
             self.latency.saturating_record(u64::try_from(took).unwrap_or(u64::MAX));
         }
@@ -48,6 +49,11 @@ impl Record {
 
     pub(crate) fn failed(&mut self, kind: impl Into<String>) {
         *self.errors.entry(kind.into()).or_default() += 1;
+    }
+
+    /// Whether there were answers, and all were right.
+    pub(crate) fn is_good(&self) -> bool {
+        self.errors.is_empty() && self.messages > 0
     }
 
     /// For how long it was measured.

@@ -29,6 +29,21 @@ pub(crate) fn text(options: &Options, addr: SocketAddr, record: &Record) -> io::
     if options.churn {
         writeln!(out, "  {:>12.0} connections a second", per_second(record.connections, record))?;
     }
+    if record.latency.is_empty() {
+        writeln!(out, "  no message was answered")?;
+    } else {
+        latencies(&mut out, options, record)?;
+    }
+    for (error, count) in &record.errors {
+        writeln!(out, "  {count:>12} times: {error}")?;
+    }
+    if record.is_good() {
+        writeln!(out, "  every byte was right")?;
+    }
+    Ok(())
+}
+
+fn latencies(out: &mut impl Write, options: &Options, record: &Record) -> io::Result<()> {
     let corrected = corrected(options, record);
     writeln!(out, "  {:>12} {:>12}", "latency", "corrected")?;
     for (name, percentile) in PERCENTILES {
@@ -36,18 +51,15 @@ pub(crate) fn text(options: &Options, addr: SocketAddr, record: &Record) -> io::
         let would = Duration::from_nanos(corrected.value_at_quantile(percentile / 100.0));
         writeln!(out, "  {:>12} {:>12} {name}", format!("{seen:.1?}"), format!("{would:.1?}"))?;
     }
-    for (error, count) in &record.errors {
-        writeln!(out, "  {count:>12} times: {error}")?;
-    }
-    if record.errors.is_empty() {
-        writeln!(out, "  every byte was right")?;
-    }
     Ok(())
 }
 
 pub(crate) fn json(options: &Options, addr: SocketAddr, record: &Record) -> io::Result<()> {
     let corrected = corrected(options, record);
     let table = |histogram: &Histogram<u64>| -> serde_json::Value {
+        if histogram.is_empty() {
+            return serde_json::Value::Null;
+        }
         PERCENTILES
             .iter()
             .chain(&MORE)

@@ -1,11 +1,12 @@
 //! Drives the load: connects, measures for a while, and ends.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use reactor::{Context, Limits, Protocol, Reactor, Stream};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -31,8 +32,9 @@ const CHURN_SOURCES: u32 = 200;
 /// How long connecting may take, and the last answers when the time is up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Measures and reports. Whether every answer was right.
-pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
+/// Measures and reports. Fails, after the report, where an answer was wrong or
+/// missing.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let addr = options
         .addr
         .to_socket_addrs()
@@ -66,7 +68,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     } else {
         report::text(options, addr, &record)?;
     }
-    Ok(record.errors.is_empty() && record.messages > 0)
+    if !record.is_good() {
+        bail!("{addr} did not answer as an echo server does; see the report");
+    }
+    Ok(())
 }
 
 /// How many descriptors it takes is known before, and so whether they suffice.
@@ -81,7 +86,7 @@ fn check_descriptors(wanted: usize) -> anyhow::Result<()> {
     match getrlimit(Resource::Nofile).current {
         Some(most) if most < wanted => bail!(
             "needs {wanted} open files, and the limit is {most}: \
-             ask for fewer connections, or raise it (ulimit -Hn)"
+             ask for fewer connections, or raise it (as root: ulimit -Hn {wanted})"
         ),
         _ => Ok(()),
     }
@@ -103,12 +108,12 @@ fn open_all<P: Protocol>(
     while connected() < count {
         while opened < count && opened < connected() + OPENING {
             open(reactor.context(), load, protocol())
-                .with_context(|| format!("cannot connect to {}", load.addr))?;
+                .map_err(|error| anyhow!("cannot connect to {}: {}", load.addr, hinted(&error)))?;
             opened += 1;
         }
         reactor.turn(Some(Duration::from_millis(100))).context("the event loop failed")?;
         if let Some((error, _)) = load.record.borrow().errors.first_key_value() {
-            bail!("cannot connect to {}: {error}; is the server running there?", load.addr);
+            bail!("cannot connect to {}: {error}; is an echo server running there?", load.addr);
         }
         if begun.elapsed() > PATIENCE + Duration::from_millis(count) {
             let done = connected();
@@ -118,7 +123,16 @@ fn open_all<P: Protocol>(
     Ok(())
 }
 
-fn open(cx: &mut Context, load: &Load, protocol: impl Protocol) -> std::io::Result<()> {
+/// The error, with what to do.
+fn hinted(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::AddrNotAvailable {
+        // RFC 9293, section 3.4.1: a closed connection keeps its port that long.
+        return format!("{error}: no port is left; wait a minute for those that were closed");
+    }
+    error.to_string()
+}
+
+fn open(cx: &mut Context, load: &Load, protocol: impl Protocol) -> io::Result<()> {
     let number = load.opened.replace(load.opened.get().wrapping_add(1));
     let source = if load.churn { number % CHURN_SOURCES } else { number / PER_SOURCE };
     let stream = if load.spreads && load.addr.ip().is_loopback() && load.addr.is_ipv4() {

@@ -8,7 +8,9 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::{Arc, Once, OnceLock};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use testing::{command, run};
 
@@ -94,6 +96,35 @@ fn measures_in_each_of_its_ways_and_says_so_to_programs() {
     }
 }
 
+/// A message that was sent in time and answered late took as long as it took.
+#[test]
+fn a_server_that_stops_towards_the_end_is_seen() {
+    const STOP: Duration = Duration::from_secs(1);
+    let (first, stopped) = (OnceLock::new(), Once::new());
+    let state = Arc::new((first, stopped));
+    let addr = server(move |_| {
+        let (first, stopped) = &*state;
+        if first.get_or_init(Instant::now).elapsed() > Duration::from_millis(120) {
+            stopped.call_once(|| thread::sleep(STOP));
+        }
+    });
+    let (code, stdout, _) = run(&mut bench(addr, &["--connections", "1", "--json"]));
+    assert_eq!(code, 0, "{stdout:?}");
+    let most = field(&stdout[0], "max") / 1e9;
+    assert!(most >= 0.99 * STOP.as_secs_f64(), "at most {most} s");
+}
+
+#[test]
+fn no_answer_at_all_is_said_and_has_no_latency() {
+    let addr = server(Vec::clear);
+    let (code, stdout, stderr) = run(&mut bench(addr, &["--connections", "2"]));
+    assert_eq!(code, 1);
+    assert!(stdout.iter().any(|line| line.contains("no message was answered")), "{stdout:#?}");
+    assert!(!stdout.iter().any(|line| line.contains("p99")), "{stdout:#?}");
+    let [line] = &stderr[..] else { panic!("{stderr:#?}") };
+    assert!(line.starts_with(&format!("echo-bench: {addr} ")), "{line}");
+}
+
 #[test]
 fn a_wrong_byte_is_found() {
     let addr = server(|data| data[0] ^= 1);
@@ -119,7 +150,7 @@ fn nobody_there_is_one_line() {
     assert_eq!((code, stdout), (1, vec![]));
     let [line] = &stderr[..] else { panic!("{stderr:#?}") };
     assert!(line.starts_with(&format!("echo-bench: cannot connect to {addr}: ")), "{line}");
-    assert!(line.ends_with("is the server running there?"), "{line}");
+    assert!(line.ends_with("is an echo server running there?"), "{line}");
 }
 
 #[test]
@@ -129,6 +160,7 @@ fn too_few_descriptors_are_told_before_anything_is_done() {
     assert_eq!((code, stdout), (1, vec![]));
     let [line] = &stderr[..] else { panic!("{stderr:#?}") };
     assert!(line.contains("needs 264 open files, and the limit is 100"), "{line}");
+    assert!(line.ends_with("(as root: ulimit -Hn 264)"), "{line}");
 }
 
 #[test]
@@ -136,6 +168,7 @@ fn a_wrong_command_line() {
     for options in [
         &["--size", "0"] as &[_],
         &["--connections", "0"],
+        &["--pipeline", "0"],
         &["--duration", "soon"],
         &["--duration", "0s"],
         &["--churn", "--pipeline", "2"],
