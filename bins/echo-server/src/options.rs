@@ -38,7 +38,7 @@ pub(crate) struct Options {
     /// A connection beyond them is accepted and closed at once, so that its
     /// client learns of it, and is counted in the log. Without this option the
     /// limit on open files is the limit: peers beyond it wait until others go.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number)]
     pub(crate) max_connections: Option<NonZeroUsize>,
 
     /// Serve on this many threads, among which the system distributes the peers
@@ -48,7 +48,7 @@ pub(crate) struct Options {
     /// shared out among them. More threads than processors gain nothing. Where
     /// other programs keep those busy, start it by `chrt --batch 0`: messages
     /// then gather while the others run, in place of a switch for each.
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = number)]
     pub(crate) threads: NonZeroUsize,
 
     /// Keep each thread on a processor of its own
@@ -132,6 +132,10 @@ impl Options {
 fn host(text: &str) -> Result<String, String> {
     let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     Ok(inner.unwrap_or(text).to_owned())
+}
+
+fn number(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "a whole number from 1 on".to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -11,6 +11,7 @@ use std::sync::Once;
 use anyhow::{Context as _, anyhow, bail};
 use reactor::signal::{SIGINT, SIGTERM, Signals};
 use reactor::{Address, Handle, Io, Limits, Listener, Protocol, Reactor};
+use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::options::Options;
@@ -114,8 +115,10 @@ pub(crate) struct Share {
 impl Share {
     /// Pins the calling thread, if it is to be.
     pub(crate) fn pin(&self) -> anyhow::Result<()> {
-        let pinned = self.processor.map_or(Ok(()), Processor::pin);
-        pinned.map_err(|error| cannot_pin(&error))
+        let Some(processor) = self.processor else { return Ok(()) };
+        processor.pin().map_err(|error| cannot_pin(&error))?;
+        log::info!("a thread is pinned to {processor:?}");
+        Ok(())
     }
 }
 
@@ -163,7 +166,7 @@ pub(crate) fn listen(
     }
     .map_err(|error| {
         // The reactor's message begins with the address.
-        anyhow!("cannot listen on {}; {}", plain(&error), hint(error.kind()))
+        anyhow!("cannot listen on {}; {}", plain(&error), hint(&error))
     })?;
 
     Ok(listener
@@ -188,9 +191,16 @@ fn resolve(host: &str, port: u16) -> anyhow::Result<Vec<SocketAddr>> {
     Ok(addrs.collect())
 }
 
+/// What to do where there are not descriptors enough for all threads.
+pub(crate) const FEWER_THREADS: &str =
+    "ask for fewer --threads, or raise the limit on open files (ulimit -n)";
+
 /// What to do where an address cannot be had.
-fn hint(kind: ErrorKind) -> &'static str {
-    match kind {
+fn hint(error: &io::Error) -> &'static str {
+    if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) {
+        return FEWER_THREADS;
+    }
+    match error.kind() {
         ErrorKind::AddrInUse => {
             "stop the other server, or choose another port with --port (0 takes a free one)"
         }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow};
 use reactor::{Address, Handle, Io, Protocol, Reactor, Stream};
 
 use crate::options::Options;
-use crate::server::{Share, listen, plain};
+use crate::server::{FEWER_THREADS, Share, listen, plain};
 
 /// Threads that serve the same address. What they have in common is only that:
 /// the kernel distributes the connections, and a handle tells each the end.
@@ -32,8 +32,7 @@ impl Workers {
     ) -> anyhow::Result<Self> {
         let addr = addr.as_inet().context("only TCP can be served on several threads")?;
         let workers = shares.iter().map(|&share| {
-            let (ours, theirs) = UnixStream::pair()
-                .map_err(|error| anyhow!("cannot start a thread: {}", plain(&error)))?;
+            let (ours, theirs) = UnixStream::pair().map_err(cannot_start)?;
             let worker = Worker::start(theirs, addr, share, options)?;
             main.add(Stream::new(ours, UntilClosed)?)?;
             Ok(worker)
@@ -67,17 +66,16 @@ impl Worker {
         let options = options.clone();
         let thread = thread::Builder::new().name("worker".to_owned()).spawn(move || {
             share.pin()?;
-            let mut reactor = Reactor::builder()
-                .busy_poll(options.busy_poll)
-                .build()
-                .context("cannot start a thread's event loop")?;
+            let mut reactor =
+                Reactor::builder().busy_poll(options.busy_poll).build().map_err(cannot_start)?;
             reactor.add(listen(&[addr], share.connections, &options)?)?;
             // Nobody waits for it only where the program is ending.
             let _ = ready.send(reactor.handle());
             let outcome = reactor.run().context("cannot wait for events");
             drop(alive);
             outcome
-        })?;
+        });
+        let thread = thread.map_err(cannot_start)?;
         match is_ready.recv() {
             Ok(handle) => Ok(Worker { handle, thread }),
             Err(_) => match thread.join() {
@@ -86,6 +84,11 @@ impl Worker {
             },
         }
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` wants it")]
+fn cannot_start(error: io::Error) -> anyhow::Error {
+    anyhow!("cannot start a thread: {}; {FEWER_THREADS}", plain(&error))
 }
 
 /// Keeps the main reactor running until the other end closes.

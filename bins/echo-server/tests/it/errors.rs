@@ -25,6 +25,14 @@ fn one_line((code, stdout, mut stderr): (i32, Vec<String>, Vec<String>)) -> Stri
 }
 
 #[test]
+fn too_many_threads_for_the_descriptors_is_said() {
+    let mut command = testing::through_shell(SERVER, "ulimit -n 100;", "");
+    let line = failure(command.args(["--threads", "100", "--port", "0"]));
+    assert!(line.starts_with("echo-server: cannot "), "{line}");
+    assert!(line.contains("Too many open files; ask for fewer --threads"), "{line}");
+}
+
+#[test]
 fn a_port_in_use() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = other.local_addr().unwrap();
