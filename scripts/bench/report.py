@@ -132,6 +132,11 @@ def latency(percentile, table="latency_ns"):
 def blocks(results):
     data, machine = results.data, results.data["machine"]
     yield "heading", 1, "Echo servers side by side"
+    if data["quick"]:
+        yield "text", (
+            "**This is the quick form: it shows what there is to see. Do not quote it; it has too "
+            "few rounds, and too short ones.**"
+        )
     if not data["complete"]:
         yield "text", "**This run was interrupted: the figures are those until then.**"
     if data["failures"]:
@@ -161,7 +166,7 @@ def summary(results):
         ("Messages a second, ratio to C epoll (more is better)", rate),
     ):
         rows = [
-            [s, *(median_of(results.ratios(n, s, figure), ratio) for n in names)] for s in servers
+            [s, *(spread(results.ratios(n, s, figure), ratio) for n in names)] for s in servers
         ]
         yield "heading", 2, title
         yield "table", ["server", *names], rows
@@ -261,17 +266,16 @@ def memory(results):
     counts = sorted({idle for s in servers for idle in results.memory(s)})
     rows = []
     for server in servers:
-        resident = results.memory(server)
         own = results.memory(server, "anonymous_bytes")
         most = max(own)
         each = (own[most] - own[0]) / most if most and 0 in own else None
-        row = [f"{resident[n] / 1024:,.0f}" if n in resident else "n/a" for n in counts]
+        row = [f"{own[n] / 1024:,.0f}" if n in own else "n/a" for n in counts]
         rows.append([server, digits(each), *row])
     yield "heading", 2, "Memory of idle connections"
     yield "text", (
-        "Resident memory of the process beside one connection that is busy. Bytes each: what "
-        f"{counts[-1]:,} idle ones add, for each of them, to what is not of files; what the kernel "
-        "holds is not in it."
+        "Resident memory of the process, without what is of files (of which the kernel maps more "
+        "or fewer at a time), beside one connection that is busy. Bytes each: what "
+        f"{counts[-1]:,} idle ones add, for each of them; what the kernel holds is not in it."
     )
     yield "table", ["server", "bytes each", *(f"KiB, {n:,} idle" for n in counts)], rows
     series = {}
@@ -326,7 +330,7 @@ def conditions(results, machine):
         "Versions: " + ", ".join(f"{n} {v}" for n, v in data["versions"].items()) + ".",
         f"Date: {data['date']}. Load average at the start: "
         + ", ".join(f"{load:.1f}" for load in machine["load_average"]) + ".",
-        f"Rounds: {data['rounds']}, interleaved, in another order each, of {data['seconds']:g} s "
+        f"Rounds: {data['rounds']}, interleaved, another server first in each, of {data['seconds']:g} s "
         "for each server" + (" (the quick form)." if data["quick"] else "."),
         f"The server on core {machine['server_core']}, the load (echo-bench, which checks every "
         f"byte) on core {machine['load_core']}; in `threads` both on both. All over loopback, a "
@@ -355,8 +359,8 @@ def churn_note(data):
     if kept:
         yield (
             "Churn: its processor time is that of the whole run. Each connection that the load "
-            "closes stays in TIME_WAIT for a minute, and many of them make opening one slower, "
-            f"for all servers alike: there were {min(kept):,} to {max(kept):,} before a run."
+            "closes stays in TIME_WAIT for a minute, and many of them make opening one slower: "
+            f"there were {min(kept):,} to {max(kept):,} before a run."
         )
 
 

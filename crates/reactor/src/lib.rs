@@ -46,28 +46,28 @@
 //!
 //! What goes wrong with one connection and concerns nobody else (an `Err` from a
 //! callback, a connection refused, a shortage of descriptors) is a line of the
-//! [`log`] crate, which shows nothing by itself. Add `env_logger` to a program and
-//! call `env_logger::init()` at its beginning to see warnings and errors, and more
-//! with `RUST_LOG=reactor=debug`.
+//! [`log`] crate, which shows nothing by itself. Add `env_logger` to a program,
+//! call `env_logger::init()` at its beginning, and run it with `RUST_LOG=warn`, or
+//! `RUST_LOG=reactor=debug` for more.
 //!
 //! # One event, from the kernel to the bytes written back
 //!
-//! This is the whole path, and a good order in which to read the code; each
-//! file is short.
+//! This is the whole path, and a good order in which to read the code.
 //!
 //! 1. `poller.rs`: [`Reactor::run`] waits in `Poller::wait` until the kernel
-//!    reports that a socket is readable.
-//! 2. `reactor.rs`: `Reactor::turn` takes the events one by one. The event's
-//!    key names a channel, which `channels.rs` looks up: a slot and its
-//!    generation. `Context::call` takes the channel's [`Dispatcher`] out of its
+//!    reports that a socket is readable (on Linux mostly in `epoll.rs`,
+//!    `Direct::wait`, which saves `polling` some system calls).
+//! 2. `reactor.rs`: `Reactor::turn` hands the events one by one to
+//!    `Context::deliver`. The event's key names a channel, which `channels.rs`
+//!    looks up: a slot and its generation. `Context::call` takes the channel's [`Dispatcher`] out of its
 //!    slot, calls `handle_read` with a [`Context`] over all the others, and puts
 //!    it back.
 //! 3. `stream.rs`: that dispatcher is a [`Stream`]. It reads into the reactor's
 //!    one buffer and hands the bytes to your [`Protocol`], with an [`Io`].
-//! 4. `connection.rs`: your `io.send(data)` writes to the socket at once. What
-//!    the kernel does not take is queued.
+//! 4. `connection.rs`: your `io.send(data)` writes to the socket at once
+//!    (`endpoint.rs`). What the kernel does not take is queued (`output.rs`).
 //! 5. `reactor.rs` again: when all events are dealt with, `Context::settle`
-//!    looks at each channel that was touched. Output that waits makes the stream
+//!    looks at each channel that was called (`ask`, `register`). Output that waits makes the stream
 //!    `writable`; that differs from what the poller was told, so it is told. Had
 //!    everything gone out, nothing would have changed, and no system call been
 //!    made.
