@@ -542,6 +542,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::num::NonZeroU64;
+    use std::os::fd::{AsFd, BorrowedFd};
     use std::os::unix::net::UnixStream;
     use std::rc::Rc;
 
