@@ -158,11 +158,16 @@ impl Poller {
                 Waited::Until(deadline) => deadline,
             },
         };
-        match deadline {
-            Some(deadline) => self.inner.wait_deadline(&mut events.polled, deadline)?,
-            None => self.inner.wait(&mut events.polled, None)?,
+        let waited = match deadline {
+            Some(deadline) => self.inner.wait_deadline(&mut events.polled, deadline),
+            None => self.inner.wait(&mut events.polled, None),
         };
-        Ok(())
+        match waited {
+            // `polling` 3.11 on poll(2) looks for the byte of a notification that
+            // another thread is just sending: it is woken all the same.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            outcome => outcome.map(drop),
+        }
     }
 
     pub(crate) fn waker(&self) -> Waker {
@@ -190,5 +195,31 @@ impl AsFd for Poller {
 impl fmt::Debug for Waker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Waker")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn invariant_11_a_wake_up_at_any_moment_is_no_error() {
+        let poller = Poller::new().unwrap();
+        let mut events = poller.events().unwrap();
+        let waker = poller.waker();
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    waker.wake().unwrap();
+                }
+            });
+            let waited = (0..200_000).try_for_each(|_| poller.wait(&mut events, None));
+            done.store(true, Ordering::Relaxed);
+            waited.unwrap();
+        });
     }
 }
