@@ -146,7 +146,7 @@ step cargo build --release --locked --target-dir target \
 step cargo build --release --locked --manifest-path scripts/bench/Cargo.toml \
     --target-dir "$built" || echo 'bench: the Rust peers cannot be built'
 
-# For all servers, those too that do not do it themselves.
+# For all servers: none of the peers does it itself.
 ulimit -Sn "$(ulimit -Hn)"
 
 # Nothing of this script is needed any more: signals go to what measures.

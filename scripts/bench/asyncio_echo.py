@@ -3,7 +3,6 @@ and less than a Protocol, for which it reads into 256 KiB that it allocates for
 each message. It sets TCP_NODELAY by itself."""
 
 import asyncio
-import resource
 import sys
 
 buffer = memoryview(bytearray(64 * 1024))
@@ -37,8 +36,6 @@ async def serve(port, protocol):
 
 
 def main(run, protocol):
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     run(serve(int(sys.argv[1]), protocol))
 
 

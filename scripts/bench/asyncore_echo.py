@@ -2,7 +2,6 @@
 the reactor took up. On poll(2), since select(2) ends at 1,024 descriptors."""
 
 import asyncore
-import resource
 import socket
 import sys
 
@@ -35,8 +34,6 @@ class Server(asyncore.dispatcher):
             Connection(pair[0])
 
 
-hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 Server(int(sys.argv[1]))
 print(f"Listening on 127.0.0.1:{sys.argv[1]}", flush=True)
 asyncore.loop(use_poll=True)

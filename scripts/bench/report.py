@@ -104,10 +104,10 @@ class Results:
                 return entry["per_message"]
         return None
 
-    def memory(self, server, kind="resident_bytes"):
-        """Idle connections -> bytes."""
+    def memory(self, server):
+        """Idle connections -> resident bytes, without those of files."""
         return {
-            entry["idle"]: entry[kind]
+            entry["idle"]: entry["anonymous_bytes"]
             for entry in self.data["memory"]
             if entry["server"] == server
         }
@@ -266,7 +266,7 @@ def memory(results):
     counts = sorted({idle for s in servers for idle in results.memory(s)})
     rows = []
     for server in servers:
-        own = results.memory(server, "anonymous_bytes")
+        own = results.memory(server)
         most = max(own)
         each = (own[most] - own[0]) / most if most and 0 in own else None
         row = [f"{own[n] / 1024:,.0f}" if n in own else "n/a" for n in counts]
@@ -280,7 +280,7 @@ def memory(results):
     yield "table", ["server", "bytes each", *(f"KiB, {n:,} idle" for n in counts)], rows
     series = {}
     for server in servers:
-        own = results.memory(server, "anonymous_bytes")
+        own = results.memory(server)
         grown = [(own[n] - own[0]) / 2**20 if n in own and 0 in own else None for n in counts]
         series[server] = [None if g is None else (max(g, 0),) * 3 for g in grown]
     labels = [f"{n:,}" for n in counts]

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <uv.h>
 
 struct rest {
@@ -75,10 +74,6 @@ static void on_connection(uv_stream_t *listener, int error) {
 
 int main(int argc, char **argv) {
     if (argc != 2) return fprintf(stderr, "usage: uv PORT\n"), 2;
-    struct rlimit files;
-    getrlimit(RLIMIT_NOFILE, &files);
-    files.rlim_cur = files.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &files);
 
     uv_loop_t *loop = uv_default_loop();
     uv_tcp_t listener;

@@ -11,6 +11,7 @@ use reactor::{Cause, CloseReason, Io, Protocol};
 
 use crate::pattern::Pattern;
 use crate::record::Record;
+use crate::run::PATIENCE;
 
 /// What all conversations of a run have in common.
 pub(crate) struct Load {
@@ -111,7 +112,11 @@ impl Protocol for Conversation {
             Cause::Local => {}
             // Its answer was not in when the time was up.
             Cause::ShutDown if self.under_way.is_empty() => {}
-            Cause::ShutDown => load.record.borrow_mut().failed("no answer within 10 s of the end"),
+            Cause::ShutDown => {
+                let seconds = PATIENCE.as_secs();
+                let kind = format!("no answer within {seconds} s of the end");
+                load.record.borrow_mut().failed(kind);
+            }
             cause => load.record.borrow_mut().failed(cause.to_string()),
         }
         if load.churn && load.record.borrow().goes_on() {

@@ -30,7 +30,7 @@ const PER_SOURCE: u32 = 25_000;
 const CHURN_SOURCES: u32 = 200;
 
 /// How long connecting may take, and the last answers when the time is up.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Measures and reports. Fails, after the report, where an answer was wrong or
 /// missing.

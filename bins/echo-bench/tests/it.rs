@@ -125,21 +125,22 @@ fn no_answer_at_all_is_said_and_has_no_latency() {
     assert!(line.starts_with(&format!("echo-bench: {addr} ")), "{line}");
 }
 
+/// All that is said of a server that answers wrongly.
+fn complaint(answer: impl Fn(&mut Vec<u8>) + Clone + Send + 'static) -> String {
+    let (code, stdout, stderr) = run(&mut bench(server(answer), &[]));
+    assert_eq!(code, 1);
+    [stdout, stderr].concat().join("\n")
+}
+
 #[test]
 fn a_wrong_byte_is_found() {
-    let addr = server(|data| data[0] ^= 1);
-    let (code, stdout, stderr) = run(&mut bench(addr, &[]));
-    assert_eq!(code, 1);
-    let said = [stdout, stderr].concat().join("\n");
+    let said = complaint(|data| data[0] ^= 1);
     assert!(said.contains("other bytes came back than were sent"), "{said}");
 }
 
 #[test]
 fn a_byte_too_much_is_found() {
-    let addr = server(|data| data.push(0));
-    let (code, stdout, stderr) = run(&mut bench(addr, &[]));
-    assert_eq!(code, 1);
-    let said = [stdout, stderr].concat().join("\n");
+    let said = complaint(|data| data.push(0));
     assert!(said.contains("came back"), "{said}");
 }
 

@@ -136,10 +136,7 @@ fn shares(options: &Options) -> anyhow::Result<Vec<Share>> {
         Vec::new()
     };
     let share = |thread| Share {
-        connections: match options.max_connections {
-            Some(_) => most / threads + usize::from(thread < most % threads),
-            None => usize::MAX,
-        },
+        connections: most / threads + usize::from(thread < most % threads),
         processor: processors.get(thread % processors.len().max(1)).copied(),
     };
     Ok((0..threads).map(share).collect())

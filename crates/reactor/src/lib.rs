@@ -59,18 +59,18 @@
 //!    `Direct::wait`, which saves `polling` some system calls).
 //! 2. `reactor.rs`: `Reactor::turn` hands the events one by one to
 //!    `Context::deliver`. The event's key names a channel, which `channels.rs`
-//!    looks up: a slot and its generation. `Context::call` takes the channel's [`Dispatcher`] out of its
-//!    slot, calls `handle_read` with a [`Context`] over all the others, and puts
-//!    it back.
+//!    looks up: a slot and its generation. `Context::call` takes the channel's
+//!    [`Dispatcher`] out of its slot, calls `handle_read` with a [`Context`] over
+//!    all the others, and puts it back.
 //! 3. `stream.rs`: that dispatcher is a [`Stream`]. It reads into the reactor's
 //!    one buffer and hands the bytes to your [`Protocol`], with an [`Io`].
 //! 4. `connection.rs`: your `io.send(data)` writes to the socket at once
 //!    (`endpoint.rs`). What the kernel does not take is queued (`output.rs`).
 //! 5. `reactor.rs` again: when all events are dealt with, `Context::settle`
-//!    looks at each channel that was called (`ask`, `register`). Output that waits makes the stream
-//!    `writable`; that differs from what the poller was told, so it is told. Had
-//!    everything gone out, nothing would have changed, and no system call been
-//!    made.
+//!    looks at each channel that was called (`ask`, `register`). Output that
+//!    waits makes the stream `writable`; that differs from what the poller was
+//!    told, so it is told. Had everything gone out, nothing would have changed,
+//!    and no system call been made.
 //!
 //! # The modules
 //!

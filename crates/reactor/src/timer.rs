@@ -190,6 +190,11 @@ mod tests {
         }
     }
 
+    /// All that is due, in order.
+    fn pop_all(timers: &mut Timers, now: Instant, fence: NonZeroU64) -> Vec<Option<TimerId>> {
+        std::iter::from_fn(|| timers.pop_due(now, fence)).map(|due| name(&due)).collect()
+    }
+
     #[test]
     fn invariant_10_timers_fall_due_in_order_and_never_early() {
         let mut timers = Timers::default();
@@ -200,8 +205,7 @@ mod tests {
         let fence = timers.fence();
         assert!(timers.pop_due(start + Duration::from_micros(9_999), fence).is_none());
         let at = start + Duration::from_millis(20);
-        let order: Vec<_> =
-            std::iter::from_fn(|| timers.pop_due(at, fence)).map(|due| name(&due)).collect();
+        let order = pop_all(&mut timers, at, fence);
         assert_eq!(order, [Some(early), Some(twin), Some(late)]);
     }
 
@@ -242,8 +246,7 @@ mod tests {
         }
         assert_eq!(timers.next_due(), Some(after(1)));
         let fence = timers.fence();
-        let order: Vec<_> =
-            std::iter::from_fn(|| timers.pop_due(after(3), fence)).map(|due| name(&due)).collect();
+        let order = pop_all(&mut timers, after(3), fence);
         assert_eq!(order, [None, Some(second), None], "and what is not due stays");
         assert_eq!(name(&timers.pop_due(after(4), fence).unwrap()), Some(fourth));
         assert!(matches!(timers.pop_due(after(4), fence), Some(Due::Deadline(_))));
@@ -262,8 +265,7 @@ mod tests {
         let late = start + Duration::from_secs(1);
         assert!(timers.pop_due(late, fence).is_none());
         let fence = timers.fence();
-        let order: Vec<_> =
-            std::iter::from_fn(|| timers.pop_due(late, fence)).map(|due| name(&due)).collect();
+        let order = pop_all(&mut timers, late, fence);
         assert_eq!(order, [Some(ticking), Some(moves_it_off), None]);
     }
 

@@ -59,6 +59,16 @@ impl Protocol for Echo {
     }
 }
 
+/// A reactor that serves at this address.
+fn server(idle_timeout: Option<Duration>) -> (Reactor, SocketAddr) {
+    let mut reactor = Reactor::new().unwrap();
+    let limits = Limits { idle_timeout, ..Limits::default() };
+    let listener = Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap().limits(limits);
+    let addr = listener.local_addr().as_inet().unwrap();
+    reactor.add(listener).unwrap();
+    (reactor, addr)
+}
+
 /// 64 bytes there and back, `rounds` times over each peer.
 fn echo(reactor: &mut Reactor, peers: &mut [TcpStream], rounds: u32) {
     let mut message = [7; 64];
@@ -95,11 +105,7 @@ fn accept(reactor: &mut Reactor, addr: SocketAddr, count: u64) -> Vec<TcpStream>
 #[cfg(all(target_pointer_width = "64", not(polling_test_poll_backend)))]
 fn an_idle_connection_holds_little_memory() {
     for (idle_timeout, most) in [(None, 120), (Some(Duration::from_secs(3600)), 160)] {
-        let mut reactor = Reactor::new().unwrap();
-        let limits = Limits { idle_timeout, ..Limits::default() };
-        let listener = Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap().limits(limits);
-        let addr = listener.local_addr().as_inet().unwrap();
-        reactor.add(listener).unwrap();
+        let (mut reactor, addr) = server(idle_timeout);
         // With the listener a power of two, and so all that the table has room
         // for: before, and after.
         let mut first = accept(&mut reactor, addr, 127);
@@ -117,11 +123,7 @@ fn an_idle_connection_holds_little_memory() {
 #[test]
 fn invariant_12_an_echo_in_steady_state_allocates_nothing() {
     for idle_timeout in [None, Some(Duration::from_secs(3600))] {
-        let mut reactor = Reactor::new().unwrap();
-        let limits = Limits { idle_timeout, ..Limits::default() };
-        let listener = Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap().limits(limits);
-        let addr = listener.local_addr().as_inet().unwrap();
-        reactor.add(listener).unwrap();
+        let (mut reactor, addr) = server(idle_timeout);
         let mut peers = accept(&mut reactor, addr, 10);
         echo(&mut reactor, &mut peers, 100);
 
