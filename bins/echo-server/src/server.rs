@@ -11,7 +11,6 @@ use std::sync::Once;
 use anyhow::{Context as _, anyhow, bail};
 use reactor::signal::{SIGINT, SIGTERM, Signals};
 use reactor::{Address, Handle, Io, Limits, Listener, Protocol, Reactor};
-use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::options::Options;
@@ -41,7 +40,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
     let addrs = resolve(&options.host, options.port)?;
     let shares = shares(options)?;
-    let listener = listen(&addrs, shares[0].connections, options)?;
+    let listener = listen(&addrs, shares[0].connections, options).map_err(|error| {
+        // The reactor's message begins with the address.
+        anyhow!("cannot listen on {}; {}", plain(&error), hint(&error))
+    })?;
     let addr = listener.local_addr().clone();
     reactor.add(listener)?;
     let workers = Workers::start(&mut reactor, &shares[1..], &addr, options)?;
@@ -144,11 +146,7 @@ fn shares(options: &Options) -> anyhow::Result<Vec<Share>> {
 
 /// Binds one of `addrs`, for at most `most` connections at a time. Nobody is
 /// accepted before the listener is in a reactor, and that runs.
-pub(crate) fn listen(
-    addrs: &[SocketAddr],
-    most: usize,
-    options: &Options,
-) -> anyhow::Result<Listener> {
+pub(crate) fn listen(addrs: &[SocketAddr], most: usize, options: &Options) -> io::Result<Listener> {
     let quiet = options.quiet;
     let greet = move |peer: &Address| {
         if !quiet {
@@ -160,11 +158,7 @@ pub(crate) fn listen(
     let listener = match options.threads.get() {
         1 => Listener::bind(addrs, greet),
         _ => Listener::bind_shared(addrs, greet),
-    }
-    .map_err(|error| {
-        // The reactor's message begins with the address.
-        anyhow!("cannot listen on {}; {}", plain(&error), hint(&error))
-    })?;
+    }?;
 
     Ok(listener
         .limits(Limits {
@@ -188,15 +182,8 @@ fn resolve(host: &str, port: u16) -> anyhow::Result<Vec<SocketAddr>> {
     Ok(addrs.collect())
 }
 
-/// What to do where there are not descriptors enough for all threads.
-pub(crate) const FEWER_THREADS: &str =
-    "ask for fewer --threads, or raise the limit on open files (ulimit -n)";
-
 /// What to do where an address cannot be had.
 fn hint(error: &io::Error) -> &'static str {
-    if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) {
-        return FEWER_THREADS;
-    }
     match error.kind() {
         ErrorKind::AddrInUse => {
             "stop the other server, or choose another port with --port (0 takes a free one)"

@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow};
 use reactor::{Address, Handle, Io, Protocol, Reactor, Stream};
 
 use crate::options::Options;
-use crate::server::{FEWER_THREADS, Share, listen, plain};
+use crate::server::{Share, listen, plain};
 
 /// Threads that serve the same address. What they have in common is only that:
 /// the kernel distributes the connections, and a handle tells each the end.
@@ -68,7 +68,8 @@ impl Worker {
             share.pin()?;
             let mut reactor =
                 Reactor::builder().busy_poll(options.busy_poll).build().map_err(cannot_start)?;
-            reactor.add(listen(&[addr], share.connections, &options)?)?;
+            let listener = listen(&[addr], share.connections, &options).map_err(cannot_start)?;
+            reactor.add(listener)?;
             // Nobody waits for it only where the program is ending.
             let _ = ready.send(reactor.handle());
             let outcome = reactor.run().context("cannot wait for events");
@@ -86,9 +87,15 @@ impl Worker {
     }
 }
 
+/// The address can be had, or the main thread would not have it: what a further
+/// thread lacks is something that each of them takes.
 #[expect(clippy::needless_pass_by_value, reason = "as `map_err` wants it")]
 fn cannot_start(error: io::Error) -> anyhow::Error {
-    anyhow!("cannot start a thread: {}; {FEWER_THREADS}", plain(&error))
+    anyhow!(
+        "cannot start a thread: {}; \
+         ask for fewer --threads, or raise the limit on open files (ulimit -n)",
+        plain(&error)
+    )
 }
 
 /// Keeps the main reactor running until the other end closes.
