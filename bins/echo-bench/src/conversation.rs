@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use reactor::{Cause, CloseReason, Io, Protocol};
 
+use crate::generator::{PATIENCE, reopen};
 use crate::pattern::Pattern;
 use crate::record::Record;
-use crate::run::PATIENCE;
 
-/// What all conversations of a run have in common.
+/// What all conversations of a thread have in common.
 pub(crate) struct Load {
     pub(crate) pattern: Pattern,
     pub(crate) size: usize,
@@ -120,7 +120,7 @@ impl Protocol for Conversation {
             cause => load.record.borrow_mut().failed(cause.to_string()),
         }
         if load.churn && load.record.borrow().goes_on() {
-            crate::run::reopen(io.context(), &load);
+            reopen(io.context(), &load);
         }
     }
 }

@@ -1,12 +1,14 @@
 //! A load generator for TCP echo servers.
 //!
-//! [`options`] is the command line; [`run`] drives the load, which is made of
-//! the conversations of [`conversation`]; [`record`] holds what they measured,
-//! and [`report`] says it.
+//! [`options`] is the command line; [`run`] has a [`generator`] on each thread
+//! make a load of the conversations of [`conversation`]; [`record`] holds what
+//! they measured, and [`report`] says it ([`progress`] meanwhile).
 
 mod conversation;
+mod generator;
 mod options;
 mod pattern;
+mod progress;
 mod record;
 mod report;
 mod run;

@@ -49,9 +49,20 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with_all = ["pipeline"])]
     pub(crate) churn: bool,
 
+    /// On how many threads: one can ask a server on several for less than that does
+    #[arg(long, value_name = "N", default_value = "1", value_parser = number)]
+    pub(crate) threads: NonZeroUsize,
+
     /// Print the result as JSON, on one line
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl Options {
+    /// On how many threads in fact: none of them without a connection.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads.min(self.connections).get()
+    }
 }
 
 const AFTER_HELP: &str = "\

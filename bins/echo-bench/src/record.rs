@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-/// What all conversations measured together.
+/// What conversations measured together: those of a thread, and in the end all.
 pub(crate) struct Record {
     /// How long each message took, in nanoseconds.
     pub(crate) latency: Histogram<u64>,
@@ -49,6 +49,19 @@ impl Record {
 
     pub(crate) fn failed(&mut self, kind: impl Into<String>) {
         *self.errors.entry(kind.into()).or_default() += 1;
+    }
+
+    /// Takes in what another thread measured at the same time.
+    pub(crate) fn add(&mut self, other: Record) -> anyhow::Result<()> {
+        self.latency.add(other.latency)?;
+        self.messages += other.messages;
+        self.connections += other.connections;
+        for (kind, count) in other.errors {
+            *self.errors.entry(kind).or_default() += count;
+        }
+        self.begun = self.begun.into_iter().chain(other.begun).min();
+        self.ended = self.ended.into_iter().chain(other.ended).max();
+        Ok(())
     }
 
     /// Whether there were answers, and all were right.

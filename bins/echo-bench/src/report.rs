@@ -76,6 +76,7 @@ pub(crate) fn json(options: &Options, addr: SocketAddr, record: &Record) -> io::
         "pipeline": options.pipeline,
         "idle": options.idle,
         "churn": options.churn,
+        "threads": options.threads(),
         "seconds": record.lasted().as_secs_f64(),
         "messages": record.messages,
         "messages_per_second": per_second(record.messages, record),
@@ -89,16 +90,20 @@ pub(crate) fn json(options: &Options, addr: SocketAddr, record: &Record) -> io::
 
 fn kind(options: &Options) -> String {
     let size = options.size;
+    let connections = match options.threads() {
+        1 => "connections".to_owned(),
+        threads => format!("connections on {threads} threads"),
+    };
     let idle = match options.idle {
         0 => String::new(),
         idle => format!(", {idle} idle ones beside,"),
     };
     if options.churn {
-        format!("connections at a time, one message of {size} bytes each{idle}")
+        format!("{connections} at a time, one message of {size} bytes each{idle}")
     } else if options.pipeline.get() > 1 {
-        format!("connections, {} messages of {size} bytes under way each{idle}", options.pipeline)
+        format!("{connections}, {} messages of {size} bytes under way each{idle}", options.pipeline)
     } else {
-        format!("connections, messages of {size} bytes{idle}")
+        format!("{connections}, messages of {size} bytes{idle}")
     }
 }
 

@@ -8,6 +8,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Once, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -84,6 +85,8 @@ fn measures_in_each_of_its_ways_and_says_so_to_programs() {
         &["--connections", "2", "--size", "300000"],
         &["--connections", "4", "--idle", "20"],
         &["--connections", "4", "--churn"],
+        &["--connections", "5", "--idle", "4", "--threads", "3"],
+        &["--connections", "4", "--churn", "--threads", "2"],
     ] {
         let (code, stdout, stderr) = run(bench(addr, options).arg("--json"));
         assert_eq!((code, stderr), (0, vec![]), "{options:?}: {stdout:?}");
@@ -94,6 +97,29 @@ fn measures_in_each_of_its_ways_and_says_so_to_programs() {
         let churn = options.contains(&"--churn");
         assert_eq!(field(json, "connections_per_second") > 0.0, churn, "{json}");
     }
+}
+
+#[test]
+fn all_threads_count_and_none_is_without_a_connection() {
+    let addr = server(|_| {});
+    let (code, stdout, _) = run(&mut bench(addr, &["--connections", "2", "--threads", "3"]));
+    assert_eq!(code, 0, "{stdout:#?}");
+    assert!(stdout[0].starts_with(&format!("{addr}: 2 connections on 2 threads, messages of")));
+}
+
+#[test]
+fn what_one_of_the_threads_meets_is_found() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let one_wrong = move |data: &mut Vec<u8>| {
+        if seen.fetch_add(1, Ordering::Relaxed) == 100 {
+            data[0] ^= 1;
+        }
+    };
+    let (code, stdout, _) =
+        run(&mut bench(server(one_wrong), &["--connections", "3", "--threads", "3"]));
+    assert_eq!(code, 1);
+    let wrong = stdout.iter().find(|line| line.contains("other bytes came back"));
+    assert!(wrong.is_some_and(|line| line.trim_start().starts_with("1 times")), "{stdout:#?}");
 }
 
 /// A message that was sent in time and answered late took as long as it took.
@@ -147,11 +173,13 @@ fn a_byte_too_much_is_found() {
 #[test]
 fn nobody_there_is_one_line() {
     let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (code, stdout, stderr) = run(&mut bench(addr, &[]));
-    assert_eq!((code, stdout), (1, vec![]));
-    let [line] = &stderr[..] else { panic!("{stderr:#?}") };
-    assert!(line.starts_with(&format!("echo-bench: cannot connect to {addr}: ")), "{line}");
-    assert!(line.ends_with("is an echo server running there?"), "{line}");
+    for threads in ["1", "3"] {
+        let (code, stdout, stderr) = run(&mut bench(addr, &["--threads", threads]));
+        assert_eq!((code, stdout), (1, vec![]));
+        let [line] = &stderr[..] else { panic!("{stderr:#?}") };
+        assert!(line.starts_with(&format!("echo-bench: cannot connect to {addr}: ")), "{line}");
+        assert!(line.ends_with("is an echo server running there?"), "{line}");
+    }
 }
 
 #[test]
