@@ -22,8 +22,9 @@ Measures echo-server beside other echo servers, in interleaved rounds.
                        reactor stands for its forms as well: reactor-busy,
                        reactor-deadlines, reactor-2, reactor-2-batch
   --scenario NAME,...  these only: c1, c64, c1000, p16, big, churn, idle10k,
-                       threads; memory (of idle connections), idle (processor
-                       time after traffic), build (of the workspace, cold)
+                       threads, threads1; memory (of idle connections), idle
+                       (processor time after traffic), build (of the workspace,
+                       cold)
   --out DIR            where the reports go [target/bench]
   --install            as root: install what peers need, by apt-get and pip
 

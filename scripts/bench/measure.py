@@ -41,6 +41,10 @@ SCHEMA = 1
 
 # --- what is measured ---------------------------------------------------------
 
+# The scenarios in which a server may use both cores, and the load too: with two
+# threads of load the server is what they wait for, with one it is the load.
+THREADS = ("threads", "threads1")
+
 
 @dataclasses.dataclass
 class Server:
@@ -51,7 +55,7 @@ class Server:
     binary: bool = True  # one file that is ours to strip and to preload
     crate: str = ""  # whose tree of dependencies is counted
     family: str = ""  # the server that it is a form of
-    only: tuple = ()  # the scenarios that it is for; else all but `threads`
+    only: tuple = ()  # the scenarios that it is for; else all but THREADS
     also: tuple = ()
     flag: str = ""  # which its --help must know
     tool: str = ""  # a program that starts it
@@ -83,16 +87,16 @@ def batch(server):
     return dataclasses.replace(
         server, name=f"{server.name}-batch", about="the same, under chrt --batch 0",
         argv=["chrt", "--batch", "0", *server.argv], family=server.family or server.name,
-        only=("threads",), also=(), tool="chrt",
+        only=THREADS, also=(), tool="chrt",
     )  # fmt: skip
 
 
 def servers(interpreter):
     two = ours("reactor-2", "the same, --threads 2", "--threads", "2",
-               only=("threads",), flag="--threads")  # fmt: skip
-    tokio_two = rust("tokio-multi", "Rust, tokio, two threads", "tokio", only=("threads",))
+               only=THREADS, flag="--threads")  # fmt: skip
+    tokio_two = rust("tokio-multi", "Rust, tokio, two threads", "tokio", only=THREADS)
     return [
-        ours("reactor", "our echo-server", also=("threads",)),
+        ours("reactor", "our echo-server", also=THREADS),
         ours("reactor-busy", "the same, --busy-poll 100us", "--busy-poll", "100us",
              only=("c1", "churn", "idle"), flag="--busy-poll"),
         ours("reactor-deadlines", "the same, --idle-timeout 10m", "--idle-timeout", "10m",
@@ -101,7 +105,7 @@ def servers(interpreter):
         batch(two),
         c("epoll", "C by hand on epoll, level-triggered"),
         rust("mio", "Rust, mio, edge-triggered", "mio"),
-        rust("tokio", "Rust, tokio, one thread", "tokio", also=("threads",)),
+        rust("tokio", "Rust, tokio, one thread", "tokio", also=THREADS),
         rust("smol", "Rust, smol, one thread", "smol"),
         rust("calloop", "Rust, calloop, level-triggered", "calloop"),
         rust("polling-oneshot", "Rust, polling, one-shot", "polling"),
@@ -122,10 +126,12 @@ class Scenario:
     options: tuple = ()
     idle: int = 0
     churn: bool = False
+    threads: int = 1  # of the load
     apart: bool = True  # server and load on a core each, not both on both
 
     def load(self):
-        args = ["--connections", self.connections, "--size", self.size, "--idle", self.idle]
+        args = ["--connections", self.connections, "--size", self.size, "--idle", self.idle,
+                "--threads", self.threads]  # fmt: skip
         return [*args, *self.options, *(["--churn"] if self.churn else [])]
 
 
@@ -140,8 +146,10 @@ SCENARIOS = {
                       churn=True),
     "idle10k": Scenario("64 connections, messages of 64 bytes, beside 10,000 idle ones", 64,
                         idle=10_000),
-    "threads": Scenario("64 connections, messages of 64 bytes; server and load both on the "
-                        "same two cores", 64, apart=False),
+    "threads": Scenario("64 connections, messages of 64 bytes; server and a load of two threads "
+                        "both on the same two cores", 64, threads=2, apart=False),
+    "threads1": Scenario("the same with a load of one thread, which is what keeps all waiting",
+                         64, apart=False),
 }  # fmt: skip
 # Measured in the same rounds, as the one is compared with the other.
 TOGETHER = ("c64", "idle10k")
@@ -210,8 +218,8 @@ def await_height(load, scenario):
     if scenario.churn:
         time.sleep(0.1)
         return
-    # With what it has open besides.
-    count = scenario.connections + scenario.idle + 5
+    # With what it has open besides: of its own, and for each reactor.
+    count = scenario.connections + scenario.idle + 2 + 3 * scenario.threads
     deadline = time.monotonic() + PATIENCE
     while load.poll() is None and time.monotonic() < deadline:
         if descriptors(load) >= count:
@@ -689,7 +697,7 @@ class Bench:
     def taking_part(self, name, present):
         return [
             server for server in present
-            if (name in server.only if server.only else name != "threads" or name in server.also)
+            if (name in server.only if server.only else name not in THREADS or name in server.also)
             and server.name not in self.dropped and (server.name, name) not in self.dropped
         ]  # fmt: skip
 
@@ -712,7 +720,7 @@ class Bench:
 
     def counts(self, name, scenario, present):
         """What is counted in runs of its own."""
-        if name == "threads" or (self.options.quick and name != "c64"):
+        if name in THREADS or (self.options.quick and name != "c64"):
             return
         for server in self.taking_part(name, present):
             if self.can_trace:

@@ -12,7 +12,7 @@ import statistics
 import sys
 
 LIMIT = "epoll"  # what all are compared with
-LIMITS = {"threads": "tokio-multi"}  # but here
+LIMITS = {"threads": "tokio-multi", "threads1": "tokio-multi"}  # but here
 PERCENTILES = ("p50", "p90", "p99", "p99.9", "max")
 DISTRIBUTION = ("p10", "p25", "p50", "p75", "p90", "p95", "p99", "p99.9", "p99.99", "max")
 CURVE = ("c1", "c64", "c1000")  # the scenarios that differ in connections only
@@ -333,7 +333,7 @@ def conditions(results, machine):
         f"Rounds: {data['rounds']}, interleaved, another server first in each, of {data['seconds']:g} s "
         "for each server" + (" (the quick form)." if data["quick"] else "."),
         f"The server on core {machine['server_core']}, the load (echo-bench, which checks every "
-        f"byte) on core {machine['load_core']}; in `threads` both on both. All over loopback, a "
+        f"byte) on core {machine['load_core']}; in `threads` and `threads1` both on both. All over loopback, a "
         "server started anew for each figure.",
         f"Processor time: {machine['cpu_time_from']}, user and system, all threads, between two "
         "moments in which the load is at its height; the messages of that time are those of the "
