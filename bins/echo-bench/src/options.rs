@@ -71,6 +71,7 @@ Examples:
   echo-bench --connections 1000 --idle 10000    a server with much to remember
   echo-bench --size 65536 --connections 16      large messages
   echo-bench --churn                            connections opened and closed
+  echo-bench --threads 2                        a server that has several threads, too
 
 Exit codes:
   0  every answer was right
