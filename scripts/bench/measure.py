@@ -41,10 +41,6 @@ SCHEMA = 1
 
 # --- what is measured ---------------------------------------------------------
 
-# The scenarios in which a server may use both cores, and the load too: with two
-# threads of load the server is what they wait for, with one it is the load.
-THREADS = ("threads", "threads1")
-
 
 @dataclasses.dataclass
 class Server:
@@ -151,6 +147,9 @@ SCENARIOS = {
     "threads1": Scenario("the same with a load of one thread, which is what keeps all waiting",
                          64, apart=False),
 }  # fmt: skip
+# In these a server may use both cores, and the load too: with two threads of
+# load the server is what they wait for, with one it is the load.
+THREADS = tuple(name for name, scenario in SCENARIOS.items() if not scenario.apart)
 # Measured in the same rounds, as the one is compared with the other.
 TOGETHER = ("c64", "idle10k")
 # What is measured otherwise.
@@ -720,7 +719,7 @@ class Bench:
 
     def counts(self, name, scenario, present):
         """What is counted in runs of its own."""
-        if name in THREADS or (self.options.quick and name != "c64"):
+        if not scenario.apart or (self.options.quick and name != "c64"):
             return
         for server in self.taking_part(name, present):
             if self.can_trace:

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use reactor::{Cause, CloseReason, Io, Protocol};
@@ -15,7 +16,8 @@ use crate::record::Record;
 
 /// What all conversations of a thread have in common.
 pub(crate) struct Load {
-    pub(crate) pattern: Pattern,
+    /// The same for all threads.
+    pub(crate) pattern: Arc<Pattern>,
     pub(crate) size: usize,
     pub(crate) pipeline: usize,
     pub(crate) churn: bool,

@@ -45,11 +45,12 @@ impl<'a> Generator<'a> {
     pub(crate) fn open(
         addr: SocketAddr,
         share: &Share,
+        pattern: Arc<Pattern>,
         options: &'a Options,
     ) -> anyhow::Result<Self> {
         let wanted = options.connections.get() + options.idle;
         let load = Rc::new(Load {
-            pattern: Pattern::new(options.size),
+            pattern,
             size: options.size,
             pipeline: if options.churn { 1 } else { options.pipeline.get() },
             churn: options.churn,
@@ -66,7 +67,7 @@ impl<'a> Generator<'a> {
     }
 
     /// What came of it, when the time is up and the last answers are in.
-    pub(crate) fn measure(mut self, progress: &Arc<Progress>) -> anyhow::Result<Record> {
+    pub(crate) fn measure(mut self, progress: Arc<Progress>) -> anyhow::Result<Record> {
         schedule(self.reactor.context(), self.options, &self.load, progress);
         self.reactor.run().context("the event loop failed")?;
         // Conversations hold the load, and are gone with the reactor.
@@ -144,8 +145,8 @@ pub(crate) fn reopen(cx: &mut Context, load: &Rc<Load>) {
 }
 
 /// Sets the times at which measuring begins and ends.
-fn schedule(cx: &mut Context, options: &Options, load: &Rc<Load>, progress: &Arc<Progress>) {
-    tick(cx, Rc::clone(load), Arc::clone(progress), 0);
+fn schedule(cx: &mut Context, options: &Options, load: &Rc<Load>, progress: Arc<Progress>) {
+    tick(cx, Rc::clone(load), progress, 0);
 
     let begin = Rc::clone(load);
     cx.call_later(options.warm_up, move |_| {

@@ -9,6 +9,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::generator::Generator;
 use crate::options::Options;
+use crate::pattern::Pattern;
 use crate::progress::Progress;
 use crate::record::Record;
 use crate::report;
@@ -81,18 +82,19 @@ fn shares(options: &Options) -> Vec<Share> {
 
 /// Has each thread open its connections, and then all of them measure.
 fn measure(addr: SocketAddr, options: &Options) -> anyhow::Result<Record> {
+    let pattern = Arc::new(Pattern::new(options.size));
     thread::scope(|scope| {
         let (ready, is_ready) = mpsc::channel();
         let (mut starts, mut threads) = (Vec::new(), Vec::new());
         for share in shares(options) {
             let (start, starts_now) = mpsc::channel::<Arc<Progress>>();
-            let ready = ready.clone();
+            let (ready, pattern) = (ready.clone(), Arc::clone(&pattern));
             let generate = move || {
-                let generator = Generator::open(addr, &share, options)?;
+                let generator = Generator::open(addr, &share, pattern, options)?;
                 let _ = ready.send(());
                 drop(ready);
                 match starts_now.recv() {
-                    Ok(progress) => generator.measure(&progress),
+                    Ok(progress) => generator.measure(progress),
                     // Another one failed, and says why.
                     Err(_) => Record::new(),
                 }
