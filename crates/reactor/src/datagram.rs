@@ -12,11 +12,11 @@ use rustix::net::{RecvFlags, SocketAddrAny};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::address::{Address, first_of};
-use crate::channels::Token;
-use crate::context::{Context, READ_BUFFER};
-use crate::dispatcher::{Cause, CloseReason, Dispatcher};
-use crate::socket_path::SocketPath;
-use crate::timer::TimerId;
+use crate::reactor::context::{Context, READ_BUFFER};
+use crate::reactor::dispatcher::{Cause, CloseReason, Dispatcher};
+use crate::reactor::slots::Token;
+use crate::reactor::timers::TimerId;
+use crate::sys::socket_path::SocketPath;
 
 /// How many datagrams one event receives, so that a flood of them delays the
 /// other channels by no more than that.

@@ -138,59 +138,32 @@
 //! | another event loop around it | [`Reactor::turn`] |
 //! | what it does, and whether it does it well | [`Reactor::stats`], [`Reactor::builder`] |
 
-mod accept;
 mod address;
-mod attempt;
-mod builder;
-#[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
-mod busy;
-mod channels;
 mod chat;
-mod complaint;
-mod connect;
-mod connection;
-mod context;
+mod compact_instant;
 mod datagram;
-mod dispatcher;
-mod drain;
-mod endpoint;
-#[cfg_attr(any(not(target_os = "linux"), polling_test_poll_backend), path = "no_epoll.rs")]
-mod epoll;
-mod framing;
-mod handle;
-mod limits;
 mod listener;
-mod moment;
-mod output;
-mod permit;
-mod poller;
+mod poll;
 pub mod porting;
-mod producer;
-mod protocol;
-mod rate;
 mod reactor;
-mod ready;
-mod search;
 pub mod signal;
-mod socket_path;
-mod stats;
 mod stream;
-mod timer;
+mod sys;
 
 pub use address::Address;
-pub use builder::Builder;
-pub use channels::Token;
+pub use chat::producer::{Producer, pieces, reader};
+pub use chat::terminator::Terminator;
 pub use chat::{Chat, ChatIo, ChatProtocol, MessageTooLong};
-pub use context::Context;
 pub use datagram::{Datagram, DatagramIo, DatagramProtocol};
-pub use dispatcher::{Cause, CloseReason, Dispatcher, Timeout};
-pub use framing::Terminator;
-pub use handle::{Gone, Handle};
-pub use limits::Limits;
 pub use listener::Listener;
-pub use producer::{Producer, pieces, reader};
-pub use protocol::{Io, Protocol};
 pub use reactor::Reactor;
-pub use stats::Stats;
+pub use reactor::builder::Builder;
+pub use reactor::context::Context;
+pub use reactor::dispatcher::{Cause, CloseReason, Dispatcher, Timeout};
+pub use reactor::handle::{Gone, Handle};
+pub use reactor::slots::Token;
+pub use reactor::stats::Stats;
+pub use reactor::timers::TimerId;
+pub use stream::limits::Limits;
+pub use stream::protocol::{Io, Protocol};
 pub use stream::{FileDispatcher, Stream};
-pub use timer::TimerId;

@@ -11,8 +11,8 @@ use signal_hook::iterator::exfiltrator::SignalOnly;
 
 pub use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
-use crate::context::Context;
-use crate::dispatcher::Dispatcher;
+use crate::reactor::context::Context;
+use crate::reactor::dispatcher::Dispatcher;
 
 /// What to do about a signal, given its number.
 type Handler = Box<dyn FnMut(&mut Context, i32)>;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use polling::Poller;
 
-use crate::poller::Event;
+use crate::poll::Event;
 
 pub(crate) enum Waited {
     #[expect(dead_code, reason = "nobody waits here")]

@@ -7,9 +7,9 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use crate::context::Context;
-use crate::poller::Interest;
-use crate::timer::TimerId;
+use crate::poll::Interest;
+use crate::reactor::context::Context;
+use crate::reactor::timers::TimerId;
 
 /// The owner of one I/O source, told by the reactor when it is ready.
 ///

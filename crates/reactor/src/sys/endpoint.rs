@@ -105,7 +105,7 @@ impl Endpoint {
             && socket.set_tcp_notsent_lowat(1).is_ok()
         {
             // Its sending side shut down, a socket always is.
-            return !is_shut && crate::ready::is_ready(socket.as_fd(), PollFlags::OUT);
+            return !is_shut && crate::sys::ready::is_ready(socket.as_fd(), PollFlags::OUT);
         }
         true
     }

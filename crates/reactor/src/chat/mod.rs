@@ -1,21 +1,24 @@
 //! [`Chat`]: messages told apart by a terminator or by their length, and
 //! output that is produced as there is room for it: asynchat.
 
+pub(crate) mod producer;
+pub(crate) mod terminator;
+
 use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::mem;
 
-use crate::channels::Token;
-use crate::connection::Connection;
-use crate::context::{Context, READ_BUFFER};
-use crate::dispatcher::{Cause, CloseReason};
-use crate::framing::Terminator;
-use crate::producer::Producer;
-use crate::protocol::{Io, Protocol};
+use crate::chat::producer::Producer;
+use crate::chat::terminator::Terminator;
+use crate::reactor::context::{Context, READ_BUFFER};
+use crate::reactor::dispatcher::{Cause, CloseReason};
+use crate::reactor::slots::Token;
+use crate::reactor::timers::TimerId;
 use crate::stream::Stream;
-use crate::timer::TimerId;
+use crate::stream::connection::Connection;
+use crate::stream::protocol::{Io, Protocol};
 
 /// What a message may be long, if nothing else is said.
 const MAX_MESSAGE: usize = 64 * 1024;

@@ -10,16 +10,16 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::address::{Address, CompactAddress};
-use crate::attempt;
-use crate::connect::Connecting;
-use crate::dispatcher::{Cause, Timeout};
-use crate::endpoint::Endpoint;
-use crate::limits::Limits;
-use crate::moment::Moment;
-use crate::output::Output;
-use crate::permit::Permit;
-use crate::rate::Throttle;
-use crate::search::Search;
+use crate::compact_instant::Moment;
+use crate::reactor::dispatcher::{Cause, Timeout};
+use crate::stream::connect::Connecting;
+use crate::stream::limits::Limits;
+use crate::stream::output::Output;
+use crate::stream::permit::Permit;
+use crate::stream::resolve::Search;
+use crate::stream::throttle::Throttle;
+use crate::sys::attempt;
+use crate::sys::endpoint::Endpoint;
 
 /// How long a closing stream waits for its last bytes to go out, and for its
 /// peer to be done. See [`Ending`].

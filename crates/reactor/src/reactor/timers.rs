@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
-use crate::channels::Token;
-use crate::context::Context;
-use crate::moment::Moment;
+use crate::compact_instant::Moment;
+use crate::reactor::context::Context;
+use crate::reactor::slots::Token;
 
 /// The name of one timer, returned by
 /// [`Context::set_timer`](crate::Context::set_timer) and
@@ -242,7 +242,7 @@ mod tests {
         let second = timers.set(after(2), call());
         let fourth = timers.set(after(4), call());
         for (index, at) in [(1, 1), (3, 3), (4, 4)] {
-            timers.set_deadline(crate::channels::tests::token(index, 0), after(at).into());
+            timers.set_deadline(crate::reactor::slots::tests::token(index, 0), after(at).into());
         }
         assert_eq!(timers.next_due(), Some(after(1)));
         let fence = timers.fence();
@@ -286,7 +286,7 @@ mod tests {
         let mut timers = Timers::default();
         let now = Instant::now();
         let other = timers.set_after(now, Duration::from_secs(1), Timer::Channel(Token::NONE));
-        let token = crate::channels::tests::token(3, 4);
+        let token = crate::reactor::slots::tests::token(3, 4);
         for after in 0..10 {
             timers.set_after(now, Duration::from_secs(after), Timer::Channel(token));
         }

@@ -6,6 +6,15 @@
 //!   1 wait --> 2 deliver events --> 3 timers, posts --> 4 settle
 //! ```
 
+pub(crate) mod builder;
+pub(crate) mod context;
+pub(crate) mod dispatcher;
+mod drain;
+pub(crate) mod handle;
+pub(crate) mod slots;
+pub(crate) mod stats;
+pub(crate) mod timers;
+
 use std::fmt;
 use std::io;
 use std::mem;
@@ -16,15 +25,15 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
-use crate::channels::Token;
-use crate::context::Context;
-use crate::dispatcher::{Cause, CloseReason, Dispatcher, is_disconnect, panicked};
-use crate::handle::Handle;
-use crate::moment::Moment;
-use crate::poller::{Event, Events, Poller};
-use crate::ready::is_ready;
-use crate::stats::Stats;
-use crate::timer::{Due, Timer};
+use crate::compact_instant::Moment;
+use crate::poll::{Event, Events, Poller};
+use crate::reactor::context::Context;
+use crate::reactor::dispatcher::{Cause, CloseReason, Dispatcher, is_disconnect, panicked};
+use crate::reactor::handle::Handle;
+use crate::reactor::slots::Token;
+use crate::reactor::stats::Stats;
+use crate::reactor::timers::{Due, Timer};
+use crate::sys::ready::is_ready;
 
 /// How many posts run in one turn: many enough to make the wait's cost
 /// disappear, few enough for I/O to come round in between.

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::reactor::Reactor;
-use crate::stats::Watch;
+use crate::reactor::stats::Watch;
 
 /// Makes a [`Reactor`] that watches over its callbacks, or looks for events
 /// before it sleeps.

@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::channels::Token;
-use crate::context::Context;
-use crate::dispatcher::Dispatcher;
+use crate::reactor::context::Context;
+use crate::reactor::dispatcher::Dispatcher;
+use crate::reactor::slots::Token;
 
 /// What a reactor has done since it was made: [`Reactor::stats`](crate::Reactor::stats).
 ///

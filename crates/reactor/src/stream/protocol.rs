@@ -7,11 +7,11 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::channels::Token;
-use crate::connection::Connection;
-use crate::context::Context;
-use crate::dispatcher::{Cause, CloseReason};
-use crate::timer::TimerId;
+use crate::reactor::context::Context;
+use crate::reactor::dispatcher::{Cause, CloseReason};
+use crate::reactor::slots::Token;
+use crate::reactor::timers::TimerId;
+use crate::stream::connection::Connection;
 
 /// One conversation over a [`Stream`](crate::Stream). Only
 /// [`handle_read`](Self::handle_read) must be written.

@@ -7,8 +7,8 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::context::Context;
-use crate::poller::Waker;
+use crate::poll::Waker;
+use crate::reactor::context::Context;
 
 /// Work from another thread, to run on the loop's.
 pub(crate) type Job = Box<dyn FnOnce(&mut Context) + Send>;

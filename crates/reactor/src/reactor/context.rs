@@ -9,13 +9,13 @@ use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use crate::channels::{Channels, Token};
-use crate::dispatcher::{Cause, Dispatcher, panicked};
-use crate::drain::Drain;
-use crate::handle::{Handle, Job};
-use crate::poller::Poller;
-use crate::stats::{Stats, Watch};
-use crate::timer::{Timer, TimerId, Timers};
+use crate::poll::Poller;
+use crate::reactor::dispatcher::{Cause, Dispatcher, panicked};
+use crate::reactor::drain::Drain;
+use crate::reactor::handle::{Handle, Job};
+use crate::reactor::slots::{Channels, Token};
+use crate::reactor::stats::{Stats, Watch};
+use crate::reactor::timers::{Timer, TimerId, Timers};
 
 /// The most that one read takes, and so the longest that one peer keeps the
 /// others waiting: 64 KiB.

@@ -19,8 +19,8 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
 
-use crate::busy::BusyPoll;
-use crate::poller::Event;
+use crate::poll::Event;
+use crate::poll::busy_poll::BusyPoll;
 
 /// The key of `polling`'s own sources: its notification, and its timer.
 const NOTIFY_KEY: u64 = u64::MAX;

@@ -4,9 +4,9 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
-use crate::context::Context;
-use crate::dispatcher::Dispatcher;
-use crate::timer::{Timer, TimerId};
+use crate::reactor::context::Context;
+use crate::reactor::dispatcher::Dispatcher;
+use crate::reactor::timers::{Timer, TimerId};
 
 /// How far the graceful end has come.
 #[derive(Default)]

@@ -1,5 +1,14 @@
 //! [`Stream`]: a connection and the protocol spoken over it.
 
+mod connect;
+pub(crate) mod connection;
+pub(crate) mod limits;
+mod output;
+pub(crate) mod permit;
+pub(crate) mod protocol;
+mod resolve;
+mod throttle;
+
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -11,14 +20,14 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use crate::address::Address;
-use crate::connect::Connecting;
-use crate::connection::{Connection, Received};
-use crate::context::Context;
-use crate::dispatcher::{Cause, CloseReason, Dispatcher, Timeout};
-use crate::endpoint::{Descriptor, Endpoint};
-use crate::limits::Limits;
-use crate::protocol::{Io, Protocol};
-use crate::timer::TimerId;
+use crate::reactor::context::Context;
+use crate::reactor::dispatcher::{Cause, CloseReason, Dispatcher, Timeout};
+use crate::reactor::timers::TimerId;
+use crate::stream::connect::Connecting;
+use crate::stream::connection::{Connection, Received};
+use crate::stream::limits::Limits;
+use crate::stream::protocol::{Io, Protocol};
+use crate::sys::endpoint::{Descriptor, Endpoint};
 
 /// A stream socket (TCP or Unix) that speaks `P`.
 ///

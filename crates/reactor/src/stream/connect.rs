@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, SockAddr, Socket};
 
 use crate::address::Address;
-use crate::attempt::begin;
-use crate::search::Search;
+use crate::stream::resolve::Search;
+use crate::sys::attempt::begin;
 
 /// A connection that is under way.
 #[derive(Default)]

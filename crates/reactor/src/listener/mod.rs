@@ -1,5 +1,8 @@
 //! [`Listener`]: accepts connections, whatever happens.
 
+mod accept;
+mod rate_limited_log;
+
 use std::cell::Cell;
 use std::fmt;
 use std::io;
@@ -12,18 +15,18 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::accept::{AcceptError, accept, limit_met};
 use crate::address::{Address, first_of};
-use crate::complaint::Complaint;
-use crate::connection::Connection;
-use crate::context::Context;
-use crate::dispatcher::{Cause, CloseReason, Dispatcher, panicked};
-use crate::endpoint::Endpoint;
-use crate::limits::Limits;
-use crate::permit::Permit;
-use crate::protocol::Protocol;
-use crate::socket_path::SocketPath;
+use crate::listener::accept::{AcceptError, accept, limit_met};
+use crate::listener::rate_limited_log::Complaint;
+use crate::reactor::context::Context;
+use crate::reactor::dispatcher::{Cause, CloseReason, Dispatcher, panicked};
 use crate::stream::Stream;
+use crate::stream::connection::Connection;
+use crate::stream::limits::Limits;
+use crate::stream::permit::Permit;
+use crate::stream::protocol::Protocol;
+use crate::sys::endpoint::Endpoint;
+use crate::sys::socket_path::SocketPath;
 
 /// How many connections may wait in the kernel's queue. The system may hold it
 /// to less (`net.core.somaxconn`). With std's 128 a burst of 1,000 loses most.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use socket2::{Domain, Socket};
 
-use crate::attempt;
+use crate::sys::attempt;
 
 /// How long one address has the field to itself: RFC 8305, section 5,
 /// "Connection Attempt Delay".

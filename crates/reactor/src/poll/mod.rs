@@ -7,6 +7,11 @@
 //! registers it anew: see [`Poller::disarms`].
 #![allow(unsafe_code, reason = "`polling::Poller::add_with_mode` is an unsafe function")]
 
+#[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
+mod busy_poll;
+#[cfg_attr(any(not(target_os = "linux"), polling_test_poll_backend), path = "fallback.rs")]
+mod epoll;
+
 use std::fmt;
 use std::io;
 #[cfg(not(polling_test_poll_backend))]
@@ -18,8 +23,8 @@ use std::time::{Duration, Instant};
 use polling::PollMode;
 use rustix::io::Errno;
 
-use crate::channels::Token;
-use crate::epoll::{Direct, Waited};
+use crate::poll::epoll::{Direct, Waited};
+use crate::reactor::slots::Token;
 
 /// What a channel wants to be told about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use crate::dispatcher::Dispatcher;
-use crate::moment::Moment;
-use crate::poller::Interest;
+use crate::compact_instant::Moment;
+use crate::poll::Interest;
+use crate::reactor::dispatcher::Dispatcher;
 
 /// The name of one channel of one reactor, for as long as the program runs.
 ///
