@@ -113,8 +113,8 @@ impl Protocol for Conversation {
         match &reason.cause {
             Cause::Local => {}
             // Its answer was not in when the time was up.
-            Cause::ShutDown if self.under_way.is_empty() => {}
-            Cause::ShutDown => {
+            Cause::Shutdown if self.under_way.is_empty() => {}
+            Cause::Shutdown => {
                 let seconds = PATIENCE.as_secs();
                 let kind = format!("no answer within {seconds} s of the end");
                 load.record.borrow_mut().failed(kind);
@@ -154,7 +154,7 @@ impl Protocol for Idle {
     fn handle_error(&mut self, _io: &mut Io<'_>, _cause: &Cause) {}
 
     fn handle_close(&mut self, _io: &mut Io<'_>, reason: &CloseReason) {
-        if !matches!(reason.cause, Cause::Local | Cause::ShutDown) {
+        if !matches!(reason.cause, Cause::Local | Cause::Shutdown) {
             self.0.record.borrow_mut().failed(format!("idle connection: {}", reason.cause));
         }
     }

@@ -134,7 +134,7 @@ fn open(cx: &mut Context, load: &Load, protocol: impl Protocol) -> io::Result<()
         stall_timeout: None,
         ..Limits::default()
     };
-    cx.add(stream.limits(limits)).map(drop)
+    cx.add(stream.with_limits(limits)).map(drop)
 }
 
 /// The next connection of a churn.

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use reactor::{Cause, CloseReason, Io, Timeout};
+use reactor::{Cause, CloseReason, Io, TimeoutKind};
 
 use crate::failure::{Failure, plain};
 
@@ -60,7 +60,7 @@ impl Ending {
     fn not_connected(&self, cause: &Cause) -> Failure {
         let server = self.server.clone();
         match cause {
-            Cause::TimedOut(Timeout::Connect) => {
+            Cause::TimedOut(TimeoutKind::Connect) => {
                 Failure::ConnectTimeout { server, timeout: self.timeout }
             }
             Cause::Error(error) => Failure::connect(server, error),

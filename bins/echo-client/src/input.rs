@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, Read};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
-use reactor::Gone;
+use reactor::ReactorClosed;
 
 use crate::CHUNK;
 
@@ -38,7 +38,7 @@ impl Input {
     /// thread is never waited for: at the end of the program it may well
     /// stand in a `read` that does not return.
     pub(crate) fn start(
-        deliver: impl Fn(Piece) -> Result<(), Gone> + Send + 'static,
+        deliver: impl Fn(Piece) -> Result<(), ReactorClosed> + Send + 'static,
     ) -> io::Result<Self> {
         let (empty, empties) = mpsc::channel();
         let input = Input { empty };
@@ -62,7 +62,7 @@ impl Input {
 fn read_all(
     source: &mut impl Read,
     empties: &Receiver<Vec<u8>>,
-    deliver: impl Fn(Piece) -> Result<(), Gone>,
+    deliver: impl Fn(Piece) -> Result<(), ReactorClosed>,
 ) {
     while let Ok(mut buffer) = empties.recv() {
         buffer.resize(CHUNK, 0);

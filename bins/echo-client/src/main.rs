@@ -92,7 +92,7 @@ fn converse(server: &Server, protocol: impl Protocol, limits: Limits) -> anyhow:
     let mut reactor = Reactor::new().context("cannot start the event loop")?;
     let stream = Stream::connect(server.addresses(), protocol)
         .map_err(|error| Failure::connect(server.to_string(), &error))?;
-    reactor.add(stream.limits(limits)).context("cannot watch the connection")?;
+    reactor.add(stream.with_limits(limits)).context("cannot watch the connection")?;
     reactor.run().context("the event loop failed")
 }
 

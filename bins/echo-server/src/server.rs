@@ -157,16 +157,16 @@ pub(crate) fn listen(addrs: &[SocketAddr], most: usize, options: &Options) -> io
     // A port that others may share is one that another server can steal from.
     let listener = match options.threads.get() {
         1 => Listener::bind(addrs, greet),
-        _ => Listener::bind_shared(addrs, greet),
+        _ => Listener::bind_reuse_port(addrs, greet),
     }?;
 
     Ok(listener
-        .limits(Limits {
+        .with_limits(Limits {
             idle_timeout: options.idle_timeout,
             stall_timeout: Some(options.stall_timeout),
             ..Limits::default()
         })
-        .max_connections(most))
+        .with_max_connections(most))
 }
 
 /// Looks the host up here and not in `Listener::bind`, so that an unknown name

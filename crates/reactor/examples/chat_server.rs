@@ -75,6 +75,6 @@ fn main() -> anyhow::Result<()> {
     })?;
     println!("Listening on {}", listener.local_addr());
     let limits = Limits { stall_timeout: Some(Duration::from_secs(10)), ..Limits::default() };
-    reactor.add(listener.limits(limits))?;
+    reactor.add(listener.with_limits(limits))?;
     Ok(reactor.run()?)
 }

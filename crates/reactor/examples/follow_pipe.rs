@@ -38,7 +38,7 @@ impl ChatProtocol for Lines {
     fn handle_eof(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
         chat.close_when_done();
         // A last line without its end is a line all the same.
-        if chat.unfinished() > 0 { self.found_terminator(chat) } else { Ok(()) }
+        if chat.partial_len() > 0 { self.found_terminator(chat) } else { Ok(()) }
     }
 
     fn handle_close(&mut self, _chat: &mut ChatIo<'_>, reason: &CloseReason) {
@@ -62,7 +62,7 @@ fn main() -> anyhow::Result<()> {
     };
     let (failed, failure) = mpsc::channel();
     let mut reactor = Reactor::new()?;
-    reactor.add(FileDispatcher::file(input, Chat::new("\n", Lines { number: 0, failed }))?)?;
+    reactor.add(FileDispatcher::from_fd(input, Chat::new("\n", Lines { number: 0, failed }))?)?;
     // The pipe is in non-blocking mode as long as it is watched, for whoever
     // else has it too; Ctrl-C must not leave it so.
     reactor.add(Signals::new([SIGINT, SIGTERM], |cx, _| cx.stop())?)?;

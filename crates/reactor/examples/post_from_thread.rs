@@ -16,7 +16,7 @@ use std::thread;
 
 use anyhow::bail;
 use reactor::{
-    Chat, ChatIo, ChatProtocol, Context, Gone, Handle, Listener, Reactor, Stream, Token,
+    Chat, ChatIo, ChatProtocol, Context, Handle, Listener, Reactor, ReactorClosed, Stream, Token,
 };
 
 /// How many questions may wait. The loop must not, so the next one is refused.
@@ -68,7 +68,7 @@ fn answer(cx: &mut Context, asker: Token, answer: &str) {
 }
 
 /// On its own thread, for as long as there is a loop to post to.
-fn work(questions: &Receiver<(Token, u64)>, handle: &Handle) -> Result<(), Gone> {
+fn work(questions: &Receiver<(Token, u64)>, handle: &Handle) -> Result<(), ReactorClosed> {
     for (asker, number) in questions {
         let verdict = if is_prime(number) { "is prime" } else { "is not prime" };
         let line = format!("{number} {verdict}\n");

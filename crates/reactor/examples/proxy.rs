@@ -44,7 +44,7 @@ impl Protocol for Side {
         if self.other.is_none() {
             let target = Stream::connect(&*self.target, Side::new(&self.target, Some(io.token())))?;
             // It need not be connected to be sent to: that waits till it is.
-            self.other = Some(io.context().add(target.limits(limits()))?);
+            self.other = Some(io.context().add(target.with_limits(limits()))?);
         }
         Ok(())
     }
@@ -108,6 +108,6 @@ fn main() -> anyhow::Result<()> {
     let target = target.to_socket_addrs().map_err(|error| anyhow!("{target}: {error}"))?.collect();
     let listener = Listener::bind(listen, move |_| Ok(Side::new(&target, None)))?;
     println!("Listening on {}", listener.local_addr());
-    reactor.add(listener.limits(limits()))?;
+    reactor.add(listener.with_limits(limits()))?;
     Ok(reactor.run()?)
 }

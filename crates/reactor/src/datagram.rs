@@ -335,7 +335,7 @@ impl<P: DatagramProtocol> Dispatcher for Datagram<P> {
         self.protocol.writable()
     }
 
-    fn closed(&mut self) -> Option<Cause> {
+    fn poll_close(&mut self) -> Option<Cause> {
         self.link.closed.then_some(Cause::Local)
     }
 

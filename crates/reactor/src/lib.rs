@@ -133,7 +133,7 @@
 //! | other threads | [`Handle`] |
 //! | signals | [`signal::Signals`] |
 //! | bounds on memory, time and rate | [`Limits`] |
-//! | several processors | a [`Reactor`] a thread, [`Listener::bind_shared`] or [`Listener::raw`] |
+//! | several processors | a [`Reactor`] a thread, [`Listener::bind_reuse_port`] or [`Listener::with_handler`] |
 //! | an end in good order | [`Context::drain`] |
 //! | another event loop around it | [`Reactor::turn`] |
 //! | what it does, and whether it does it well | [`Reactor::stats`], [`Reactor::builder`] |
@@ -151,16 +151,16 @@ mod stream;
 mod sys;
 
 pub use address::Address;
-pub use chat::producer::{Producer, pieces, reader};
+pub use chat::producer::{Producer, producer_from_iter, producer_from_reader};
 pub use chat::terminator::Terminator;
 pub use chat::{Chat, ChatIo, ChatProtocol, MessageTooLong};
 pub use datagram::{Datagram, DatagramIo, DatagramProtocol};
 pub use listener::Listener;
 pub use reactor::Reactor;
-pub use reactor::builder::Builder;
+pub use reactor::builder::ReactorBuilder;
 pub use reactor::context::Context;
-pub use reactor::dispatcher::{Cause, CloseReason, Dispatcher, Timeout};
-pub use reactor::handle::{Gone, Handle};
+pub use reactor::dispatcher::{Cause, CloseReason, Dispatcher, TimeoutKind};
+pub use reactor::handle::{Handle, ReactorClosed};
 pub use reactor::slots::Token;
 pub use reactor::stats::Stats;
 pub use reactor::timers::TimerId;

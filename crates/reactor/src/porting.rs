@@ -215,7 +215,7 @@
 //! `collect_incoming_data` may be written; by default it does what this one did,
 //! and a line without end closes the stream rather than fill the memory
 //! ([`Chat::max_message`]). `push_with_producer` takes any closure that fills a
-//! buffer, and [`reader`] and [`pieces`] make producers of a file and of an
+//! buffer, and [`producer_from_reader`] and [`producer_from_iter`] make producers of a file and of an
 //! iterator.
 //!
 //! # The rest
@@ -271,5 +271,5 @@
 //! [`Terminator::Length`]: crate::Terminator::Length
 //! [`Terminator::Never`]: crate::Terminator::Never
 //! [`Token`]: crate::Token
-//! [`pieces`]: crate::pieces
-//! [`reader`]: crate::reader
+//! [`producer_from_iter`]: crate::pieces
+//! [`producer_from_reader`]: crate::reader

@@ -63,7 +63,7 @@ impl Protocol for Echo {
 fn server(idle_timeout: Option<Duration>) -> (Reactor, SocketAddr) {
     let mut reactor = Reactor::new().unwrap();
     let limits = Limits { idle_timeout, ..Limits::default() };
-    let listener = Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap().limits(limits);
+    let listener = Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap().with_limits(limits);
     let addr = listener.local_addr().as_inet().unwrap();
     reactor.add(listener).unwrap();
     (reactor, addr)

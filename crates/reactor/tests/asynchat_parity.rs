@@ -54,7 +54,7 @@ use std::rc::Rc;
 use log::Level;
 use reactor::{
     Cause, Chat, ChatIo, ChatProtocol, CloseReason, Dispatcher, Limits, MessageTooLong, Reactor,
-    Stream, Terminator, Token, pieces, reader,
+    Stream, Terminator, Token, producer_from_iter, producer_from_reader,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -246,7 +246,7 @@ mod api {
         let mut conversation = Conversation::begin(place, "\n");
         let client = conversation.client();
         client.push_with_producer(closure).unwrap();
-        client.push_with_producer(reader(Cursor::new(LINES))).unwrap();
+        client.push_with_producer(producer_from_reader(Cursor::new(LINES))).unwrap();
         client.push(b"and done").unwrap();
         assert_eq!(made.get(), 0, "nothing is made before it can be sent");
         conversation.expect(&[LINES, LINES, b"and done"].concat());
@@ -257,7 +257,7 @@ mod api {
 
     pub(super) fn test_string_producer(place: &Place) {
         let mut conversation = Conversation::begin(place, "\n");
-        conversation.client().push_with_producer(pieces([LINES])).unwrap();
+        conversation.client().push_with_producer(producer_from_iter([LINES])).unwrap();
         conversation.expect(LINES);
         conversation.answer(LINES, LINES.len());
         conversation.end().assert(&[b"hello world", b"I'm not dead yet!"], b"");
@@ -280,7 +280,7 @@ mod api {
             let mut conversation = Conversation::begin(place, "\n");
             let client = conversation.client();
             if produced {
-                client.push_with_producer(pieces([LINES])).unwrap();
+                client.push_with_producer(producer_from_iter([LINES])).unwrap();
             } else {
                 client.push(LINES).unwrap();
             }
@@ -330,7 +330,7 @@ mod api {
         let mut stream = Stream::new(OwnedFd::from(ours), chat).unwrap();
         // Said to be readable, with nothing there to be read.
         stream.handle_read(reactor.context()).unwrap();
-        assert!(stream.closed().is_none());
+        assert!(stream.poll_close().is_none());
         came.assert(&[], b"");
         assert!(came.ends.borrow().is_empty());
     }
@@ -430,7 +430,7 @@ impl ChatProtocol for Ends {
         Ok(())
     }
     fn handle_eof(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
-        self.unfinished.set(Some(chat.unfinished()));
+        self.unfinished.set(Some(chat.partial_len()));
         chat.close_when_done();
         Ok(())
     }
@@ -504,9 +504,9 @@ fn fault_12_pushing_nothing_does_nothing() {
     let stream = reactor.get_mut::<Stream<Chat<Client>>>(token).unwrap();
     stream.push(b"").unwrap();
     // And behind something that waits for its turn.
-    stream.push_with_producer(pieces([b"one"])).unwrap();
+    stream.push_with_producer(producer_from_iter([b"one"])).unwrap();
     stream.push(b"").unwrap();
-    stream.push_with_producer(pieces(["", "", "two"])).unwrap();
+    stream.push_with_producer(producer_from_iter(["", "", "two"])).unwrap();
     let mut nothing_yet = [0; 8];
     let error = (&theirs).read(&mut nothing_yet).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WouldBlock, "not even an empty message");
@@ -563,7 +563,7 @@ fn fault_13_a_line_and_the_output_have_caps() {
         (&theirs).write_all(&line).unwrap();
         if ends {
             turn_until(&mut reactor, |_| capped.too_long.get().is_some() || capped.found.get() > 0);
-            assert_eq!(capped.too_long.get(), Some(MessageTooLong { most: 1_000 }));
+            assert_eq!(capped.too_long.get(), Some(MessageTooLong { limit: 1_000 }));
             assert_eq!(capped.found.get(), 0);
         } else {
             turn_until(&mut reactor, |_| capped.found.get() == 1);

@@ -38,7 +38,7 @@
 //! | 16 | `….test_resource_warning` | `file_wrapper_test::test_resource_warning` | nothing to warn of: what is dropped is closed |
 //! | 17 | `….test_close_twice` | `file_wrapper_test::test_close_twice` | |
 //! | 18 | `BaseTestAPI.test_handle_connect` | `api::test_handle_connect` | never from within `connect` |
-//! | 19 | `….test_handle_accept` | `api::test_handle_accept` | [`Listener::raw`]; a spurious readiness is no callback |
+//! | 19 | `….test_handle_accept` | `api::test_handle_accept` | [`Listener::with_handler`]; a spurious readiness is no callback |
 //! | 20 | `….test_handle_accepted` | `api::test_handle_accepted` | |
 //! | 21 | `….test_handle_read` | `api::test_handle_read` | |
 //! | 22 | `….test_handle_write` | `api::test_handle_write` | only for who wants to write |
@@ -424,8 +424,8 @@ mod dispatcher_tests {
         assert!(!Dispatcher::writable(&bare), "asyncore's yes kept a processor busy");
         assert!(Protocol::readable(&bare));
         assert!(!Protocol::writable(&bare));
-        assert_eq!(bare.deadline(Instant::now()), None);
-        assert!(bare.closed().is_none());
+        assert_eq!(bare.update_deadline(Instant::now()), None);
+        assert!(bare.poll_close().is_none());
         assert_eq!(Dispatcher::unsent(&bare), 0);
         assert!(!bare.is_background());
     }
@@ -649,7 +649,7 @@ mod file_wrapper_test {
         let clone = kept.try_clone().unwrap();
         let mut reactor = Reactor::new().unwrap();
         let reader = Reader::default();
-        let token = reactor.add(FileDispatcher::file(clone, reader.clone()).unwrap()).unwrap();
+        let token = reactor.add(FileDispatcher::from_fd(clone, reader.clone()).unwrap()).unwrap();
         run(&mut reactor);
         assert_eq!(*reader.0.borrow(), CONTENTS);
         // Closed is gone; and the one that was kept is as good as before.
@@ -660,7 +660,8 @@ mod file_wrapper_test {
         // The other way round: what was given stays, whoever drops theirs.
         let (_directory, path) = file();
         let ours = File::open(path).unwrap();
-        let dispatcher = FileDispatcher::file(ours.try_clone().unwrap(), reader.clone()).unwrap();
+        let dispatcher =
+            FileDispatcher::from_fd(ours.try_clone().unwrap(), reader.clone()).unwrap();
         drop(ours);
         reader.0.take();
         reactor.add(dispatcher).unwrap();
@@ -673,7 +674,7 @@ mod file_wrapper_test {
         let (_directory, path) = file();
         let (first, second) = (b"Come again?", b"I want to buy some cheese.");
         let file = File::options().append(true).open(&path).unwrap();
-        let mut dispatcher = FileDispatcher::file(file, Reader::default()).unwrap();
+        let mut dispatcher = FileDispatcher::from_fd(file, Reader::default()).unwrap();
         dispatcher.send(first).unwrap();
         dispatcher.send(second).unwrap();
         dispatcher.close();
@@ -689,7 +690,7 @@ mod file_wrapper_test {
         let reader = Reader::default();
         let mut reactor = Reactor::new().unwrap();
         let file = File::open(path).unwrap();
-        reactor.add(FileDispatcher::file(file, reader.clone()).unwrap()).unwrap();
+        reactor.add(FileDispatcher::from_fd(file, reader.clone()).unwrap()).unwrap();
         // The data, then the end: a file that is always ready keeps no loop.
         assert!(!reactor.run_turns(3).unwrap(), "{:?}", reader.1.lines());
         assert_eq!(*reader.0.borrow(), CONTENTS);
@@ -701,7 +702,7 @@ mod file_wrapper_test {
         // Never added; and added to a reactor that goes.
         for added in [false, true] {
             let (reader, mut writer) = io::pipe().unwrap();
-            let dispatcher = FileDispatcher::file(reader, Reader::default()).unwrap();
+            let dispatcher = FileDispatcher::from_fd(reader, Reader::default()).unwrap();
             let mut reactor = Reactor::new().unwrap();
             writer.write_all(b"somebody reads").unwrap();
             if added {
@@ -721,7 +722,7 @@ mod file_wrapper_test {
         let mut reactor = Reactor::new().unwrap();
         let reader = Reader::default();
         let file = File::options().append(true).open(path).unwrap();
-        let mut dispatcher = FileDispatcher::file(file, reader.clone()).unwrap();
+        let mut dispatcher = FileDispatcher::from_fd(file, reader.clone()).unwrap();
         dispatcher.close();
         dispatcher.close();
         let error = dispatcher.send(b"more").unwrap_err();
@@ -758,7 +759,7 @@ mod api {
         let log = Log::default();
         let (socket, at) = place.listening();
         let accepted = log.clone();
-        let mut listener = Listener::raw(socket, move |_, socket, _| {
+        let mut listener = Listener::with_handler(socket, move |_, socket, _| {
             accepted.note("accept");
             // Ours to keep, or to drop.
             drop(socket);
@@ -1388,7 +1389,7 @@ fn fault_06_a_listener_survives_emfile_and_a_faulty_handler() {
         let client = peer(&at);
         let shortage = Shortage::begin();
         assert!(File::open("/dev/null").is_err(), "there is none left");
-        turn_until(&mut reactor, |reactor| reactor.stats().shortages > 0);
+        turn_until(&mut reactor, |reactor| reactor.stats().accept_pauses > 0);
         assert_eq!(reactor.stats().accepted, 0);
         assert!(reactor.get_mut::<Listener>(token).is_some(), "it survives that");
         drop(shortage);
@@ -1459,7 +1460,7 @@ fn fault_08_half_close_is_not_close() {
         let log = Log::default();
         let serving = log.clone();
         let limits = Limits { high_water, ..Limits::default() };
-        let listener = place.listener(move |_| Ok(Sends(serving.clone()))).limits(limits);
+        let listener = place.listener(move |_| Ok(Sends(serving.clone()))).with_limits(limits);
         let at = listener.local_addr().clone();
         reactor.add(listener).unwrap();
         let client = peer(&at);
@@ -1869,10 +1870,10 @@ fn tells_04_after_a_storm_at_the_descriptor_limit_the_next_client_is_served() {
             reactor.turn(Some(Duration::ZERO)).unwrap();
             reset(client);
         }
-        let shortages = reactor.stats().shortages;
-        assert!(shortages > 0, "the limit was never hit");
+        let accept_pauses = reactor.stats().accept_pauses;
+        assert!(accept_pauses > 0, "the limit was never hit");
         // It waits a tenth of a second each time, rather than try for ever.
-        assert!(shortages < 500, "{shortages} times");
+        assert!(accept_pauses < 500, "{accept_pauses} times");
         assert!(is_echoed(&mut reactor, neighbour), "who was here before never noticed");
         drop((shortage, hoard));
         assert!(is_echoed(&mut reactor, peer(&at)), "the next one");
@@ -2041,7 +2042,7 @@ fn tells_06_twice_the_output_costs_about_twice_the_time() {
                 theirs.set_nonblocking(true).unwrap();
                 let pump = Pump { left: size, most_unsent: Rc::clone(&most_unsent) };
                 let limits = Limits { high_water, ..Limits::default() };
-                reactor.add(Stream::new(ours, pump).unwrap().limits(limits)).unwrap();
+                reactor.add(Stream::new(ours, pump).unwrap().with_limits(limits)).unwrap();
                 // The slow reader: on this thread, and so in step.
                 let mut buffer = vec![0; 16 * 1024];
                 let mut came = 0;

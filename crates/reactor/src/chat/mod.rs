@@ -76,7 +76,7 @@ pub trait ChatProtocol: 'static {
     /// Default: closes when everything pushed is sent, with a warning in the
     /// log where the last message is incomplete.
     fn handle_eof(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
-        match chat.unfinished() {
+        match chat.partial_len() {
             0 => {}
             n => log::warn!("{}: ended {n} bytes into a message", chat.io().peer_addr()),
         }
@@ -321,7 +321,7 @@ impl ChatIo<'_> {
         let most = self.state.most;
         let kept = self.state.collected.len() + data.len();
         if kept > most && !self.state.terminator.is_length() {
-            return Err(MessageTooLong { most }.into());
+            return Err(MessageTooLong { limit: most }.into());
         }
         self.state.collected.extend(data);
         Ok(())
@@ -338,7 +338,7 @@ impl ChatIo<'_> {
     }
 
     /// How many bytes of a message that is not complete have arrived.
-    pub fn unfinished(&self) -> usize {
+    pub fn partial_len(&self) -> usize {
         self.state.unfinished
     }
 
@@ -406,12 +406,12 @@ impl fmt::Debug for ChatIo<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageTooLong {
     /// What was allowed, in bytes.
-    pub most: usize,
+    pub limit: usize,
 }
 
 impl fmt::Display for MessageTooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a message of more than {} bytes", self.most)
+        write!(f, "a message of more than {} bytes", self.limit)
     }
 }
 
@@ -460,7 +460,7 @@ impl State {
         }
         self.unfinished += more;
         if self.unfinished > self.most && !self.terminator.is_length() {
-            return Err(MessageTooLong { most: self.most }.into());
+            return Err(MessageTooLong { limit: self.most }.into());
         }
         Ok(())
     }

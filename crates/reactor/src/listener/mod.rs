@@ -124,14 +124,14 @@ impl Listener {
     /// #     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> { io.send(data) }
     /// # }
     /// # fn main() -> io::Result<()> {
-    /// let first = Listener::bind_shared("127.0.0.1:0", |_| Ok(Echo))?;
+    /// let first = Listener::bind_reuse_port("127.0.0.1:0", |_| Ok(Echo))?;
     /// let addr = first.local_addr().as_inet().unwrap();
-    /// let second = Listener::bind_shared(addr, |_| Ok(Echo))?;
+    /// let second = Listener::bind_reuse_port(addr, |_| Ok(Echo))?;
     /// assert_eq!(first.local_addr(), second.local_addr());
     /// # Ok(())
     /// # }
     /// ```
-    pub fn bind_shared<P: Protocol>(
+    pub fn bind_reuse_port<P: Protocol>(
         addr: impl ToSocketAddrs,
         handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
     ) -> io::Result<Self> {
@@ -190,7 +190,7 @@ impl Listener {
     /// let handle = worker.handle();
     /// let listener = TcpListener::bind("127.0.0.1:0")?;
     /// let client = TcpStream::connect(listener.local_addr()?)?;
-    /// acceptor.add(Listener::raw(listener, move |cx, socket, _peer| {
+    /// acceptor.add(Listener::with_handler(listener, move |cx, socket, _peer| {
     ///     cx.stop(); // one is enough
     ///     let add = move |cx: &mut Context| match Stream::new(socket, Hello) {
     ///         Ok(stream) => drop(cx.add(stream)),
@@ -204,7 +204,7 @@ impl Listener {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn raw(
+    pub fn with_handler(
         socket: impl Into<OwnedFd>,
         mut handle_accepted: impl FnMut(&mut Context, OwnedFd, &Address) -> io::Result<()> + 'static,
     ) -> io::Result<Self> {
@@ -233,7 +233,7 @@ impl Listener {
 
     /// Sets the limits of the streams that it makes.
     #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
+    pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = Rc::new(limits);
         self
     }
@@ -241,7 +241,7 @@ impl Listener {
     /// Closes a new connection at once while `most` accepted here are open.
     /// (Accepted, not left in the queue: the client learns of it.)
     #[must_use]
-    pub fn max_connections(mut self, most: usize) -> Self {
+    pub fn with_max_connections(mut self, most: usize) -> Self {
         self.most = most;
         self
     }
@@ -276,7 +276,7 @@ impl Listener {
                 }
                 Err(error) => match AcceptError::of(&error) {
                     AcceptError::Connection => {
-                        cx.stats.refused_by_network += 1;
+                        cx.stats.accept_errors += 1;
                         log::debug!("{}: accept: {error}", self.local);
                     }
                     AcceptError::Empty => {
@@ -286,7 +286,7 @@ impl Listener {
                         return Ok(());
                     }
                     AcceptError::Shortage => {
-                        cx.stats.shortages += 1;
+                        cx.stats.accept_pauses += 1;
                         self.paused_until = cx.now().checked_add(RETRY);
                         let (local, open) = (&self.local, self.open.get());
                         self.shortage.note(cx.now(), |count| {
@@ -307,7 +307,7 @@ impl Listener {
 
     fn handle_accepted(&mut self, cx: &mut Context, socket: Socket, peer: Address) {
         let refusal = if self.open.get() >= self.most {
-            cx.stats.refused_over_limit += 1;
+            cx.stats.rejected_over_limit += 1;
             format!("{} connections are open, the most allowed", self.most)
         } else {
             let name = peer.clone();
@@ -319,7 +319,7 @@ impl Listener {
                 Ok(Err(error)) => format!("{name}: {error}"),
                 Err(payload) => format!("{name}: {}", panicked(&*payload)),
             };
-            cx.stats.refused_by_handler += 1;
+            cx.stats.rejected_by_handler += 1;
             outcome
         };
         let local = &self.local;
@@ -338,7 +338,7 @@ impl Dispatcher for Listener {
         self.paused_until.is_none()
     }
 
-    fn deadline(&mut self, _now: Instant) -> Option<Instant> {
+    fn update_deadline(&mut self, _now: Instant) -> Option<Instant> {
         self.paused_until
     }
 

@@ -123,7 +123,7 @@ impl Poller {
         // borrow proves, and that it is deleted before it is closed. The
         // reactor owns the dispatcher that owns the source, and gives up
         // neither without `delete`: `Context::finish` on every way out of the
-        // loop, `Context::detach` before a dispatcher exchanges its source.
+        // loop, `Context::deregister` before a dispatcher exchanges its source.
         // A `Dispatcher` that closes its source behind the reactor's back, or
         // is replaced as a whole through `get_mut`, breaks its contract; what
         // follows is no memory error: epoll and kqueue forget a closed

@@ -15,30 +15,30 @@ use crate::reactor::stats::Watch;
 ///
 /// # fn main() -> std::io::Result<()> {
 /// let reactor = Reactor::builder()
-///     .slow_callback(Duration::from_millis(50))
+///     .slow_callback_threshold(Duration::from_millis(50))
 ///     .spin_limit(1_000)
 ///     .build()?;
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct Builder {
+pub struct ReactorBuilder {
     watch: Watch,
     busy_poll: Duration,
 }
 
 impl Reactor {
     /// A reactor with more than the defaults.
-    pub fn builder() -> Builder {
-        Builder::default()
+    pub fn builder() -> ReactorBuilder {
+        ReactorBuilder::default()
     }
 }
 
-impl Builder {
+impl ReactorBuilder {
     /// Logs a warning for each callback that takes longer than `most`: every
     /// other channel waited for it. Costs two looks at the clock a callback.
     #[must_use]
-    pub fn slow_callback(mut self, most: Duration) -> Self {
+    pub fn slow_callback_threshold(mut self, most: Duration) -> Self {
         self.watch.slow_callback = Some(most);
         self
     }

@@ -165,7 +165,7 @@ impl Context {
     /// Takes the current channel's source out of the poller. A dispatcher
     /// that exchanges its source from within a callback calls this first; the
     /// new one is registered at the end of the turn.
-    pub fn detach(&mut self, source: BorrowedFd<'_>) {
+    pub fn deregister(&mut self, source: BorrowedFd<'_>) {
         let Some(slot) = self.channels.get_mut(self.current) else { return };
         let always_ready = mem::take(&mut slot.always_ready);
         if slot.registered.take().is_some() {
@@ -264,7 +264,7 @@ impl Context {
     pub(crate) fn close_all(&mut self) {
         for index in 0..self.channels.slots() {
             if let Some(token) = self.channels.at(index) {
-                self.doom(token, Cause::ShutDown);
+                self.doom(token, Cause::Shutdown);
             }
         }
     }

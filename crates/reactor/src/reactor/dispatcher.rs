@@ -21,7 +21,7 @@ use crate::reactor::timers::TimerId;
 /// # Asked
 ///
 /// [`readable`](Self::readable), [`writable`](Self::writable),
-/// [`deadline`](Self::deadline) and [`closed`](Self::closed) are asked after
+/// [`deadline`](Self::update_deadline) and [`closed`](Self::poll_close) are asked after
 /// the channel was touched: added, called back, or reached with
 /// [`Context::get_mut`]. They are not asked on every turn, so what they answer
 /// must depend on the dispatcher's own state alone.
@@ -73,7 +73,7 @@ use crate::reactor::timers::TimerId;
 pub trait Dispatcher: Any {
     /// The source to watch. It must be in non-blocking mode, and stay the
     /// same open descriptor for as long as the dispatcher is registered; to
-    /// exchange it from within a callback, call [`Context::detach`] first.
+    /// exchange it from within a callback, call [`Context::deregister`] first.
     fn source(&self) -> BorrowedFd<'_>;
 
     /// Whether to call [`handle_read`](Self::handle_read) when the source is
@@ -94,7 +94,7 @@ pub trait Dispatcher: Any {
     ///
     /// A deadline that keeps moving off costs no timer operation: the reactor
     /// looks again when the earlier instant has come.
-    fn deadline(&mut self, _now: Instant) -> Option<Instant> {
+    fn update_deadline(&mut self, _now: Instant) -> Option<Instant> {
         None
     }
 
@@ -102,7 +102,7 @@ pub trait Dispatcher: Any {
     ///
     /// Asked after each callback, so the place to say "closed, now that all
     /// output is flushed".
-    fn closed(&mut self) -> Option<Cause> {
+    fn poll_close(&mut self) -> Option<Cause> {
         None
     }
 
@@ -154,10 +154,10 @@ pub trait Dispatcher: Any {
         Ok(())
     }
 
-    /// The [`deadline`](Self::deadline) has passed. Default: the channel
+    /// The [`deadline`](Self::update_deadline) has passed. Default: the channel
     /// closes with [`Cause::TimedOut`].
     fn handle_deadline(&mut self, cx: &mut Context) -> io::Result<()> {
-        cx.close_with(Cause::TimedOut(Timeout::Deadline));
+        cx.close_with(Cause::TimedOut(TimeoutKind::Deadline));
         Ok(())
     }
 
@@ -235,11 +235,11 @@ pub enum Cause {
     /// An I/O error (a reset among them), or an `Err` from a callback.
     Error(io::Error),
     /// A deadline passed.
-    TimedOut(Timeout),
+    TimedOut(TimeoutKind),
     /// A callback panicked, with this message.
     Panicked(Box<str>),
     /// The reactor ended with the channel still open.
-    ShutDown,
+    Shutdown,
 }
 
 impl fmt::Display for Cause {
@@ -250,7 +250,7 @@ impl fmt::Display for Cause {
             Cause::Error(error) => write!(f, "{error}"),
             Cause::TimedOut(timeout) => write!(f, "timed out: {timeout}"),
             Cause::Panicked(message) => write!(f, "a callback panicked: {message}"),
-            Cause::ShutDown => f.write_str("shut down"),
+            Cause::Shutdown => f.write_str("shut down"),
         }
     }
 }
@@ -258,7 +258,7 @@ impl fmt::Display for Cause {
 /// Which deadline passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Timeout {
+pub enum TimeoutKind {
     /// The connection did not come about.
     Connect,
     /// Nothing was sent or received for the idle timeout.
@@ -269,13 +269,13 @@ pub enum Timeout {
     Deadline,
 }
 
-impl fmt::Display for Timeout {
+impl fmt::Display for TimeoutKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Timeout::Connect => "no connection",
-            Timeout::Idle => "idle",
-            Timeout::Stall => "the peer does not read",
-            Timeout::Deadline => "deadline passed",
+            TimeoutKind::Connect => "no connection",
+            TimeoutKind::Idle => "idle",
+            TimeoutKind::Stall => "the peer does not read",
+            TimeoutKind::Deadline => "deadline passed",
         })
     }
 }

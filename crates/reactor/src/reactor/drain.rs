@@ -24,7 +24,7 @@ pub(crate) struct Drain {
 impl Context {
     /// Ends the reactor in good order: listeners accept what is queued and
     /// close, every other channel is told (`handle_drain`), and those still
-    /// open after `timeout` are closed with [`Cause::ShutDown`](crate::Cause::ShutDown);
+    /// open after `timeout` are closed with [`Cause::Shutdown`](crate::Cause::Shutdown);
     /// nothing can be added any more then. Called again, the earlier of the two
     /// deadlines holds. The drain is over when nothing is left that could call
     /// back, or with [`Context::stop`].

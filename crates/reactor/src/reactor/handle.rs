@@ -48,9 +48,12 @@ impl Handle {
     /// costs that job only.
     ///
     /// Fails where the reactor is gone; `job` is dropped then.
-    pub fn post(&self, job: impl FnOnce(&mut Context) + Send + 'static) -> Result<(), Gone> {
+    pub fn post(
+        &self,
+        job: impl FnOnce(&mut Context) + Send + 'static,
+    ) -> Result<(), ReactorClosed> {
         let mut queue = self.0.lock();
-        let Some(waker) = queue.waker.clone() else { return Err(Gone) };
+        let Some(waker) = queue.waker.clone() else { return Err(ReactorClosed) };
         queue.jobs.push_back(Box::new(job));
         // However many jobs come before the loop looks, one wake-up serves;
         // while the loop runs, none is needed.
@@ -63,12 +66,12 @@ impl Handle {
     }
 
     /// [`Context::stop`] from any thread.
-    pub fn stop(&self) -> Result<(), Gone> {
+    pub fn stop(&self) -> Result<(), ReactorClosed> {
         self.post(Context::stop)
     }
 
     /// [`Context::drain`] from any thread.
-    pub fn drain(&self, timeout: Duration) -> Result<(), Gone> {
+    pub fn drain(&self, timeout: Duration) -> Result<(), ReactorClosed> {
         self.post(move |cx| cx.drain(timeout))
     }
 
@@ -145,12 +148,12 @@ impl fmt::Debug for Queue {
 
 /// The reactor that a [`Handle`] reached is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gone;
+pub struct ReactorClosed;
 
-impl fmt::Display for Gone {
+impl fmt::Display for ReactorClosed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the reactor is gone")
     }
 }
 
-impl Error for Gone {}
+impl Error for ReactorClosed {}

@@ -181,7 +181,7 @@ impl Reactor {
         &self.cx.stats
     }
 
-    /// Closes every channel, with [`Cause::ShutDown`]. Output that waits is
+    /// Closes every channel, with [`Cause::Shutdown`]. Output that waits is
     /// lost, and counted in the close reason: to end in good order call
     /// [`Context::drain`].
     pub fn close_all(&mut self) {
@@ -292,7 +292,7 @@ impl Context {
     fn hang_up(&mut self, token: Token) {
         self.call(token, |dispatcher, cx| {
             let outcome = dispatcher.handle_hangup(cx);
-            cx.detach(dispatcher.source());
+            cx.deregister(dispatcher.source());
             if let Some(slot) = cx.channels.get_mut(token) {
                 slot.hung_up = true;
             }
@@ -322,7 +322,7 @@ impl Context {
         // It may have moved off since it was set, in this turn even: so not the
         // turn's time.
         let now = Instant::now();
-        self.call(token, |dispatcher, cx| match dispatcher.deadline(now) {
+        self.call(token, |dispatcher, cx| match dispatcher.update_deadline(now) {
             Some(at) if at <= now => dispatcher.handle_deadline(cx),
             _ => Ok(()),
         });
@@ -408,12 +408,12 @@ impl Context {
     fn ask(&mut self, token: Token, now: Instant) -> Option<Cause> {
         let slot = self.channels.get_mut(token).filter(|slot| !slot.doomed)?;
         let dispatcher = slot.dispatcher.as_deref_mut()?;
-        if let Some(cause) = dispatcher.closed() {
+        if let Some(cause) = dispatcher.poll_close() {
             return Some(cause);
         }
         // Not the turn's time: what a channel waits for begins now, however
         // long the callbacks took, or the pause before this turn.
-        let deadline = dispatcher.deadline(now);
+        let deadline = dispatcher.update_deadline(now);
         self.arm(token, deadline, now);
         self.register(token).err().map(Cause::Error)
     }
@@ -599,7 +599,7 @@ mod tests {
         let data = vec![7; 4_000_000];
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let limits = Limits { stall_timeout: None, ..Limits::default() };
-        let mut stream = Stream::new(ours, Echo).unwrap().limits(limits);
+        let mut stream = Stream::new(ours, Echo).unwrap().with_limits(limits);
         stream.send(&data).unwrap();
         stream.close();
         reactor.add(stream).unwrap();
@@ -627,7 +627,7 @@ mod tests {
         fn source(&self) -> BorrowedFd<'_> {
             self.0.as_fd()
         }
-        fn deadline(&mut self, _: Instant) -> Option<Instant> {
+        fn update_deadline(&mut self, _: Instant) -> Option<Instant> {
             Some(self.1)
         }
         fn handle_deadline(&mut self, cx: &mut Context) -> io::Result<()> {

@@ -39,21 +39,21 @@ pub struct Stats {
     pub sent: u64,
     /// Connections accepted, those that were refused then included.
     pub accepted: u64,
-    /// Connections closed at once over [`Listener::max_connections`](crate::Listener::max_connections).
-    pub refused_over_limit: u64,
+    /// Connections closed at once over [`Listener::with_max_connections`](crate::Listener::with_max_connections).
+    pub rejected_over_limit: u64,
     /// Connections closed at once as their handler failed or panicked.
-    pub refused_by_handler: u64,
+    pub rejected_by_handler: u64,
     /// Connections that failed before they were accepted.
-    pub refused_by_network: u64,
+    pub accept_errors: u64,
     /// How often accepting had to pause for a lack of descriptors or memory.
-    pub shortages: u64,
-    /// Callbacks that took longer than [`Builder::slow_callback`](crate::Builder::slow_callback).
+    pub accept_pauses: u64,
+    /// Callbacks that took longer than [`Builder::slow_callback`](crate::ReactorBuilder::slow_callback).
     pub slow_callbacks: u64,
     /// The longest callback; measured only with
-    /// [`Builder::slow_callback`](crate::Builder::slow_callback).
-    pub longest_callback: Option<Duration>,
+    /// [`Builder::slow_callback`](crate::ReactorBuilder::slow_callback).
+    pub max_callback_time: Option<Duration>,
     /// How often a channel was found to spin; with
-    /// [`Builder::spin_limit`](crate::Builder::spin_limit) only.
+    /// [`Builder::spin_limit`](crate::ReactorBuilder::spin_limit) only.
     pub spins: u64,
 }
 
@@ -66,7 +66,7 @@ pub(crate) struct Watch {
 
 impl Context {
     /// Says that the channel being called got something done. Only of use
-    /// with [`Builder::spin_limit`](crate::Builder::spin_limit), and to a
+    /// with [`Builder::spin_limit`](crate::ReactorBuilder::spin_limit), and to a
     /// [`Dispatcher`] of one's own: the library's own say it by themselves.
     pub fn progress(&mut self) {
         if self.watch.spin_limit.is_some()
@@ -106,7 +106,7 @@ impl Context {
     ) {
         let (Some(began), Some(most)) = (began, self.watch.slow_callback) else { return };
         let took = began.elapsed();
-        self.stats.longest_callback = self.stats.longest_callback.max(Some(took));
+        self.stats.max_callback_time = self.stats.max_callback_time.max(Some(took));
         if took > most {
             self.stats.slow_callbacks += 1;
             let kind = dispatcher.type_name();

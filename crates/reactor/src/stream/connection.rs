@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::address::{Address, CompactAddress};
 use crate::compact_instant::Moment;
-use crate::reactor::dispatcher::{Cause, Timeout};
+use crate::reactor::dispatcher::{Cause, TimeoutKind};
 use crate::stream::connect::Connecting;
 use crate::stream::limits::Limits;
 use crate::stream::output::Output;
@@ -536,7 +536,7 @@ impl Connection {
     }
 
     /// The next instant at which something must have happened.
-    pub(crate) fn deadline(&mut self, now: Instant) -> Option<Instant> {
+    pub(crate) fn update_deadline(&mut self, now: Instant) -> Option<Instant> {
         let moved = mem::take(&mut self.moved);
         if self.limits.idle_timeout.is_some() && (moved || self.moved_at.is_none()) {
             self.moved_at = Some(now.into());
@@ -580,19 +580,19 @@ impl Connection {
 
     /// A deadline has passed at `now`: deals with it, unless the stream timed
     /// out.
-    pub(crate) fn timed_out(&mut self, now: Instant) -> Option<Timeout> {
+    pub(crate) fn timed_out(&mut self, now: Instant) -> Option<TimeoutKind> {
         if let Some(both) = self.extra.as_mut().map(|extra| &mut extra.throttles) {
             [&mut both.read, &mut both.write].into_iter().flatten().for_each(|rate| rate.look(now));
         }
         let passed = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now);
         if passed(self.wait_deadline()) {
             if !self.is_lingering() {
-                return Some(Timeout::Stall);
+                return Some(TimeoutKind::Stall);
             }
             // The peer had its time: no fault of ours.
             self.ending = Ending::Now;
         }
-        passed(self.idle_deadline()).then_some(Timeout::Idle)
+        passed(self.idle_deadline()).then_some(TimeoutKind::Idle)
     }
 
     // --- the end ----------------------------------------------------------
@@ -621,7 +621,7 @@ impl Connection {
     }
 
     /// Whether the connection is over, and why.
-    pub(crate) fn closed(&mut self) -> Option<Cause> {
+    pub(crate) fn poll_close(&mut self) -> Option<Cause> {
         if let Some(error) = self.extra.as_mut().and_then(|extra| extra.failure.take()) {
             return Some(Cause::Error(error));
         }

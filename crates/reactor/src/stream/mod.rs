@@ -21,7 +21,7 @@ use socket2::Socket;
 
 use crate::address::Address;
 use crate::reactor::context::Context;
-use crate::reactor::dispatcher::{Cause, CloseReason, Dispatcher, Timeout};
+use crate::reactor::dispatcher::{Cause, CloseReason, Dispatcher, TimeoutKind};
 use crate::reactor::timers::TimerId;
 use crate::stream::connect::Connecting;
 use crate::stream::connection::{Connection, Received};
@@ -197,13 +197,13 @@ impl<P: Protocol> Stream<P> {
     /// # fn main() -> io::Result<()> {
     /// let (reader, mut writer) = io::pipe()?;
     /// let mut reactor = Reactor::new()?;
-    /// reactor.add(FileDispatcher::file(reader, Count(0))?)?;
+    /// reactor.add(FileDispatcher::from_fd(reader, Count(0))?)?;
     /// writer.write_all(b"hello")?;
     /// drop(writer);
     /// reactor.run()
     /// # }
     /// ```
-    pub fn file(fd: impl Into<OwnedFd>, protocol: P) -> io::Result<Self> {
+    pub fn from_fd(fd: impl Into<OwnedFd>, protocol: P) -> io::Result<Self> {
         let descriptor = Descriptor::new(fd.into())?;
         let peer = descriptor.address();
         let endpoint = Endpoint::Descriptor(descriptor);
@@ -226,7 +226,7 @@ impl<P: Protocol> Stream<P> {
 
     /// Sets the stream's limits, all at once.
     #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
+    pub fn with_limits(mut self, limits: Limits) -> Self {
         self.connection.set_limits(Rc::new(limits));
         self
     }
@@ -328,7 +328,7 @@ impl<P: Protocol> Stream<P> {
     fn not_connected(cx: &mut Context, error: io::Error) {
         let timed_out = error.raw_os_error().is_none() && error.kind() == io::ErrorKind::TimedOut;
         cx.close_with(if timed_out {
-            Cause::TimedOut(Timeout::Connect)
+            Cause::TimedOut(TimeoutKind::Connect)
         } else {
             Cause::Error(error)
         });
@@ -353,12 +353,12 @@ impl<P: Protocol> Dispatcher for Stream<P> {
                 || (self.connection.has_room() && self.protocol.writable()))
     }
 
-    fn deadline(&mut self, now: Instant) -> Option<Instant> {
-        self.connection.deadline(now)
+    fn update_deadline(&mut self, now: Instant) -> Option<Instant> {
+        self.connection.update_deadline(now)
     }
 
-    fn closed(&mut self) -> Option<Cause> {
-        self.connection.closed()
+    fn poll_close(&mut self) -> Option<Cause> {
+        self.connection.poll_close()
     }
 
     fn unsent(&self) -> usize {
@@ -382,7 +382,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
             return Ok(());
         }
         if self.connection.is_searching() {
-            return match self.connection.finish_search(|source| cx.detach(source)) {
+            return match self.connection.finish_search(|source| cx.deregister(source)) {
                 Ok(()) => self.came_about(cx),
                 Err(error) => {
                     Self::not_connected(cx, error);
@@ -418,7 +418,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
 
     fn handle_write(&mut self, cx: &mut Context) -> io::Result<()> {
         if self.connection.is_connecting() {
-            match self.connection.finish_connect(|source| cx.detach(source)) {
+            match self.connection.finish_connect(|source| cx.deregister(source)) {
                 Ok(true) => self.came_about(cx)?,
                 Ok(false) => return Ok(()),
                 Err(error) => {
@@ -457,7 +457,8 @@ impl<P: Protocol> Dispatcher for Stream<P> {
     fn handle_deadline(&mut self, cx: &mut Context) -> io::Result<()> {
         if self.connection.is_connecting() {
             let error = io::Error::from(io::ErrorKind::TimedOut);
-            if let Err(error) = self.connection.connect_next(error, |source| cx.detach(source)) {
+            if let Err(error) = self.connection.connect_next(error, |source| cx.deregister(source))
+            {
                 Self::not_connected(cx, error);
             }
         } else if let Some(timeout) = self.connection.timed_out(cx.now()) {
@@ -497,7 +498,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
     }
 }
 
-/// A [`Stream`] over a pipe, a terminal or a file, made by [`Stream::file`].
+/// A [`Stream`] over a pipe, a terminal or a file, made by [`Stream::from_fd`].
 pub type FileDispatcher<P> = Stream<P>;
 
 impl<P> fmt::Debug for Stream<P> {

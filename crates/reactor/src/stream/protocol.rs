@@ -201,7 +201,7 @@ impl Io<'_> {
     /// Closes the stream once nothing was received or sent for so long, from
     /// now on; `None` for never. A stream that differs in this from the others of
     /// its listener has limits of its own, of some 100 bytes; those of
-    /// [`Listener::limits`](crate::Listener::limits) are shared.
+    /// [`Listener::with_limits`](crate::Listener::with_limits) are shared.
     pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
         self.connection.set_idle_timeout(timeout);
     }

@@ -55,7 +55,7 @@ impl Drop for SocketPath {
     fn drop(&mut self) {
         let _lock = lock(&self.path);
         if identity(&self.path) == Some(self.identity) {
-            // Gone already, or not ours to remove: then it is for others.
+            // ReactorClosed already, or not ours to remove: then it is for others.
             let _ = std::fs::remove_file(&self.path);
         }
     }

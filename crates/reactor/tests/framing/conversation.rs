@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use reactor::{
     Cause, Chat, ChatIo, ChatProtocol, CloseReason, Limits, MessageTooLong, Reactor, Stream,
-    Terminator, pieces,
+    Terminator, producer_from_iter,
 };
 use socket2::SockRef;
 
@@ -90,7 +90,7 @@ impl ChatProtocol for Collector {
         let outcome = match self.answers {
             Some(Answers { produced: true, .. }) if number % 2 == 1 => {
                 let message: Vec<_> = message.chunks(7).map(<[u8]>::to_vec).collect();
-                chat.push_with_producer(pieces(message))
+                chat.push_with_producer(producer_from_iter(message))
             }
             Some(_) => chat.push(&message),
             None => Ok(()),
@@ -117,7 +117,7 @@ impl ChatProtocol for Collector {
     fn handle_eof(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
         let mut found = self.found.borrow_mut();
         found.eof = true;
-        found.parsed.unfinished = chat.unfinished();
+        found.parsed.unfinished = chat.partial_len();
         found.parsed.rest = chat.take_collected();
         chat.close_when_done();
         Ok(())
@@ -201,7 +201,7 @@ impl Conversation {
         }
         let high_water = self.answers.map_or(64 * 1024, |answers| answers.high_water);
         let limits = Limits { high_water, low_water: high_water / 4, ..Limits::default() };
-        let token = reactor.add(Stream::new(ours, chat).unwrap().limits(limits)).unwrap();
+        let token = reactor.add(Stream::new(ours, chat).unwrap().with_limits(limits)).unwrap();
 
         let begin = Instant::now();
         let mut input = self.input.as_slice();

@@ -9,7 +9,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::{
-    Cause, CloseReason, Context, Dispatcher, Io, Limits, Protocol, Reactor, Stream, Timeout, Token,
+    Cause, CloseReason, Context, Dispatcher, Io, Limits, Protocol, Reactor, Stream, TimeoutKind,
+    Token,
 };
 
 use crate::common::{Call, Echo, Log, Probe, reset, run, silent, tcp_pair, turn_all, turn_until};
@@ -125,7 +126,7 @@ fn invariant_1_a_descriptor_exchanged_within_a_callback_is_watched_anew() {
             io::Read::read_exact(&mut self.source, &mut byte)?;
             self.log.note(format!("read {}", byte[0]));
             let number = self.source.as_raw_fd();
-            cx.detach(self.source.as_fd());
+            cx.deregister(self.source.as_fd());
             let (ours, mut theirs) = UnixStream::pair()?;
             ours.set_nonblocking(true)?;
             self.source = ours;
@@ -167,7 +168,7 @@ fn invariant_1_a_source_exchanged_in_a_read_gets_no_write_of_the_old_one() {
         }
         fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
             self.log.note("read");
-            cx.detach(self.source.as_fd());
+            cx.deregister(self.source.as_fd());
             let (ours, theirs) = UnixStream::pair()?;
             ours.set_nonblocking(true)?;
             self.source = ours;
@@ -294,7 +295,7 @@ fn invariant_2_timeouts_are_told_by_name() {
             Call::Connect if sends => io.send(&vec![0; 4_000_000]),
             _ => Ok(()),
         });
-        reactor.add(Stream::new(ours, probe).unwrap().limits(limits)).unwrap();
+        reactor.add(Stream::new(ours, probe).unwrap().with_limits(limits)).unwrap();
         run(&mut reactor);
         let lines = log.lines();
         assert_eq!(log.count("close"), 1, "{lines:?}");
@@ -310,11 +311,11 @@ fn invariant_2_a_raw_dispatcher_times_out_by_its_deadline() {
         fn source(&self) -> BorrowedFd<'_> {
             self.0.as_fd()
         }
-        fn deadline(&mut self, now: std::time::Instant) -> Option<std::time::Instant> {
+        fn update_deadline(&mut self, now: std::time::Instant) -> Option<std::time::Instant> {
             Some(now)
         }
         fn handle_close(&mut self, _: &mut Context, reason: &CloseReason) {
-            assert!(matches!(reason.cause, Cause::TimedOut(Timeout::Deadline)));
+            assert!(matches!(reason.cause, Cause::TimedOut(TimeoutKind::Deadline)));
             self.1.note("close");
         }
     }

@@ -26,7 +26,7 @@ fn invariant_3_a_connection_that_nobody_answers_times_out() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let limits = Limits { connect_timeout: Some(Duration::from_millis(50)), ..Limits::default() };
-    let mut stream = Stream::connect(addr, Probe::passive("a", &log)).unwrap().limits(limits);
+    let mut stream = Stream::connect(addr, Probe::passive("a", &log)).unwrap().with_limits(limits);
     stream.send(b"never").unwrap();
     reactor.add(stream).unwrap();
     run(&mut reactor);
@@ -47,7 +47,7 @@ fn of_several_addresses_each_is_tried_in_turn() {
         }
         Ok(())
     });
-    reactor.add(Stream::connect(&addrs[..], probe).unwrap().limits(limits)).unwrap();
+    reactor.add(Stream::connect(&addrs[..], probe).unwrap().with_limits(limits)).unwrap();
     run(&mut reactor);
     assert_eq!(log.lines(), ["a connect", "a close: closed"]);
     alive.accept().unwrap();
@@ -246,7 +246,7 @@ fn invariant_3_a_host_that_refuses_or_never_answers_is_one_close() {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
         let stream = Stream::connect_host("127.0.0.1", addr.port(), hello(&log)).unwrap();
-        reactor.add(stream.limits(limits)).unwrap();
+        reactor.add(stream.with_limits(limits)).unwrap();
         run(&mut reactor);
         assert_eq!(log.lines(), [expected]);
     }

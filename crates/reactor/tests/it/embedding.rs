@@ -237,7 +237,7 @@ mod by_its_descriptor {
         fn source(&self) -> BorrowedFd<'_> {
             self.reactor.as_fd()
         }
-        fn deadline(&mut self, _: Instant) -> Option<Instant> {
+        fn update_deadline(&mut self, _: Instant) -> Option<Instant> {
             self.reactor.next_deadline()
         }
         fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {

@@ -37,7 +37,7 @@ fn invariant_7_one_event_writes_a_bounded_piece_of_a_large_message() {
     let (ours, mut theirs) = tcp_pair();
     let mut reactor = Reactor::new().unwrap();
     let limits = Limits { high_water: usize::MAX, ..Limits::default() };
-    let mut stream = Stream::new(ours, Echo).unwrap().limits(limits);
+    let mut stream = Stream::new(ours, Echo).unwrap().with_limits(limits);
     // Something waits already, so that the loop writes all of the message.
     while stream.unsent() == 0 {
         stream.send(&[0; 1_000]).unwrap();

@@ -37,7 +37,7 @@ fn a_pipe_is_read_to_its_end() {
     let (reader, mut writer) = io::pipe().unwrap();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    reactor.add(FileDispatcher::file(reader, Probe::passive("a", &log)).unwrap()).unwrap();
+    reactor.add(FileDispatcher::from_fd(reader, Probe::passive("a", &log)).unwrap()).unwrap();
     writer.write_all(b"hello").unwrap();
     turn_until(&mut reactor, |_| log.has("read"));
     assert_idle(&mut reactor);
@@ -50,7 +50,7 @@ fn a_pipe_is_read_to_its_end() {
 fn invariant_4_a_pipe_is_written_in_order_however_slow_its_reader() {
     let (mut reader, writer) = io::pipe().unwrap();
     let data = pattern(1_000_000);
-    let mut stream = FileDispatcher::file(writer, Echo).unwrap();
+    let mut stream = FileDispatcher::from_fd(writer, Echo).unwrap();
     stream.send(&data).unwrap();
     assert!(stream.unsent() > 0, "a pipe takes less");
     stream.close();
@@ -74,7 +74,7 @@ fn a_pipe_that_nobody_reads_any_more_is_a_close_reason() {
         let (reader, writer) = io::pipe().unwrap();
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
-        let mut stream = FileDispatcher::file(writer, Probe::passive("a", &log)).unwrap();
+        let mut stream = FileDispatcher::from_fd(writer, Probe::passive("a", &log)).unwrap();
         stream.send(&vec![0; waiting]).unwrap();
         let unsent = stream.unsent();
         reactor.add(stream).unwrap();
@@ -94,7 +94,7 @@ fn invariant_6_a_paused_pipe_whose_writer_goes_is_no_spin_and_loses_nothing() {
     let (reader, mut writer) = io::pipe().unwrap();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let mut stream = FileDispatcher::file(reader, Probe::passive("a", &log)).unwrap();
+    let mut stream = FileDispatcher::from_fd(reader, Probe::passive("a", &log)).unwrap();
     stream.pause();
     let token = reactor.add(stream).unwrap();
     writer.write_all(b"hello").unwrap();
@@ -109,7 +109,7 @@ fn invariant_6_a_paused_pipe_whose_writer_goes_is_no_spin_and_loses_nothing() {
 #[test]
 fn what_it_was_not_opened_for_is_refused() {
     let (reader, _writer) = io::pipe().unwrap();
-    let mut stream = FileDispatcher::file(reader, Echo).unwrap();
+    let mut stream = FileDispatcher::from_fd(reader, Echo).unwrap();
     let error = stream.send(b"x").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotConnected);
     assert!(error.to_string().ends_with("is open for reading only"), "{error}");
@@ -121,7 +121,7 @@ fn what_it_was_not_opened_for_is_refused() {
     let log = Log::default();
     let (mut reader, writer) = io::pipe().unwrap();
     let token =
-        reactor.add(FileDispatcher::file(writer, Probe::passive("a", &log)).unwrap()).unwrap();
+        reactor.add(FileDispatcher::from_fd(writer, Probe::passive("a", &log)).unwrap()).unwrap();
     assert_idle(&mut reactor);
     let stream = reactor.get_mut::<Stream<Probe>>(token).unwrap();
     stream.send(b"x").unwrap();
@@ -139,7 +139,7 @@ fn what_it_was_not_opened_for_is_refused() {
 fn a_descriptors_number_is_its_address() {
     let (reader, _writer) = io::pipe().unwrap();
     let number = std::os::fd::AsRawFd::as_raw_fd(&reader);
-    let stream = FileDispatcher::file(reader, Echo).unwrap();
+    let stream = FileDispatcher::from_fd(reader, Echo).unwrap();
     assert_eq!(stream.peer_addr(), Address::Descriptor(number));
     assert_eq!(stream.local_addr().unwrap(), Address::Descriptor(number));
 }
@@ -155,7 +155,7 @@ fn invariant_7_a_regular_file_is_read_while_others_are_served() {
     let echo = reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     turn_all(&mut reactor);
     let collect = Collect(Rc::clone(&got));
-    let token = reactor.add(FileDispatcher::file(file(&data), collect).unwrap()).unwrap();
+    let token = reactor.add(FileDispatcher::from_fd(file(&data), collect).unwrap()).unwrap();
     neighbour.set_nonblocking(true).unwrap();
     let mut turns = 0;
     while reactor.get_mut::<Stream<Collect>>(token).is_some() {
@@ -180,7 +180,7 @@ fn a_regular_file_is_written_in_order() {
     let path = dir.path().join("file");
     std::fs::write(&path, "first ").unwrap();
     let file = File::options().append(true).open(&path).unwrap();
-    let mut stream = FileDispatcher::file(file, Echo).unwrap();
+    let mut stream = FileDispatcher::from_fd(file, Echo).unwrap();
     let mut reactor = Reactor::new().unwrap();
     stream.send(b"second ").unwrap();
     let token = reactor.add(stream).unwrap();
@@ -206,7 +206,7 @@ fn dev_null_is_at_its_end_at_once_and_takes_everything() {
         }
         Ok(())
     });
-    reactor.add(FileDispatcher::file(null, probe).unwrap()).unwrap();
+    reactor.add(FileDispatcher::from_fd(null, probe).unwrap()).unwrap();
     run(&mut reactor);
     assert_eq!(log.lines(), ["a connect", "a eof", "a close: closed by the peer"]);
 }
@@ -222,7 +222,8 @@ fn invariant_6_what_is_always_ready_is_no_spin_once_it_is_paused_or_read() {
         }
         Ok(())
     });
-    let token = reactor.add(FileDispatcher::file(file(&vec![0; 100_000]), probe).unwrap()).unwrap();
+    let token =
+        reactor.add(FileDispatcher::from_fd(file(&vec![0; 100_000]), probe).unwrap()).unwrap();
     for expected in ["a read 65536", "a read 34464", "a eof"] {
         turn_until(&mut reactor, |_| log.has(expected));
         assert_idle(&mut reactor);
@@ -257,7 +258,7 @@ fn invariant_1_what_is_always_ready_gets_nothing_after_its_close() {
             }
             Ok(())
         });
-        let stream = FileDispatcher::file(file(&vec![0; 200_000]), probe).unwrap();
+        let stream = FileDispatcher::from_fd(file(&vec![0; 200_000]), probe).unwrap();
         all.borrow_mut().push(reactor.add(stream).unwrap());
     }
     // The first to be read closes the three others.
@@ -283,7 +284,7 @@ fn a_stop_is_heard_while_something_is_always_ready() {
         }
         Ok(())
     });
-    reactor.add(FileDispatcher::file(zero, probe).unwrap()).unwrap();
+    reactor.add(FileDispatcher::from_fd(zero, probe).unwrap()).unwrap();
     for _ in 0..3 {
         assert_echo(&mut reactor, &neighbour);
     }
@@ -304,7 +305,7 @@ fn a_descriptors_mode_is_taken_back_at_its_end() {
             rustix::fs::fcntl_setfl(&ours, fcntl_getfl(&ours).unwrap() | OFlags::NONBLOCK).unwrap();
         }
         let before = mode(&reader);
-        let stream = FileDispatcher::file(ours, Echo).unwrap();
+        let stream = FileDispatcher::from_fd(ours, Echo).unwrap();
         assert_eq!(mode(&reader), OFlags::NONBLOCK);
         let mut reactor = Reactor::new().unwrap();
         let token = reactor.add(stream).unwrap();

@@ -237,7 +237,7 @@ impl Dispatcher for Loses {
         self.0.as_ref().expect("a panic in source").as_fd()
     }
     fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
-        cx.detach(self.source());
+        cx.deregister(self.source());
         self.0 = None; // to be exchanged, but forgotten
         Ok(())
     }

@@ -26,7 +26,7 @@ fn a_port_that_is_taken_is_an_error_that_names_it() {
 #[test]
 fn a_peer_over_the_most_is_closed_at_once_and_a_place_is_free_again_later() {
     let mut reactor = Reactor::new().unwrap();
-    let listener = Listener::bind("[::1]:0", |_| Ok(Echo)).unwrap().max_connections(2);
+    let listener = Listener::bind("[::1]:0", |_| Ok(Echo)).unwrap().with_max_connections(2);
     let addr = listener.local_addr().as_inet().unwrap();
     let token = reactor.add(listener).unwrap();
     let mut peers: Vec<_> = (0..3).map(|_| TcpStream::connect(addr).unwrap()).collect();
@@ -114,7 +114,7 @@ fn a_fault_while_accepting_gives_the_place_free_again() {
         }
     })
     .unwrap()
-    .max_connections(1);
+    .with_max_connections(1);
     let addr = listener.local_addr().as_inet().unwrap();
     let token = reactor.add(listener).unwrap();
     let mut peers = Vec::new();
@@ -229,7 +229,7 @@ fn reactors_on_two_threads_share_an_address() {
     /// Serves until it is stopped, and says how many it accepted.
     fn server(addr: SocketAddr, ready: &mpsc::Sender<(SocketAddr, Handle)>) -> u64 {
         let mut reactor = Reactor::new().unwrap();
-        let listener = Listener::bind_shared(addr, |_| Ok(Greets)).unwrap();
+        let listener = Listener::bind_reuse_port(addr, |_| Ok(Greets)).unwrap();
         let addr = listener.local_addr().as_inet().unwrap();
         reactor.add(listener).unwrap();
         ready.send((addr, reactor.handle())).unwrap();
@@ -263,7 +263,7 @@ fn reactors_on_two_threads_share_an_address() {
 
     let alone = Listener::bind("127.0.0.1:0", |_| Ok(Greets)).unwrap();
     let addr = alone.local_addr().as_inet().unwrap();
-    let error = Listener::bind_shared(addr, |_| Ok(Greets)).unwrap_err();
+    let error = Listener::bind_reuse_port(addr, |_| Ok(Greets)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse, "only among those that share");
 }
 
@@ -296,7 +296,7 @@ fn accepted_sockets_are_handed_to_a_reactor_on_another_thread() {
         };
         handle.post(add).map_err(io::Error::other)
     };
-    let token = reactor.add(Listener::raw(listener, hand_over).unwrap()).unwrap();
+    let token = reactor.add(Listener::with_handler(listener, hand_over).unwrap()).unwrap();
     for number in 1..=4 {
         let peer = TcpStream::connect(addr).unwrap();
         turn_until(&mut reactor, |_| log.lines().len() == number);

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use reactor::signal::{self, Signals};
-use reactor::{Context, Gone, Handle, Reactor, Stream};
+use reactor::{Context, Handle, Reactor, ReactorClosed, Stream};
 
 use crate::common::{Call, DEADLINE, Echo, Log, Probe, run, run_with, turn_all, turn_until};
 
@@ -115,7 +115,7 @@ fn invariant_11_a_post_to_a_reactor_that_is_gone_is_refused_and_dropped() {
     impl Drop for Posts {
         fn drop(&mut self) {
             // From within the reactor's own destructor: refused, no deadlock.
-            assert_eq!(self.0.post(|_| {}), Err(Gone));
+            assert_eq!(self.0.post(|_| {}), Err(ReactorClosed));
             self.1.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -126,8 +126,8 @@ fn invariant_11_a_post_to_a_reactor_that_is_gone_is_refused_and_dropped() {
     handle.post(move |_| drop(owned)).unwrap();
     drop(reactor);
     assert_eq!(dropped.load(Ordering::Relaxed), 1);
-    assert_eq!(handle.stop(), Err(Gone));
-    assert_eq!(Gone.to_string(), "the reactor is gone");
+    assert_eq!(handle.stop(), Err(ReactorClosed));
+    assert_eq!(ReactorClosed.to_string(), "the reactor is gone");
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn handles_keep_no_descriptor_of_a_reactor_that_is_gone() {
     let handles: Vec<_> = (0..3_000).map(|_| Reactor::new().unwrap().handle()).collect();
     let after = count();
     assert!(after < before + 5_000, "{before} descriptors before, {after} after");
-    assert!(handles.iter().all(|handle| handle.stop() == Err(Gone)));
+    assert!(handles.iter().all(|handle| handle.stop() == Err(ReactorClosed)));
 }
 
 #[test]

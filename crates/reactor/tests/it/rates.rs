@@ -52,7 +52,7 @@ fn the_read_rate_is_kept() {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
         let limits = Limits { read_rate: rate(per_second), ..Limits::default() };
-        let stream = Stream::new(ours, Probe::passive("a", &log)).unwrap().limits(limits);
+        let stream = Stream::new(ours, Probe::passive("a", &log)).unwrap().with_limits(limits);
         reactor.add(stream).unwrap();
         let flood = vec![0; 64 * 1024];
         let took = turn_for_a_second(&mut reactor, || while (&theirs).write(&flood).is_ok() {});
@@ -73,7 +73,7 @@ fn the_write_rate_is_kept() {
         theirs.set_nonblocking(true).unwrap();
         let mut reactor = Reactor::new().unwrap();
         let limits = Limits { write_rate: rate(per_second), ..Limits::default() };
-        let mut stream = Stream::new(ours, Echo).unwrap().limits(limits);
+        let mut stream = Stream::new(ours, Echo).unwrap().with_limits(limits);
         let data = pattern(3_000_000);
         stream.send(&data).unwrap();
         let token = reactor.add(stream).unwrap();
@@ -96,7 +96,7 @@ fn a_rate_of_less_than_a_byte_a_turn_is_kept() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let mut reactor = Reactor::new().unwrap();
     let limits = Limits { read_rate: rate(5), write_rate: rate(20), ..Limits::default() };
-    reactor.add(Stream::new(ours, Echo).unwrap().limits(limits)).unwrap();
+    reactor.add(Stream::new(ours, Echo).unwrap().with_limits(limits)).unwrap();
     theirs.write_all(b"abc").unwrap();
     theirs.set_nonblocking(true).unwrap();
     let begin = Instant::now();
@@ -118,7 +118,7 @@ fn invariant_4_a_rate_loses_nothing_at_the_end() {
         Limits { read_rate: rate(800_000), write_rate: rate(600_000), ..Limits::default() };
     let (ours, mut theirs) = tcp_pair();
     let mut reactor = Reactor::new().unwrap();
-    reactor.add(Stream::new(ours, Echo).unwrap().limits(limits)).unwrap();
+    reactor.add(Stream::new(ours, Echo).unwrap().with_limits(limits)).unwrap();
     let data = pattern(300_000);
     let expected = data.clone();
     let peer = thread::spawn(move || {
@@ -152,7 +152,8 @@ fn a_file_is_read_at_its_rate_without_a_spin() {
         Ok(())
     });
     let limits = Limits { read_rate: rate(1_000_000), ..Limits::default() };
-    let stream = FileDispatcher::file(file.reopen().unwrap(), probe).unwrap().limits(limits);
+    let stream =
+        FileDispatcher::from_fd(file.reopen().unwrap(), probe).unwrap().with_limits(limits);
     let mut reactor = Reactor::new().unwrap();
     reactor.add(stream).unwrap();
     let begin = Instant::now();
@@ -171,7 +172,7 @@ fn invariant_6_a_stream_that_waits_for_its_rate_wakes_rarely() {
         let mut reactor = Reactor::new().unwrap();
         let (read_rate, write_rate) = (rate(per_second), rate(per_second));
         let limits = Limits { read_rate, write_rate, ..Limits::default() };
-        reactor.add(Stream::new(ours, Echo).unwrap().limits(limits)).unwrap();
+        reactor.add(Stream::new(ours, Echo).unwrap().with_limits(limits)).unwrap();
         assert_idle(&mut reactor);
 
         // Each way there is always more.
@@ -195,7 +196,7 @@ fn invariant_6_a_rate_that_nothing_waits_for_wakes_nobody() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let mut reactor = Reactor::new().unwrap();
     let limits = Limits { read_rate: rate(1_000), write_rate: rate(1_000), ..Limits::default() };
-    reactor.add(Stream::new(ours, Echo).unwrap().limits(limits)).unwrap();
+    reactor.add(Stream::new(ours, Echo).unwrap().with_limits(limits)).unwrap();
     // More than is allowed at once, so that both have to wait.
     theirs.write_all(&[7; 150]).unwrap();
     theirs.set_nonblocking(true).unwrap();
@@ -216,7 +217,7 @@ fn invariant_6_a_paused_stream_with_a_rate_wakes_nobody() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let limits = Limits { read_rate: rate(1_000), ..Limits::default() };
-    let stream = Stream::new(ours, Probe::passive("a", &log)).unwrap().limits(limits);
+    let stream = Stream::new(ours, Probe::passive("a", &log)).unwrap().with_limits(limits);
     let token = reactor.add(stream).unwrap();
     theirs.write_all(&vec![7; 10_000]).unwrap();
     turn_until(&mut reactor, |_| log.has("a read 100"));
@@ -261,7 +262,7 @@ fn a_rate_can_be_lifted_on_the_way() {
         let received: Rc<Cell<usize>> = Rc::default();
         let limits = Limits { read_rate: rate(100), write_rate: rate(100), ..Limits::default() };
         let changes = Changes { to, received: Rc::clone(&received) };
-        let mut stream = Stream::new(ours, changes).unwrap().limits(limits);
+        let mut stream = Stream::new(ours, changes).unwrap().with_limits(limits);
         stream.send(&vec![0; BYTES]).unwrap();
         let token = reactor.add(stream).unwrap();
         theirs.write_all(&vec![0; BYTES]).unwrap();
@@ -307,7 +308,7 @@ fn a_stall_is_the_peers_and_not_the_rates() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let mut stream = Stream::new(ours, Probe::passive("a", &log)).unwrap().limits(limits);
+    let mut stream = Stream::new(ours, Probe::passive("a", &log)).unwrap().with_limits(limits);
     // Half a second's worth, which the kernel would take at once.
     stream.send(&[7; 500]).unwrap();
     stream.close();
@@ -323,7 +324,7 @@ fn a_stall_is_the_peers_and_not_the_rates() {
         ..Limits::default()
     };
     let (ours, _theirs) = UnixStream::pair().unwrap();
-    let mut stream = Stream::new(ours, Probe::passive("b", &log)).unwrap().limits(limits);
+    let mut stream = Stream::new(ours, Probe::passive("b", &log)).unwrap().with_limits(limits);
     stream.send(&vec![7; 4_000_000]).unwrap();
     reactor.add(stream).unwrap();
     run(&mut reactor);
@@ -336,7 +337,7 @@ fn invariant_7_a_stream_that_waits_for_its_rate_keeps_nobody_waiting() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let mut reactor = Reactor::new().unwrap();
     let limits = Limits { read_rate: rate(10), write_rate: rate(10), ..Limits::default() };
-    reactor.add(Stream::new(ours, Echo).unwrap().limits(limits)).unwrap();
+    reactor.add(Stream::new(ours, Echo).unwrap().with_limits(limits)).unwrap();
     theirs.write_all(&vec![0; 10_000]).unwrap();
     turn_all(&mut reactor);
     let (ours, neighbour) = UnixStream::pair().unwrap();

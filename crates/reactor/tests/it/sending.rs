@@ -358,7 +358,7 @@ fn what_the_peer_said_before_it_went_is_read_though_output_waits() {
         _ => Ok(()),
     });
     let limits = Limits { high_water: usize::MAX, ..Limits::default() };
-    reactor.add(Stream::new(ours, probe).unwrap().limits(limits)).unwrap();
+    reactor.add(Stream::new(ours, probe).unwrap().with_limits(limits)).unwrap();
     turn_all(&mut reactor);
     theirs.write_all(b"too large").unwrap();
     drop(theirs);
@@ -458,7 +458,7 @@ fn invariant_5_a_peer_that_never_reads_is_not_read_and_is_closed_in_time() {
     let limits = Limits { stall_timeout: Some(stall), ..Limits::default() };
     let greedy =
         Greedy { held: Rc::clone(&held), read: Rc::clone(&read), reason: Rc::clone(&reason) };
-    reactor.add(Stream::new(ours, greedy).unwrap().limits(limits)).unwrap();
+    reactor.add(Stream::new(ours, greedy).unwrap().with_limits(limits)).unwrap();
     let flood = vec![0; 64 * 1024];
     let mut accepted = 0;
     turn_until(&mut reactor, |_| {
@@ -537,7 +537,7 @@ fn invariant_5_a_high_mark_below_the_low_one_holds() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     SockRef::from(&ours).set_send_buffer_size(4096).unwrap();
     let mut reactor = Reactor::new().unwrap();
-    reactor.add(Stream::new(ours, Echo).unwrap().limits(limits)).unwrap();
+    reactor.add(Stream::new(ours, Echo).unwrap().with_limits(limits)).unwrap();
     let data = pattern(500_000);
     let expected = data.clone();
     let got = run_with(&mut reactor, move || {
@@ -570,7 +570,7 @@ fn invariant_5_handle_write_comes_only_where_send_has_room() {
         Call::Write => io.send(&[0; 3000]),
         _ => Ok(()),
     });
-    reactor.add(Stream::new(ours, probe.writable()).unwrap().limits(limits)).unwrap();
+    reactor.add(Stream::new(ours, probe.writable()).unwrap().with_limits(limits)).unwrap();
     let mut got = 0;
     turn_until(&mut reactor, |_| {
         got += (&theirs).read(&mut [0; 500]).unwrap_or(0);

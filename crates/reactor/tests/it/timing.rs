@@ -63,12 +63,12 @@ fn invariant_10_the_longest_durations_are_no_panic() {
         ..Limits::default()
     };
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let mut stream = Stream::new(ours, Echo).unwrap().limits(forever.clone());
+    let mut stream = Stream::new(ours, Echo).unwrap().with_limits(forever.clone());
     stream.send(&vec![0; 4_000_000]).unwrap();
     reactor.add(stream).unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let connecting = Stream::connect(listener.local_addr().unwrap(), Echo).unwrap();
-    reactor.add(connecting.limits(forever)).unwrap();
+    reactor.add(connecting.with_limits(forever)).unwrap();
     turn_all(&mut reactor);
     drop((theirs, listener));
     turn_all(&mut reactor);
@@ -127,7 +127,7 @@ fn an_idle_timeout_counts_from_the_last_byte() {
         _ => Ok(()),
     });
     let limits = Limits { idle_timeout: Some(IDLE), ..Limits::default() };
-    reactor.add(Stream::new(ours, probe).unwrap().limits(limits)).unwrap();
+    reactor.add(Stream::new(ours, probe).unwrap().with_limits(limits)).unwrap();
     let begin = Instant::now();
     let mut last = begin;
     // Each byte comes well within the time, all together take longer.
@@ -173,7 +173,7 @@ fn an_idle_timeout_far_off_wakes_nobody() {
     let mut reactor = Reactor::new().unwrap();
     let limits = Limits { idle_timeout: Some(Duration::from_secs(3600)), ..Limits::default() };
     let (ours, _theirs) = UnixStream::pair().unwrap();
-    reactor.add(Stream::new(ours, Echo).unwrap().limits(limits)).unwrap();
+    reactor.add(Stream::new(ours, Echo).unwrap().with_limits(limits)).unwrap();
     assert_idle(&mut reactor);
 }
 
@@ -200,10 +200,10 @@ fn invariant_10_timeouts_count_from_what_they_wait_for() {
             "idle" => {
                 thread::sleep(BEFORE);
                 begin.set(Some(Instant::now()));
-                reactor.add(Stream::new(ours, probe).unwrap().limits(limits)).unwrap();
+                reactor.add(Stream::new(ours, probe).unwrap().with_limits(limits)).unwrap();
             }
             "stall" => {
-                let stream = Stream::new(ours, probe).unwrap().limits(limits);
+                let stream = Stream::new(ours, probe).unwrap().with_limits(limits);
                 let token = reactor.add(stream).unwrap();
                 turn_all(&mut reactor);
                 thread::sleep(BEFORE);
@@ -214,7 +214,7 @@ fn invariant_10_timeouts_count_from_what_they_wait_for() {
             "connect" => {
                 thread::sleep(BEFORE);
                 begin.set(Some(Instant::now()));
-                reactor.add(Stream::connect(silent, probe).unwrap().limits(limits)).unwrap();
+                reactor.add(Stream::connect(silent, probe).unwrap().with_limits(limits)).unwrap();
             }
             _ => {
                 let begin = Rc::clone(&begin);
@@ -222,7 +222,7 @@ fn invariant_10_timeouts_count_from_what_they_wait_for() {
                     // As a look-up may.
                     thread::sleep(BEFORE);
                     begin.set(Some(Instant::now()));
-                    cx.add(Stream::connect(silent, probe).unwrap().limits(limits)).unwrap();
+                    cx.add(Stream::connect(silent, probe).unwrap().with_limits(limits)).unwrap();
                 });
             }
         }

@@ -43,9 +43,9 @@ fn the_counts_of_a_small_conversation_are_exact() {
     assert_eq!(stats.callbacks, 5, "two channels added as well");
     assert_eq!(stats.jobs, 2, "a post and a timed call");
     assert_eq!((stats.received, stats.sent, stats.accepted), (5, 5, 1));
-    let refused = (stats.refused_over_limit, stats.refused_by_handler, stats.refused_by_network);
-    assert_eq!((refused, stats.shortages), ((0, 0, 0), 0));
-    assert_eq!((stats.slow_callbacks, stats.longest_callback, stats.spins), (0, None, 0));
+    let refused = (stats.rejected_over_limit, stats.rejected_by_handler, stats.accept_errors);
+    assert_eq!((refused, stats.accept_pauses), ((0, 0, 0), 0));
+    assert_eq!((stats.slow_callbacks, stats.max_callback_time, stats.spins), (0, None, 0));
 }
 
 /// Bytes that are sent from outside, or go out only later, are counted once.
@@ -85,7 +85,7 @@ fn refusals_are_counted_by_their_cause() {
         }
     })
     .unwrap()
-    .max_connections(1);
+    .with_max_connections(1);
     let addr = listener.local_addr().as_inet().unwrap();
     let token = reactor.add(listener).unwrap();
     let mut peers = Vec::new();
@@ -94,8 +94,8 @@ fn refusals_are_counted_by_their_cause() {
         turn_until(&mut reactor, |reactor| reactor.stats().accepted == accepted);
     }
     let stats = reactor.stats();
-    assert_eq!((stats.refused_by_handler, stats.refused_over_limit), (2, 2));
-    assert_eq!((stats.refused_by_network, stats.shortages), (0, 0));
+    assert_eq!((stats.rejected_by_handler, stats.rejected_over_limit), (2, 2));
+    assert_eq!((stats.accept_errors, stats.accept_pauses), (0, 0));
     assert_eq!(reactor.get_mut::<Listener>(token).unwrap().refused(), 4);
 }
 
@@ -114,7 +114,7 @@ fn a_slow_callback_is_counted_and_measured() {
     let slow = Duration::from_millis(250);
     for watched in [true, false] {
         let mut reactor = if watched {
-            Reactor::builder().slow_callback(Duration::from_millis(200)).build().unwrap()
+            Reactor::builder().slow_callback_threshold(Duration::from_millis(200)).build().unwrap()
         } else {
             Reactor::builder().build().unwrap()
         };
@@ -131,9 +131,9 @@ fn a_slow_callback_is_counted_and_measured() {
         let stats = reactor.stats();
         if watched {
             assert_eq!(stats.slow_callbacks, 1);
-            assert!(stats.longest_callback >= Some(slow), "{:?}", stats.longest_callback);
+            assert!(stats.max_callback_time >= Some(slow), "{:?}", stats.max_callback_time);
         } else {
-            assert_eq!((stats.slow_callbacks, stats.longest_callback), (0, None));
+            assert_eq!((stats.slow_callbacks, stats.max_callback_time), (0, None));
         }
     }
 }
@@ -221,7 +221,7 @@ fn a_stream_that_waits_for_its_rate_does_not_spin() {
         write_rate: std::num::NonZeroU64::new(1_000),
         ..Limits::default()
     };
-    reactor.add(Stream::new(ours, Echo).unwrap().limits(limits)).unwrap();
+    reactor.add(Stream::new(ours, Echo).unwrap().with_limits(limits)).unwrap();
     theirs.write_all(&[7; 400]).unwrap();
     turn_until(&mut reactor, |reactor| reactor.stats().sent == 400);
     assert_eq!(reactor.stats().spins, 0, "in {} events", reactor.stats().events);

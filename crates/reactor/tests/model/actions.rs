@@ -248,7 +248,7 @@ fn add(cx: &mut Context, at: usize, spec: &Spec) {
         stall_timeout: spec.stall.or(Limits::default().stall_timeout),
         ..Limits::default()
     };
-    match cx.add(stream.limits(limits)) {
+    match cx.add(stream.with_limits(limits)) {
         Ok(token) => {
             let channel = Channel::new(spec.clone(), token, peer, wants_write);
             world(|world| world.add(at, channel));

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use reactor::{Cause, CloseReason, Timeout, TimerId, Token};
+use reactor::{Cause, CloseReason, TimeoutKind, TimerId, Token};
 
 use crate::case::Peer;
 use crate::schedule::{Action, PLACES, Spec, Transport, Trigger};
@@ -411,12 +411,12 @@ impl World {
             cause @ Cause::Panicked(_) => {
                 (channel.doom == Some(Doom::Panicked) && is_panic(cause), "panic")
             }
-            Cause::ShutDown => (channel.doom == Some(Doom::ShutDown) || cut, "shut down"),
-            Cause::TimedOut(Timeout::Idle) => {
+            Cause::Shutdown => (channel.doom == Some(Doom::ShutDown) || cut, "shut down"),
+            Cause::TimedOut(TimeoutKind::Idle) => {
                 let passed = |idle| channel.idle_since.elapsed() >= idle;
                 (channel.idle.is_some_and(passed), "idle")
             }
-            Cause::TimedOut(Timeout::Stall) => {
+            Cause::TimedOut(TimeoutKind::Stall) => {
                 (channel.spec.stall.is_some() && reason.unsent > 0, "stalled")
             }
             _ => (false, "other"),
@@ -434,7 +434,7 @@ impl World {
         let connected = channel.connected
             || may_not_connect
             || !channel.is_open()
-            || matches!(reason.cause, Cause::ShutDown | Cause::TimedOut(_));
+            || matches!(reason.cause, Cause::Shutdown | Cause::TimedOut(_));
         let unsent = reason.unsent;
         let all = channel.accepted - channel.delivered;
         let error_owed = channel.error_owed;
@@ -450,7 +450,7 @@ impl World {
         let channel = &mut self.channels[id];
         let unless_beyond = if quiet { channel.written } else { 0 };
         channel.closed = Some(Closed { unsent, sure, unless_beyond });
-        if matches!(reason.cause, Cause::ShutDown)
+        if matches!(reason.cause, Cause::Shutdown)
             && channel.doom != Some(Doom::ShutDown)
             && let Some(drain) = &mut self.drain
         {
