@@ -103,7 +103,7 @@ fn accept(reactor: &mut Reactor, addr: SocketAddr, count: u64) -> Vec<TcpStream>
 #[test]
 // With poll(2) `polling` keeps a list of its own.
 #[cfg(all(target_pointer_width = "64", not(polling_test_poll_backend)))]
-fn an_idle_connection_holds_little_memory() {
+fn idle_connection_uses_little_memory() {
     for (idle_timeout, most) in [(None, 120), (Some(Duration::from_secs(3600)), 160)] {
         let (mut reactor, addr) = server(idle_timeout);
         // With the listener a power of two, and so all that the table has room
@@ -121,7 +121,7 @@ fn an_idle_connection_holds_little_memory() {
 }
 
 #[test]
-fn invariant_12_an_echo_in_steady_state_allocates_nothing() {
+fn invariant_12_echo_in_steady_state_allocates_nothing() {
     for idle_timeout in [None, Some(Duration::from_secs(3600))] {
         let (mut reactor, addr) = server(idle_timeout);
         let mut peers = accept(&mut reactor, addr, 10);

@@ -34,9 +34,9 @@
 //!
 //! | # | asynchat's fault | test |
 //! | --- | --- | --- |
-//! | 11 | goes on after a close; drops a partial line in silence | `fault_11_closed_is_silent_and_a_partial_line_is_reported` |
-//! | 12 | `push(b"")` sends nothing, but sends | `fault_12_pushing_nothing_does_nothing` |
-//! | 13 | no cap on a line, none on output | `fault_13_a_line_and_the_output_have_caps` |
+//! | 11 | goes on after a close; drops a partial line in silence | `fault_11_close_stops_callbacks_and_partial_line_is_reported` |
+//! | 12 | `push(b"")` sends nothing, but sends | `fault_12_empty_push_sends_nothing` |
+//! | 13 | no cap on a line, none on output | `fault_13_line_and_output_are_limited` |
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -437,7 +437,7 @@ impl ChatProtocol for Ends {
 }
 
 #[test]
-fn fault_11_closed_is_silent_and_a_partial_line_is_reported() {
+fn fault_11_close_stops_callbacks_and_partial_line_is_reported() {
     let ends: [Option<End>; 5] = [
         None,
         Some(|chat| chat.io().close()),
@@ -490,7 +490,7 @@ fn fault_11_closed_is_silent_and_a_partial_line_is_reported() {
 }
 
 #[test]
-fn fault_12_pushing_nothing_does_nothing() {
+fn fault_12_empty_push_sends_nothing() {
     // A socket that keeps messages apart, so that one of no bytes is seen: it
     // looks like the end.
     let (ours, theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
@@ -523,7 +523,7 @@ fn fault_12_pushing_nothing_does_nothing() {
 }
 
 #[test]
-fn fault_13_a_line_and_the_output_have_caps() {
+fn fault_13_line_and_output_are_limited() {
     /// Keeps how it ended, as a type.
     #[derive(Clone, Default)]
     struct Capped {

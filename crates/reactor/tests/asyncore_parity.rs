@@ -56,35 +56,35 @@
 //!
 //! | # | asyncore's fault | test |
 //! | --- | --- | --- |
-//! | 1 | `handle_connect` before it is connected | `fault_01_connected_within_handle_connect_which_comes_first` |
-//! | 2 | a close inside of `handle_connect` is not final | `fault_02_closed_within_handle_connect_is_silent` |
-//! | 3 | a refused connect is an error, then a close | `fault_03_refused_is_one_close_that_says_so` |
-//! | 4 | a reset is read, close, write, close | `fault_04_a_reset_is_one_close` |
-//! | 5 | events for a descriptor that changed hands | `fault_05_a_descriptor_used_again_gets_no_old_event` |
-//! | 6 | EMFILE, or a faulty `handle_accepted`, ends the listener | `fault_06_a_listener_survives_emfile_and_a_faulty_handler` |
-//! | 7 | a fault in `handle_close` or `handle_error` ends the loop | `fault_07_the_last_callbacks_are_isolated_too` |
+//! | 1 | `handle_connect` before it is connected | `fault_01_handle_connect_runs_first_and_connected` |
+//! | 2 | a close inside of `handle_connect` is not final | `fault_02_close_in_handle_connect_stops_callbacks` |
+//! | 3 | a refused connect is an error, then a close | `fault_03_refused_connect_closes_once_with_its_error` |
+//! | 4 | a reset is read, close, write, close | `fault_04_reset_closes_once` |
+//! | 5 | events for a descriptor that changed hands | `fault_05_reused_descriptor_gets_no_stale_event` |
+//! | 6 | EMFILE, or a faulty `handle_accepted`, ends the listener | `fault_06_listener_survives_emfile_and_failing_handler` |
+//! | 7 | a fault in `handle_close` or `handle_error` ends the loop | `fault_07_panic_in_last_callbacks_is_isolated` |
 //! | 8 | half-close is close | `fault_08_half_close_is_not_close` |
-//! | 9 | an urgent byte spins | `fault_09_an_urgent_byte_is_no_spin` |
-//! | 10 | `create_socket` registers | `fault_10_nothing_is_registered_half_made` |
+//! | 9 | an urgent byte spins | `fault_09_urgent_byte_does_not_spin` |
+//! | 10 | `create_socket` registers | `fault_10_constructors_register_nothing` |
 //! | 11 | (asynchat) | in `asynchat_parity.rs` |
 //! | 12 | (asynchat) | in `asynchat_parity.rs` |
-//! | 13 | every turn asks everybody; quadratic, unbounded output | `fault_13_only_who_was_called_is_asked`, `fault_13_output_has_a_cap_and_send_never_blocks`, `tells_06_…` for the cost; lines in `asynchat_parity.rs` |
-//! | 14 | no timers, wake-up, signals, backpressure; one accept a turn | `fault_14_what_asyncore_lacks_is_there` |
+//! | 13 | every turn asks everybody; quadratic, unbounded output | `fault_13_only_called_channels_are_queried`, `fault_13_output_is_limited_and_send_never_blocks`, `tells_06_…` for the cost; lines in `asynchat_parity.rs` |
+//! | 14 | no timers, wake-up, signals, backpressure; one accept a turn | `fault_14_features_missing_in_asyncore_exist` |
 //!
 //! # Ten tests that tell
 //!
 //! | # | what | test |
 //! | --- | --- | --- |
-//! | 1 | closed means silent | `tells_01_closed_means_silent` |
-//! | 2 | a descriptor that changes hands within a batch | `tells_02_who_comes_in_anothers_place_gets_only_their_own` |
-//! | 3 | refused, and connected with data there already | `tells_03_refused_is_told_as_such_and_connect_comes_before_read` |
-//! | 4 | a storm at the limit of descriptors | `tells_04_after_a_storm_at_the_descriptor_limit_the_next_client_is_served` |
-//! | 5 | a panic in each callback | `tells_05_whatever_panics_the_neighbour_is_served` |
-//! | 6 | twice the output, twice the time | `tells_06_twice_the_output_costs_about_twice_the_time` |
-//! | 7 | 20 MB, half-closed | `tells_07_who_sends_20_mb_and_shuts_down_gets_them_all_back` |
-//! | 8 | a second of nothing | `tells_08_a_second_of_nothing_is_at_most_five_waits` |
-//! | 9 | 10,000 idle ones, and a flood | `tells_09_ten_thousand_idle_ones_cost_nothing`, `tells_09_a_flood_delays_others_by_one_budget_and_timers_fire` |
-//! | 10 | posts, and stops | `tells_10_posts_run_in_order_and_wake_the_loop_and_stop_stops_it` |
+//! | 1 | closed means silent | `acceptance_01_close_stops_callbacks` |
+//! | 2 | a descriptor that changes hands within a batch | `acceptance_02_reused_slot_gets_only_its_own_events` |
+//! | 3 | refused, and connected with data there already | `acceptance_03_refusal_is_reported_and_connect_precedes_read` |
+//! | 4 | a storm at the limit of descriptors | `acceptance_04_client_is_served_after_storm_at_descriptor_limit` |
+//! | 5 | a panic in each callback | `acceptance_05_panic_leaves_other_channels_served` |
+//! | 6 | twice the output, twice the time | `acceptance_06_cost_is_linear_in_output` |
+//! | 7 | 20 MB, half-closed | `acceptance_07_half_closed_peer_receives_all_20_mb` |
+//! | 8 | a second of nothing | `acceptance_08_idle_second_has_at_most_five_waits` |
+//! | 9 | 10,000 idle ones, and a flood | `acceptance_09_ten_thousand_idle_channels_cost_nothing`, `acceptance_09_flood_delays_others_by_one_budget_and_timers_fire` |
+//! | 10 | posts, and stops | `acceptance_10_posts_run_in_order_and_wake_and_stop_the_loop` |
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -1143,7 +1143,7 @@ fn places() -> impl Iterator<Item = Place> {
 }
 
 #[test]
-fn fault_01_connected_within_handle_connect_which_comes_first() {
+fn fault_01_handle_connect_runs_first_and_connected() {
     for place in places() {
         let (listener, at) = place.listening();
         let mut reactor = Reactor::new().unwrap();
@@ -1197,7 +1197,7 @@ const CLOSES: [fn(&mut Io<'_>); 3] = [
 ];
 
 #[test]
-fn fault_02_closed_within_handle_connect_is_silent() {
+fn fault_02_close_in_handle_connect_stops_callbacks() {
     for place in places() {
         let (listener, at) = place.listening();
         for close in CLOSES {
@@ -1218,7 +1218,7 @@ fn fault_02_closed_within_handle_connect_is_silent() {
 }
 
 #[test]
-fn fault_03_refused_is_one_close_that_says_so() {
+fn fault_03_refused_connect_closes_once_with_its_error() {
     for place in places() {
         let (_bound, at) = place.bound();
         let log = Log::default();
@@ -1242,7 +1242,7 @@ fn fault_03_refused_is_one_close_that_says_so() {
 }
 
 #[test]
-fn fault_04_a_reset_is_one_close() {
+fn fault_04_reset_closes_once() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, theirs) = tcp_pair();
@@ -1323,9 +1323,9 @@ fn exchange(reactor: &mut Reactor, log: &Log) -> Exchange {
 }
 
 #[test]
-fn fault_05_a_descriptor_used_again_gets_no_old_event() {
+fn fault_05_reused_descriptor_gets_no_stale_event() {
     // Descriptor numbers are the process's.
-    alone("fault_05_a_descriptor_used_again_gets_no_old_event", || {
+    alone("fault_05_reused_descriptor_gets_no_stale_event", || {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
         for round in 1..=200 {
@@ -1370,8 +1370,8 @@ fn is_echoed(reactor: &mut Reactor, mut client: Socket) -> bool {
 }
 
 #[test]
-fn fault_06_a_listener_survives_emfile_and_a_faulty_handler() {
-    alone("fault_06_a_listener_survives_emfile_and_a_faulty_handler", || {
+fn fault_06_listener_survives_emfile_and_failing_handler() {
+    alone("fault_06_listener_survives_emfile_and_failing_handler", || {
         let mut reactor = Reactor::new().unwrap();
         let mut count = 0;
         let listener = Listener::bind("127.0.0.1:0", move |_| {
@@ -1403,7 +1403,7 @@ fn fault_06_a_listener_survives_emfile_and_a_faulty_handler() {
 }
 
 #[test]
-fn fault_07_the_last_callbacks_are_isolated_too() {
+fn fault_07_panic_in_last_callbacks_is_isolated() {
     struct Doomed(&'static str, Log);
     impl Protocol for Doomed {
         fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
@@ -1480,7 +1480,7 @@ fn fault_08_half_close_is_not_close() {
 }
 
 #[test]
-fn fault_09_an_urgent_byte_is_no_spin() {
+fn fault_09_urgent_byte_does_not_spin() {
     let mut reactor = Reactor::new().unwrap();
     record();
     // The default handler.
@@ -1506,7 +1506,7 @@ fn fault_09_an_urgent_byte_is_no_spin() {
 }
 
 #[test]
-fn fault_10_nothing_is_registered_half_made() {
+fn fault_10_constructors_register_nothing() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (listener, at) = Place::new(Family::Ipv4).unwrap().listening();
@@ -1602,7 +1602,7 @@ fn echo(reactor: &mut Reactor, client: &Socket, rounds: u32) {
 }
 
 #[test]
-fn fault_13_only_who_was_called_is_asked() {
+fn fault_13_only_called_channels_are_queried() {
     let mut reactor = Reactor::new().unwrap();
     let (asked, called) = idle_ones(&mut reactor, 100);
     let (ours, theirs) = pair();
@@ -1617,7 +1617,7 @@ fn fault_13_only_who_was_called_is_asked() {
 }
 
 #[test]
-fn fault_13_output_has_a_cap_and_send_never_blocks() {
+fn fault_13_output_is_limited_and_send_never_blocks() {
     let mut reactor = Reactor::new().unwrap();
     let (ours, theirs) = pair();
     let mut stream = Stream::new(ours, Echo).unwrap();
@@ -1646,7 +1646,7 @@ fn fault_13_output_has_a_cap_and_send_never_blocks() {
 }
 
 #[test]
-fn fault_14_what_asyncore_lacks_is_there() {
+fn fault_14_features_missing_in_asyncore_exist() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
 
@@ -1708,7 +1708,7 @@ fn fault_14_what_asyncore_lacks_is_there() {
 // --- ten tests that tell ----------------------------------------------------
 
 #[test]
-fn tells_01_closed_means_silent() {
+fn acceptance_01_close_stops_callbacks() {
     // A reset, with both interests; and with input and output on their way.
     for waiting in [0, 1_000_000] {
         let mut reactor = Reactor::new().unwrap();
@@ -1768,8 +1768,8 @@ fn tells_01_closed_means_silent() {
 }
 
 #[test]
-fn tells_02_who_comes_in_anothers_place_gets_only_their_own() {
-    alone("tells_02_who_comes_in_anothers_place_gets_only_their_own", || {
+fn acceptance_02_reused_slot_gets_only_its_own_events() {
+    alone("acceptance_02_reused_slot_gets_only_its_own_events", || {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
         let mut exchanged = exchange(&mut reactor, &log);
@@ -1792,7 +1792,7 @@ fn tells_02_who_comes_in_anothers_place_gets_only_their_own() {
 }
 
 #[test]
-fn tells_03_refused_is_told_as_such_and_connect_comes_before_read() {
+fn acceptance_03_refusal_is_reported_and_connect_precedes_read() {
     /// Keeps the kind of error that it ended with.
     struct Client(Log, Rc<Cell<Option<ErrorKind>>>);
     impl Protocol for Client {
@@ -1847,8 +1847,8 @@ fn tells_03_refused_is_told_as_such_and_connect_comes_before_read() {
 }
 
 #[test]
-fn tells_04_after_a_storm_at_the_descriptor_limit_the_next_client_is_served() {
-    alone("tells_04_after_a_storm_at_the_descriptor_limit_the_next_client_is_served", || {
+fn acceptance_04_client_is_served_after_storm_at_descriptor_limit() {
+    alone("acceptance_04_client_is_served_after_storm_at_descriptor_limit", || {
         let mut reactor = Reactor::new().unwrap();
         let listener = Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap();
         let at = listener.local_addr().clone();
@@ -1961,7 +1961,7 @@ impl Drop for Panics {
 }
 
 #[test]
-fn tells_05_whatever_panics_the_neighbour_is_served() {
+fn acceptance_05_panic_leaves_other_channels_served() {
     let callbacks = [
         "readable", "writable", "connect", "read", "write", "expt", "eof", "timer", "drain",
         "error", "close", "drop",
@@ -2028,7 +2028,7 @@ impl Protocol for Pump {
 }
 
 #[test]
-fn tells_06_twice_the_output_costs_about_twice_the_time() {
+fn acceptance_06_cost_is_linear_in_output() {
     const MIB: usize = 1024 * 1024;
     // With the default cap; and with none, where all of it waits at once. That
     // is less, for what takes more than 32 MiB is mapped anew by the allocator
@@ -2067,7 +2067,7 @@ fn tells_06_twice_the_output_costs_about_twice_the_time() {
 }
 
 #[test]
-fn tells_07_who_sends_20_mb_and_shuts_down_gets_them_all_back() {
+fn acceptance_07_half_closed_peer_receives_all_20_mb() {
     /// Answers once it has all of the question.
     #[derive(Default)]
     struct Answers(Vec<u8>);
@@ -2119,7 +2119,7 @@ fn tells_07_who_sends_20_mb_and_shuts_down_gets_them_all_back() {
 type Quiet = fn(&mut Reactor) -> Vec<Socket>;
 
 #[test]
-fn tells_08_a_second_of_nothing_is_at_most_five_waits() {
+fn acceptance_08_idle_second_has_at_most_five_waits() {
     let quiet: [(&str, Quiet); 4] = [
         ("idle", |reactor| {
             reactor.add(Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap()).unwrap();
@@ -2188,7 +2188,7 @@ fn raise_descriptor_limit(wanted: u64) -> u64 {
 }
 
 #[test]
-fn tells_09_ten_thousand_idle_ones_cost_nothing() {
+fn acceptance_09_ten_thousand_idle_channels_cost_nothing() {
     const IDLE: usize = 10_000;
     /// For what else this process has open.
     const OTHERS: usize = 1_000;
@@ -2222,7 +2222,7 @@ fn tells_09_ten_thousand_idle_ones_cost_nothing() {
 }
 
 #[test]
-fn tells_09_a_flood_delays_others_by_one_budget_and_timers_fire() {
+fn acceptance_09_flood_delays_others_by_one_budget_and_timers_fire() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let flooded: Rc<Cell<usize>> = Rc::default();
@@ -2265,7 +2265,7 @@ fn tells_09_a_flood_delays_others_by_one_budget_and_timers_fire() {
 }
 
 #[test]
-fn tells_10_posts_run_in_order_and_wake_the_loop_and_stop_stops_it() {
+fn acceptance_10_posts_run_in_order_and_wake_and_stop_the_loop() {
     const THREADS: usize = 4;
     const POSTS: u32 = 5_000;
     let mut reactor = Reactor::new().unwrap();

@@ -28,7 +28,7 @@ fn turn_for(reactor: &mut Reactor, time: Duration) -> u32 {
 }
 
 #[test]
-fn invariant_9_a_listener_without_descriptors_pauses_and_resumes() {
+fn invariant_9_listener_without_descriptors_pauses_and_resumes() {
     let mut reactor = Reactor::new().unwrap();
     let listener = Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap();
     let addr = listener.local_addr().as_inet().unwrap();

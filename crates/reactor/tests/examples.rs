@@ -32,7 +32,7 @@ const ANY_PORT: &str = "127.0.0.1:0";
 // --- http_client ----------------------------------------------------------
 
 #[test]
-fn http_client_sends_a_get_and_prints_the_answer() {
+fn http_client_sends_get_and_prints_response() {
     const ANSWER: &str = "HTTP/1.0 200 OK\r\nContent-Length: 12\r\n\r\nhello\nworld\n";
     let listener = TcpListener::bind(ANY_PORT).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -45,7 +45,7 @@ fn http_client_sends_a_get_and_prints_the_answer() {
 }
 
 #[test]
-fn http_client_says_why_there_is_no_answer() {
+fn http_client_failure_prints_reason() {
     let (_held, addr) = dead_port();
     let port = addr.port().to_string();
     let (code, stdout, stderr) = Program::start("http_client", &["127.0.0.1", &port]).end();
@@ -88,7 +88,7 @@ fn join(server: &mut Program, addr: SocketAddr) -> TcpStream {
 }
 
 #[test]
-fn chat_server_brings_each_message_to_all_though_one_never_reads() {
+fn chat_server_broadcasts_while_one_peer_never_reads() {
     let (mut server, addr) = Program::server("chat_server", &[ANY_PORT]);
     let mut peers: Vec<_> = (0..PEERS).map(|_| join(&mut server, addr)).collect();
     let deaf = peers.pop().unwrap();
@@ -142,7 +142,7 @@ fn chat_server_brings_each_message_to_all_though_one_never_reads() {
 }
 
 #[test]
-fn chat_server_cuts_off_who_does_not_read() {
+fn chat_server_closes_peer_that_does_not_read() {
     /// More than the kernel holds for one connection.
     const MOST: usize = 128 * 1024 * 1024;
     let (mut server, addr) = Program::server("chat_server", &[ANY_PORT]);
@@ -251,7 +251,7 @@ fn drink(mut peer: &TcpStream, block: &[u8]) -> usize {
 }
 
 #[test]
-fn proxy_carries_any_amount_in_little_memory() {
+fn proxy_uses_little_memory_for_any_amount() {
     let full = env::var_os("REACTOR_FULL").is_some_and(|value| value == "1");
     let mib = if full { 1024 } else { 64 };
     if !full {
@@ -276,7 +276,7 @@ fn proxy_carries_any_amount_in_little_memory() {
 }
 
 #[test]
-fn proxy_passes_half_a_close_on_in_both_directions() {
+fn proxy_forwards_half_close_in_both_directions() {
     const AMOUNT: usize = 20_000_000;
     let block = block();
     let (proxy, addr, target) = proxy();
@@ -305,7 +305,7 @@ fn proxy_passes_half_a_close_on_in_both_directions() {
 }
 
 #[test]
-fn proxy_reads_no_more_than_the_other_side_takes() {
+fn proxy_reads_no_more_than_the_other_side_accepts() {
     const ALL: usize = 2 * IN_THE_KERNEL;
     let block = block();
     let (proxy, addr, target) = proxy();
@@ -328,7 +328,7 @@ fn proxy_reads_no_more_than_the_other_side_takes() {
 }
 
 #[test]
-fn proxy_closes_a_client_whose_target_refuses() {
+fn proxy_closes_client_if_target_refuses() {
     let (_held, target) = dead_port();
     let (mut proxy, addr) = Program::server("proxy", &[ANY_PORT, &target.to_string()]);
     for _ in 0..3 {
@@ -347,7 +347,7 @@ fn proxy_closes_a_client_whose_target_refuses() {
 }
 
 #[test]
-fn proxy_passes_a_reset_on_as_a_close() {
+fn proxy_forwards_reset_as_close() {
     let block = block();
     let (mut proxy, addr, target) = proxy();
     let idle = proxy.descriptors();
@@ -379,7 +379,7 @@ fn proxy_passes_a_reset_on_as_a_close() {
 // --- udp_echo -------------------------------------------------------------
 
 #[test]
-fn udp_echo_sends_each_datagram_back_to_its_sender() {
+fn udp_echo_returns_each_datagram_to_its_sender() {
     let (_server, addr) = Program::server("udp_echo", &[ANY_PORT]);
     let peers: Vec<_> = (0..3)
         .map(|_| {
@@ -404,7 +404,7 @@ fn udp_echo_sends_each_datagram_back_to_its_sender() {
 // --- follow_pipe ----------------------------------------------------------
 
 #[test]
-fn follow_pipe_prints_each_line_of_standard_input_as_it_comes() {
+fn follow_pipe_prints_each_line_on_arrival() {
     let (reader, mut writer) = io::pipe().unwrap();
     let mut program = Program::start_with("follow_pipe", &[], reader.into());
     for (number, line) in ["one", "", "and three"].iter().enumerate() {
@@ -417,7 +417,7 @@ fn follow_pipe_prints_each_line_of_standard_input_as_it_comes() {
 }
 
 #[test]
-fn follow_pipe_follows_a_fifo_and_what_is_no_pipe() {
+fn follow_pipe_reads_fifo_and_non_pipe() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("fifo");
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
@@ -441,7 +441,7 @@ fn follow_pipe_follows_a_fifo_and_what_is_no_pipe() {
 }
 
 #[test]
-fn follow_pipe_leaves_the_pipe_as_it_was() {
+fn follow_pipe_restores_the_pipe_mode() {
     use rustix::fs::{OFlags, fcntl_getfl};
     use rustix::process::{Pid, Signal, kill_process};
 
@@ -458,7 +458,7 @@ fn follow_pipe_leaves_the_pipe_as_it_was() {
 }
 
 #[test]
-fn follow_pipe_ends_with_an_error_that_says_why() {
+fn follow_pipe_failure_prints_reason() {
     let (reader, mut writer) = io::pipe().unwrap();
     let program = Program::start_with("follow_pipe", &[], reader.into());
     // It may end before it has all of it.
@@ -470,7 +470,7 @@ fn follow_pipe_ends_with_an_error_that_says_why() {
 // --- periodic -------------------------------------------------------------
 
 #[test]
-fn periodic_ticks_so_often_and_never_early_and_does_not_drift() {
+fn periodic_ticks_n_times_never_early_without_drift() {
     const PERIOD: f64 = 2.0;
     /// What is printed has three digits after the point.
     const ROUNDED: f64 = 0.000_6;
@@ -495,7 +495,7 @@ fn periodic_ticks_so_often_and_never_early_and_does_not_drift() {
 // --- post_from_thread -----------------------------------------------------
 
 #[test]
-fn post_from_thread_answers_in_order_and_to_who_asks_no_more() {
+fn post_from_thread_answers_in_order_also_after_half_close() {
     let (_server, addr) = Program::server("post_from_thread", &[ANY_PORT]);
     // One who does not wait for its answer costs nobody else anything.
     connect(addr).write_all(b"1000003\n").unwrap();
@@ -519,7 +519,7 @@ fn post_from_thread_answers_in_order_and_to_who_asks_no_more() {
 }
 
 #[test]
-fn post_from_thread_serves_others_while_its_worker_works() {
+fn post_from_thread_serves_others_during_slow_work() {
     let (_server, addr) = Program::server("post_from_thread", &[ANY_PORT]);
     let greedy = connect(addr);
     // The greatest prime of 64 bits keeps the worker for long, and as many
@@ -536,7 +536,7 @@ fn post_from_thread_serves_others_while_its_worker_works() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn inotify_prints_what_happens_in_a_directory() {
+fn inotify_prints_directory_events() {
     let dir = tempfile::tempdir().unwrap();
     let watched = dir.path().join("watched");
     fs::create_dir(&watched).unwrap();
@@ -569,7 +569,7 @@ fn inotify_prints_what_happens_in_a_directory() {
 // --- all of them ----------------------------------------------------------
 
 #[test]
-fn a_wrong_command_line_is_answered_in_one_line() {
+fn wrong_command_line_prints_one_line() {
     const MANY: [&str; 4] = ["1", "2", "3", "4"];
     let usages = [
         ("http_client", "HOST [PORT] [PATH]"),
@@ -593,7 +593,7 @@ fn a_wrong_command_line_is_answered_in_one_line() {
 }
 
 #[test]
-fn an_address_that_cannot_be_had_is_answered_in_one_line() {
+fn unavailable_address_prints_one_line() {
     let tcp = TcpListener::bind(ANY_PORT).unwrap();
     let udp = UdpSocket::bind(ANY_PORT).unwrap();
     let tcp_addr = tcp.local_addr().unwrap().to_string();

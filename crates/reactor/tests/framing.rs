@@ -32,7 +32,7 @@ proptest! {
     })]
 
     #[test]
-    fn any_split_gives_the_same_messages(
+    fn split_of_input_does_not_change_messages(
         input in bytes(0..400),
         terminators in terminators(),
         pieces in vec(1..20_usize, 1..30),
@@ -43,7 +43,7 @@ proptest! {
     /// An answer to each message, to a peer that reads late: none is lost, and
     /// no message is looked for while there is no room for its answer.
     #[test]
-    fn a_peer_that_reads_late_gets_every_answer(
+    fn late_reader_gets_every_answer(
         input in bytes(0..20_000),
         terminators in terminators(),
         pieces in vec(1..5_000_usize, 1..30),
@@ -54,7 +54,7 @@ proptest! {
     }
 
     #[test]
-    fn a_message_may_be_as_long_as_is_allowed_and_no_longer(
+    fn message_up_to_limit_is_accepted_and_longer_one_rejected(
         input in bytes(0..400),
         terminators in terminators(),
         pieces in vec(1..20_usize, 1..30),
@@ -67,7 +67,7 @@ proptest! {
     }
 
     #[test]
-    fn no_message_is_found_after_the_end(
+    fn no_message_is_found_after_close(
         input in bytes(0..400),
         terminators in terminators(),
         pieces in vec(1..100_usize, 1..30),
@@ -81,7 +81,7 @@ proptest! {
     }
 
     #[test]
-    fn a_discard_forgets_all_that_the_same_read_brought(
+    fn discard_drops_the_rest_of_the_same_read(
         input in bytes(0..400),
         terminators in terminators(),
         last in 0..8_usize,

@@ -48,7 +48,7 @@ const BATCH: u32 = 64;
 const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/model.regressions");
 
 #[test]
-fn random_schedules_do_what_the_model_allows() {
+fn random_schedules_match_the_model() {
     silence_intended_panics();
     let steps = env::var("REACTOR_MODEL_STEPS").map_or(STEPS, |steps| steps.parse().unwrap());
     let (mut done, mut cases) = (0, 0);

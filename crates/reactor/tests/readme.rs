@@ -4,7 +4,7 @@ const README: &str = include_str!("../../../README.md");
 const EXAMPLE: &str = include_str!("../examples/echo.rs");
 
 #[test]
-fn the_readme_shows_the_example() {
+fn readme_matches_the_example() {
     // All but the example's own remark.
     let code: Vec<_> = EXAMPLE.lines().filter(|line| !line.starts_with("//!")).collect();
     let code = code.join("\n");

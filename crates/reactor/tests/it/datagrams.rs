@@ -129,7 +129,7 @@ fn udp_peer(to: &Address) -> UdpSocket {
 }
 
 #[test]
-fn udp_datagrams_are_answered_also_empty_ones() {
+fn udp_datagrams_are_echoed_also_empty_ones() {
     for addr in ["127.0.0.1:0", "[::1]:0", "localhost:0"] {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
@@ -148,7 +148,7 @@ fn udp_datagrams_are_answered_also_empty_ones() {
 }
 
 #[test]
-fn unix_datagrams_are_answered_also_empty_ones() {
+fn unix_datagrams_are_echoed_also_empty_ones() {
     let dir = tempfile::tempdir().unwrap();
     let (path, other) = (dir.path().join("socket"), dir.path().join("other"));
     let mut reactor = Reactor::new().unwrap();
@@ -175,7 +175,7 @@ fn unix_datagrams_are_answered_also_empty_ones() {
 }
 
 #[test]
-fn a_connected_socket_hears_its_peer_only() {
+fn connected_socket_receives_from_its_peer_only() {
     for addr in ["127.0.0.1:0", "[::1]:0"] {
         let peer = UdpSocket::bind(addr).unwrap();
         peer.set_nonblocking(true).unwrap();
@@ -200,7 +200,7 @@ fn a_connected_socket_hears_its_peer_only() {
 /// ICMP says that nobody listens, and the kernel passes it on with the next
 /// call, whatever that is.
 #[test]
-fn a_refusal_is_no_end_and_the_next_datagram_is_sent() {
+fn refused_datagram_does_not_close_the_socket() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let dead = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -229,7 +229,7 @@ fn a_refusal_is_no_end_and_the_next_datagram_is_sent() {
 
 /// With no wish to read, the refusal would be reported for ever.
 #[test]
-fn invariant_6_a_refusal_that_nobody_waits_for_is_no_spin() {
+fn invariant_6_refusal_without_interest_does_not_spin() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let addr = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -253,7 +253,7 @@ fn invariant_6_a_refusal_that_nobody_waits_for_is_no_spin() {
 }
 
 #[test]
-fn a_datagram_that_is_too_long_is_dropped_and_never_cut() {
+fn oversized_datagram_is_dropped_not_truncated() {
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     SockRef::from(&theirs).set_send_buffer_size(1_000_000).unwrap();
     let mut reactor = Reactor::new().unwrap();
@@ -267,7 +267,7 @@ fn a_datagram_that_is_too_long_is_dropped_and_never_cut() {
 }
 
 #[test]
-fn an_error_with_one_datagram_is_no_end() {
+fn error_with_one_datagram_does_not_close_the_socket() {
     let dir = tempfile::tempdir().unwrap();
     let nobody = Address::Unix(Some(dir.path().join("nobody")));
     let stale = dir.path().join("stale");
@@ -308,7 +308,7 @@ fn an_error_with_one_datagram_is_no_end() {
 }
 
 #[test]
-fn invariant_8_a_panic_with_one_datagram_ends_that_socket_only() {
+fn invariant_8_panic_in_handle_datagram_closes_only_that_socket() {
     silence_panics();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
@@ -327,7 +327,7 @@ fn invariant_8_a_panic_with_one_datagram_ends_that_socket_only() {
 }
 
 #[test]
-fn invariant_1_nothing_follows_a_close_within_handle_datagram() {
+fn invariant_1_close_in_handle_datagram_stops_callbacks() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
@@ -350,7 +350,7 @@ fn invariant_1_nothing_follows_a_close_within_handle_datagram() {
 }
 
 #[test]
-fn invariant_1_a_socket_closed_before_it_was_added_is_told_of_its_end_only() {
+fn invariant_1_socket_closed_before_add_gets_only_handle_close() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let mut datagram = Datagram::bind("127.0.0.1:0", Probe::passive(&log)).unwrap();
@@ -361,7 +361,7 @@ fn invariant_1_a_socket_closed_before_it_was_added_is_told_of_its_end_only() {
 }
 
 #[test]
-fn a_datagram_sockets_timers_are_its_own() {
+fn datagram_socket_timers_reach_it() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let mut probe = Probe::passive(&log);
@@ -373,7 +373,7 @@ fn a_datagram_sockets_timers_are_its_own() {
 }
 
 #[test]
-fn a_unix_path_left_behind_is_taken_over_and_a_live_one_is_not() {
+fn stale_unix_path_is_replaced_and_live_one_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("socket");
     drop(UnixDatagram::bind(&path).unwrap());
@@ -397,7 +397,7 @@ fn a_unix_path_left_behind_is_taken_over_and_a_live_one_is_not() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_an_error_that_names_it() {
+fn port_in_use_error_names_the_address() {
     let other = UdpSocket::bind("127.0.0.1:0").unwrap();
     let addr = other.local_addr().unwrap();
     let error = Datagram::bind(addr, Probe::passive(&Log::default())).unwrap_err();
@@ -407,7 +407,7 @@ fn a_port_that_is_taken_is_an_error_that_names_it() {
 
 /// What is not written by the protocol does something sensible.
 #[test]
-fn a_drain_closes_datagram_sockets() {
+fn drain_closes_datagram_sockets() {
     struct Quiet(Log);
     impl DatagramProtocol for Quiet {
         fn handle_datagram(
@@ -434,7 +434,7 @@ fn a_drain_closes_datagram_sockets() {
 }
 
 #[test]
-fn handle_write_comes_when_there_is_room() {
+fn handle_write_runs_when_there_is_room() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
@@ -495,7 +495,7 @@ fn invariant_7_one_event_receives_at_most_64_datagrams_and_one_buffer() {
 }
 
 #[test]
-fn invariant_7_a_flood_of_datagrams_starves_nobody() {
+fn invariant_7_datagram_flood_starves_no_channel() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (token, flood) = receiver(&mut reactor, &log);

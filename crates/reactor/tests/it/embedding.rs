@@ -9,7 +9,7 @@ use reactor::{Reactor, Stream};
 use crate::common::{Echo, Log, Probe, turn_all, turn_until};
 
 #[test]
-fn the_next_deadline_is_that_of_the_next_timer() {
+fn next_deadline_is_that_of_the_next_timer() {
     let mut reactor = Reactor::new().unwrap();
     assert_eq!(reactor.next_deadline(), None);
     let before = Instant::now();
@@ -32,7 +32,7 @@ fn assert_due(reactor: &Reactor, because: &str) {
 }
 
 #[test]
-fn the_next_deadline_has_come_where_there_is_work() {
+fn next_deadline_is_past_when_work_is_pending() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, _theirs) = UnixStream::pair().unwrap();
@@ -76,7 +76,7 @@ fn the_next_deadline_has_come_where_there_is_work() {
 }
 
 #[test]
-fn the_next_deadline_has_come_where_a_drain_is_to_begin() {
+fn next_deadline_is_past_when_a_drain_is_pending() {
     let mut reactor = Reactor::new().unwrap();
     let (ours, _theirs) = UnixStream::pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
@@ -89,7 +89,7 @@ fn the_next_deadline_has_come_where_a_drain_is_to_begin() {
 
 /// A drain sets a deadline like any other.
 #[test]
-fn the_next_deadline_is_that_of_a_drain_too() {
+fn next_deadline_includes_the_drain() {
     let mut reactor = Reactor::new().unwrap();
     let (ours, _theirs) = UnixStream::pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
@@ -101,7 +101,7 @@ fn the_next_deadline_is_that_of_a_drain_too() {
 
 /// Two reactors on one thread, a turn of each in turn: they share nothing.
 #[test]
-fn two_reactors_never_meet() {
+fn two_reactors_on_one_thread_are_independent() {
     let (mut one, mut other) = (Reactor::new().unwrap(), Reactor::new().unwrap());
     let (ours, theirs) = UnixStream::pair().unwrap();
     let log = Log::default();
@@ -121,7 +121,7 @@ fn two_reactors_never_meet() {
 }
 
 #[cfg(not(polling_test_poll_backend))]
-mod by_its_descriptor {
+mod by_descriptor {
     use std::io::{self, Read, Write};
     use std::os::fd::{AsFd, BorrowedFd};
     use std::thread;
@@ -148,7 +148,7 @@ mod by_its_descriptor {
     }
 
     #[test]
-    fn it_is_readable_when_a_source_is_ready() {
+    fn descriptor_is_readable_when_a_source_is_ready() {
         let mut reactor = Reactor::new().unwrap();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
@@ -166,7 +166,7 @@ mod by_its_descriptor {
     }
 
     #[test]
-    fn it_is_readable_when_a_post_waits() {
+    fn descriptor_is_readable_when_a_post_is_pending() {
         let mut reactor = Reactor::new().unwrap();
         for turns in 0..3 {
             let handle = reactor.handle();
@@ -180,7 +180,7 @@ mod by_its_descriptor {
 
     /// Everything at once: sockets, a timer, posts from another thread.
     #[test]
-    fn a_loop_of_ones_own_drives_it() {
+    fn custom_loop_drives_a_reactor() {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
@@ -251,7 +251,7 @@ mod by_its_descriptor {
     }
 
     #[test]
-    fn a_reactor_drives_another_one() {
+    fn reactor_drives_another_reactor() {
         let (inner_log, log) = (Log::default(), Log::default());
         let mut inner = Reactor::new().unwrap();
         let (ours, mut theirs) = UnixStream::pair().unwrap();

@@ -33,7 +33,7 @@ fn invariant_7_one_event_reads_at_most_one_buffer() {
 
 /// A peer that reads as fast as the kernel copies makes room all the while.
 #[test]
-fn invariant_7_one_event_writes_a_bounded_piece_of_a_large_message() {
+fn invariant_7_one_event_writes_bounded_part_of_large_message() {
     let (ours, mut theirs) = tcp_pair();
     let mut reactor = Reactor::new().unwrap();
     let limits = Limits { high_water: usize::MAX, ..Limits::default() };
@@ -83,7 +83,7 @@ fn invariant_7_one_event_accepts_at_most_64() {
 }
 
 #[test]
-fn invariant_7_timers_and_posts_run_under_a_flood() {
+fn invariant_7_timers_run_during_a_flood() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, theirs) = UnixStream::pair().unwrap();
@@ -100,7 +100,7 @@ fn invariant_7_timers_and_posts_run_under_a_flood() {
 
 /// Each one closes at once, and makes its successor as it does.
 #[test]
-fn invariant_7_a_chain_of_short_lived_channels_lets_timers_run() {
+fn invariant_7_chain_of_short_lived_channels_lets_timers_run() {
     struct Short;
     impl Protocol for Short {
         fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
@@ -124,7 +124,7 @@ fn invariant_7_a_chain_of_short_lived_channels_lets_timers_run() {
 }
 
 #[test]
-fn invariant_7_timers_that_are_due_at_once_let_io_come_round() {
+fn invariant_7_many_expired_timers_take_several_turns() {
     const ALL: u64 = 50_000;
     let mut reactor = Reactor::new().unwrap();
     for _ in 0..ALL {

@@ -33,7 +33,7 @@ impl Protocol for Collect {
 }
 
 #[test]
-fn a_pipe_is_read_to_its_end() {
+fn pipe_is_read_to_its_end() {
     let (reader, mut writer) = io::pipe().unwrap();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
@@ -47,7 +47,7 @@ fn a_pipe_is_read_to_its_end() {
 }
 
 #[test]
-fn invariant_4_a_pipe_is_written_in_order_however_slow_its_reader() {
+fn invariant_4_pipe_is_written_in_order_to_slow_reader() {
     let (mut reader, writer) = io::pipe().unwrap();
     let data = pattern(1_000_000);
     let mut stream = FileDispatcher::from_fd(writer, Echo).unwrap();
@@ -69,7 +69,7 @@ fn invariant_4_a_pipe_is_written_in_order_however_slow_its_reader() {
 }
 
 #[test]
-fn a_pipe_that_nobody_reads_any_more_is_a_close_reason() {
+fn pipe_without_reader_closes_with_broken_pipe() {
     for waiting in [0, 1_000_000] {
         let (reader, writer) = io::pipe().unwrap();
         let mut reactor = Reactor::new().unwrap();
@@ -90,7 +90,7 @@ fn a_pipe_that_nobody_reads_any_more_is_a_close_reason() {
 }
 
 #[test]
-fn invariant_6_a_paused_pipe_whose_writer_goes_is_no_spin_and_loses_nothing() {
+fn invariant_6_paused_pipe_without_writer_does_not_spin_or_lose_input() {
     let (reader, mut writer) = io::pipe().unwrap();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
@@ -107,7 +107,7 @@ fn invariant_6_a_paused_pipe_whose_writer_goes_is_no_spin_and_loses_nothing() {
 }
 
 #[test]
-fn what_it_was_not_opened_for_is_refused() {
+fn direction_not_opened_is_rejected() {
     let (reader, _writer) = io::pipe().unwrap();
     let mut stream = FileDispatcher::from_fd(reader, Echo).unwrap();
     let error = stream.send(b"x").unwrap_err();
@@ -136,7 +136,7 @@ fn what_it_was_not_opened_for_is_refused() {
 }
 
 #[test]
-fn a_descriptors_number_is_its_address() {
+fn descriptor_number_is_the_address() {
     let (reader, _writer) = io::pipe().unwrap();
     let number = std::os::fd::AsRawFd::as_raw_fd(&reader);
     let stream = FileDispatcher::from_fd(reader, Echo).unwrap();
@@ -147,7 +147,7 @@ fn a_descriptors_number_is_its_address() {
 /// epoll refuses to watch it, as it never blocks. The test for asyncore's
 /// `file_dispatcher` reads one through the loop as well.
 #[test]
-fn invariant_7_a_regular_file_is_read_while_others_are_served() {
+fn invariant_7_regular_file_is_read_while_others_are_served() {
     let data = pattern(1_000_000);
     let got = Rc::default();
     let mut reactor = Reactor::new().unwrap();
@@ -175,7 +175,7 @@ fn invariant_7_a_regular_file_is_read_while_others_are_served() {
 }
 
 #[test]
-fn a_regular_file_is_written_in_order() {
+fn regular_file_is_written_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file");
     std::fs::write(&path, "first ").unwrap();
@@ -194,7 +194,7 @@ fn a_regular_file_is_written_in_order() {
 }
 
 #[test]
-fn dev_null_is_at_its_end_at_once_and_takes_everything() {
+fn dev_null_is_at_its_end_and_accepts_all_output() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let null = File::options().read(true).write(true).open("/dev/null").unwrap();
@@ -212,7 +212,7 @@ fn dev_null_is_at_its_end_at_once_and_takes_everything() {
 }
 
 #[test]
-fn invariant_6_what_is_always_ready_is_no_spin_once_it_is_paused_or_read() {
+fn invariant_6_always_ready_source_does_not_spin_once_paused_or_read() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     // It pauses after each read, and stays open after its end.
@@ -238,7 +238,7 @@ fn invariant_6_what_is_always_ready_is_no_spin_once_it_is_paused_or_read() {
 }
 
 #[test]
-fn invariant_1_what_is_always_ready_gets_nothing_after_its_close() {
+fn invariant_1_always_ready_source_gets_no_callback_after_close() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let tokens: Rc<RefCell<Vec<Token>>> = Rc::default();
@@ -271,7 +271,7 @@ fn invariant_1_what_is_always_ready_gets_nothing_after_its_close() {
 }
 
 #[test]
-fn a_stop_is_heard_while_something_is_always_ready() {
+fn stop_works_while_a_source_is_always_ready() {
     let zero = File::open("/dev/zero").unwrap();
     let mut reactor = Reactor::new().unwrap();
     let (ours, neighbour) = UnixStream::pair().unwrap();
@@ -296,7 +296,7 @@ fn a_stop_is_heard_while_something_is_always_ready() {
 
 /// The mode belongs to what was opened, and so to every process that has it.
 #[test]
-fn a_descriptors_mode_is_taken_back_at_its_end() {
+fn descriptor_mode_is_restored_on_close() {
     for nonblocking in [false, true] {
         let (reader, _writer) = io::pipe().unwrap();
         let ours = reader.try_clone().unwrap();

@@ -98,7 +98,7 @@ impl Drop for Faulty {
 }
 
 #[test]
-fn invariant_8_whatever_fails_the_neighbour_is_served() {
+fn invariant_8_fault_in_any_callback_leaves_others_served() {
     silence_panics();
     let callbacks = [
         "readable", "writable", "connect", "read", "write", "expt", "eof", "timer", "drain",
@@ -159,7 +159,7 @@ fn invariant_8_whatever_fails_the_neighbour_is_served() {
 }
 
 #[test]
-fn invariant_8_a_panic_in_a_post_or_a_timer_costs_nobody() {
+fn invariant_8_panic_in_post_or_timer_is_isolated() {
     silence_panics();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
@@ -175,7 +175,7 @@ fn invariant_8_a_panic_in_a_post_or_a_timer_costs_nobody() {
 }
 
 #[test]
-fn invariant_8_a_fault_while_accepting_refuses_that_connection_only() {
+fn invariant_8_fault_while_accepting_rejects_only_that_connection() {
     silence_panics();
     let mut reactor = Reactor::new().unwrap();
     let mut count = 0;
@@ -202,7 +202,7 @@ fn invariant_8_a_fault_while_accepting_refuses_that_connection_only() {
 }
 
 #[test]
-fn invariant_8_a_panic_as_a_post_is_dropped_costs_no_close() {
+fn invariant_8_panic_in_dropped_post_skips_no_handle_close() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -247,7 +247,7 @@ impl Dispatcher for Loses {
 }
 
 #[test]
-fn invariant_8_a_panic_in_source_costs_that_channel_only() {
+fn invariant_8_panic_in_source_closes_only_that_channel() {
     silence_panics();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();

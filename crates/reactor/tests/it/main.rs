@@ -19,20 +19,20 @@
     reason = "a panic in a test or its helpers is the report of a failure"
 )]
 
-mod busy;
-mod closing;
+mod busy_poll;
+mod close;
 mod common;
-mod connecting;
+mod connect;
 mod datagrams;
-mod draining;
+mod drain;
 mod embedding;
 mod fairness;
 mod files;
-mod idling;
+mod idle;
 mod isolation;
-mod listening;
-mod posting;
-mod rates;
-mod sending;
-mod timing;
-mod watching;
+mod listener;
+mod posts;
+mod rate_limits;
+mod send;
+mod stats;
+mod timers;

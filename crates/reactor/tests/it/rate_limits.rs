@@ -45,7 +45,7 @@ fn assert_rate(moved: usize, per_second: u64, (took, late): (Duration, Duration)
 }
 
 #[test]
-fn the_read_rate_is_kept() {
+fn read_rate_is_kept() {
     for per_second in [20_000, 1_000_000] {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
@@ -67,7 +67,7 @@ fn the_read_rate_is_kept() {
 }
 
 #[test]
-fn the_write_rate_is_kept() {
+fn write_rate_is_kept() {
     for per_second in [20_000, 1_000_000] {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
@@ -92,7 +92,7 @@ fn the_write_rate_is_kept() {
 
 /// A byte now and then: one is sent as soon as it may be, and nothing is lost.
 #[test]
-fn a_rate_of_less_than_a_byte_a_turn_is_kept() {
+fn rate_below_one_byte_per_turn_is_kept() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let mut reactor = Reactor::new().unwrap();
     let limits = Limits { read_rate: rate(5), write_rate: rate(20), ..Limits::default() };
@@ -113,7 +113,7 @@ fn a_rate_of_less_than_a_byte_a_turn_is_kept() {
 }
 
 #[test]
-fn invariant_4_a_rate_loses_nothing_at_the_end() {
+fn invariant_4_rate_limit_loses_nothing_at_the_end() {
     let limits =
         Limits { read_rate: rate(800_000), write_rate: rate(600_000), ..Limits::default() };
     let (ours, mut theirs) = tcp_pair();
@@ -136,7 +136,7 @@ fn invariant_4_a_rate_loses_nothing_at_the_end() {
 
 /// epoll does not watch a file, and so the rate alone says when to read on.
 #[test]
-fn a_file_is_read_at_its_rate_without_a_spin() {
+fn file_is_read_at_its_rate_without_spinning() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let data = pattern(300_000);
     std::fs::write(file.path(), &data).unwrap();
@@ -165,7 +165,7 @@ fn a_file_is_read_at_its_rate_without_a_spin() {
 }
 
 #[test]
-fn invariant_6_a_stream_that_waits_for_its_rate_wakes_rarely() {
+fn invariant_6_rate_limited_stream_wakes_rarely() {
     for per_second in [10_000, 1_000_000] {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
@@ -192,7 +192,7 @@ fn invariant_6_a_stream_that_waits_for_its_rate_wakes_rarely() {
 }
 
 #[test]
-fn invariant_6_a_rate_that_nothing_waits_for_wakes_nobody() {
+fn invariant_6_idle_rate_limited_stream_causes_no_wakeup() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let mut reactor = Reactor::new().unwrap();
     let limits = Limits { read_rate: rate(1_000), write_rate: rate(1_000), ..Limits::default() };
@@ -212,7 +212,7 @@ fn invariant_6_a_rate_that_nothing_waits_for_wakes_nobody() {
 
 /// Paused, it has no more to wait for.
 #[test]
-fn invariant_6_a_paused_stream_with_a_rate_wakes_nobody() {
+fn invariant_6_paused_rate_limited_stream_causes_no_wakeup() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
@@ -254,7 +254,7 @@ impl Protocol for Changes {
 
 /// At the rate that they begin with, both ways would take half an hour.
 #[test]
-fn a_rate_can_be_lifted_on_the_way() {
+fn rate_can_be_raised_or_removed_later() {
     const BYTES: usize = 150_000;
     for to in [None, rate(10_000_000)] {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
@@ -278,7 +278,7 @@ fn a_rate_can_be_lifted_on_the_way() {
 }
 
 #[test]
-fn a_rate_can_be_set_on_the_way() {
+fn rate_can_be_set_later() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let mut reactor = Reactor::new().unwrap();
     let received: Rc<Cell<usize>> = Rc::default();
@@ -299,7 +299,7 @@ fn a_rate_can_be_set_on_the_way() {
 
 /// What waits for its rate does not wait for the peer.
 #[test]
-fn a_stall_is_the_peers_and_not_the_rates() {
+fn rate_limited_output_is_no_stall() {
     let limits = Limits {
         stall_timeout: Some(Duration::from_millis(30)),
         write_rate: rate(1_000),
@@ -333,7 +333,7 @@ fn a_stall_is_the_peers_and_not_the_rates() {
 }
 
 #[test]
-fn invariant_7_a_stream_that_waits_for_its_rate_keeps_nobody_waiting() {
+fn invariant_7_rate_limited_stream_delays_no_other_channel() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let mut reactor = Reactor::new().unwrap();
     let limits = Limits { read_rate: rate(10), write_rate: rate(10), ..Limits::default() };

@@ -16,7 +16,7 @@ fn busy() -> Reactor {
 }
 
 #[test]
-fn a_reactor_that_looks_before_it_sleeps_serves_as_any_other() {
+fn busy_poll_serves_immediate_and_late_messages() {
     let mut reactor = busy();
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
@@ -34,7 +34,7 @@ fn a_reactor_that_looks_before_it_sleeps_serves_as_any_other() {
 }
 
 #[test]
-fn invariant_6_a_reactor_that_looks_before_it_sleeps_does_sleep() {
+fn invariant_6_busy_poll_sleeps_when_idle() {
     let mut reactor = busy();
     let (ours, _theirs) = UnixStream::pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
@@ -42,7 +42,7 @@ fn invariant_6_a_reactor_that_looks_before_it_sleeps_does_sleep() {
 }
 
 #[test]
-fn invariant_10_looking_makes_no_timer_early_and_none_late() {
+fn invariant_10_busy_poll_fires_timers_on_time() {
     let mut reactor = busy();
     let ran = Rc::new(Cell::new(0));
     for after in [0, 50, 150, 500, 3_000, 20_000].map(Duration::from_micros) {
@@ -57,7 +57,7 @@ fn invariant_10_looking_makes_no_timer_early_and_none_late() {
 }
 
 #[test]
-fn invariant_11_a_post_is_seen_by_who_looks_and_wakes_who_sleeps() {
+fn invariant_11_post_reaches_polling_and_sleeping_loop() {
     let mut reactor = busy();
     let (ours, _theirs) = UnixStream::pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();

@@ -20,7 +20,7 @@ fn add_passive(reactor: &mut Reactor, name: &'static str, log: &Log) -> UnixStre
 }
 
 #[test]
-fn drain_accepts_the_queue_tells_everybody_and_ends() {
+fn drain_accepts_the_queue_and_notifies_every_channel() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let served = log.clone();
@@ -62,7 +62,7 @@ fn drain_accepts_the_queue_tells_everybody_and_ends() {
 }
 
 #[test]
-fn the_drain_ends_at_the_earlier_deadline_and_counts_who_was_cut_off() {
+fn drain_ends_at_earlier_deadline_and_counts_unsent() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, _theirs) = UnixStream::pair().unwrap();
@@ -80,7 +80,7 @@ fn the_drain_ends_at_the_earlier_deadline_and_counts_who_was_cut_off() {
 }
 
 #[test]
-fn stop_leaves_channels_open_and_run_goes_on_with_them() {
+fn stop_leaves_channels_open_for_the_next_run() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, mut theirs) = UnixStream::pair().unwrap();
@@ -108,7 +108,7 @@ fn stop_leaves_channels_open_and_run_goes_on_with_them() {
 }
 
 #[test]
-fn of_two_drains_the_earlier_holds_also_where_the_other_has_no_end() {
+fn earlier_of_two_drains_applies_also_if_other_has_no_end() {
     const SHORT: Duration = Duration::from_millis(20);
     for (first, second) in [(Duration::MAX, SHORT), (SHORT, Duration::MAX)] {
         let mut reactor = Reactor::new().unwrap();
@@ -124,7 +124,7 @@ fn of_two_drains_the_earlier_holds_also_where_the_other_has_no_end() {
 
 /// It adds another channel whenever one is closed, and is refused in the end.
 #[test]
-fn a_drain_ends_though_the_last_callbacks_add_more() {
+fn drain_ends_although_last_callbacks_add_channels() {
     struct Reconnects(Log);
     impl Protocol for Reconnects {
         fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
@@ -157,7 +157,7 @@ fn a_drain_ends_though_the_last_callbacks_add_more() {
 }
 
 #[test]
-fn a_reactor_driven_by_turns_can_be_drained_again() {
+fn drain_can_be_repeated_turn_by_turn() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     for name in ["a", "b"] {
@@ -171,7 +171,7 @@ fn a_reactor_driven_by_turns_can_be_drained_again() {
 }
 
 #[test]
-fn a_stream_that_connects_during_a_drain_is_told_after_its_connection() {
+fn connecting_stream_is_notified_of_drain_after_connect() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
@@ -188,7 +188,7 @@ fn a_stream_that_connects_during_a_drain_is_told_after_its_connection() {
 }
 
 #[test]
-fn a_drain_broken_off_by_stop_is_forgotten() {
+fn drain_interrupted_by_stop_is_reset() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let _peer = add_passive(&mut reactor, "a", &log);
@@ -205,7 +205,7 @@ fn a_drain_broken_off_by_stop_is_forgotten() {
 }
 
 #[test]
-fn a_timed_call_is_waited_for_by_a_drain() {
+fn drain_waits_for_timed_call() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let called = log.clone();
@@ -216,7 +216,7 @@ fn a_timed_call_is_waited_for_by_a_drain() {
 }
 
 #[test]
-fn invariant_6_a_stop_between_turns_is_no_spin() {
+fn invariant_6_stop_between_turns_does_not_spin() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let _peer = add_passive(&mut reactor, "a", &log);
@@ -226,7 +226,7 @@ fn invariant_6_a_stop_between_turns_is_no_spin() {
 }
 
 #[test]
-fn a_turn_says_whether_there_is_more_to_do() {
+fn turn_returns_false_when_no_work_remains() {
     let mut reactor = Reactor::new().unwrap();
     let turn = |reactor: &mut Reactor| reactor.turn(Some(Duration::ZERO)).unwrap();
     assert!(!turn(&mut reactor), "nothing was ever added");
@@ -256,7 +256,7 @@ fn a_turn_says_whether_there_is_more_to_do() {
 }
 
 #[test]
-fn so_many_turns_are_made_and_no_more() {
+fn run_turns_makes_at_most_count_turns() {
     fn again(cx: &mut Context, count: &Rc<Cell<u32>>) {
         count.set(count.get() + 1);
         let count = Rc::clone(count);
@@ -280,7 +280,7 @@ fn so_many_turns_are_made_and_no_more() {
 
 /// What is still to be closed counts, also where no turn is left for it.
 #[test]
-fn an_end_asked_for_between_runs_is_seen_to_without_a_turn() {
+fn close_between_runs_needs_no_turn() {
     let mut reactor = Reactor::new().unwrap();
     let (ours, _theirs) = UnixStream::pair().unwrap();
     let token = reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();

@@ -12,7 +12,7 @@ use socket2::{SockRef, Socket};
 use crate::common::{Call, Echo, Log, Probe, assert_idle, run, tcp_pair, turn_all, turn_until};
 
 #[test]
-fn invariant_6_idle_channels_wake_nobody() {
+fn invariant_6_idle_channels_cause_no_wakeup() {
     let mut reactor = Reactor::new().unwrap();
     reactor.add(Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap()).unwrap();
     let mut peers = Vec::new();
@@ -27,7 +27,7 @@ fn invariant_6_idle_channels_wake_nobody() {
 /// Both sides shut, and nothing wanted: a level-triggered poller would report
 /// the hang-up 400,000 times a second.
 #[test]
-fn invariant_6_a_hang_up_that_nobody_waits_for_is_no_spin() {
+fn invariant_6_hangup_without_interest_does_not_spin() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, theirs) = UnixStream::pair().unwrap();
@@ -49,7 +49,7 @@ fn invariant_6_a_hang_up_that_nobody_waits_for_is_no_spin() {
 }
 
 #[test]
-fn invariant_6_a_raw_source_that_hangs_up_leaves_the_poller() {
+fn invariant_6_hung_up_source_leaves_the_poller() {
     struct Deaf(UnixStream, Log);
     impl Dispatcher for Deaf {
         fn source(&self) -> BorrowedFd<'_> {
@@ -84,7 +84,7 @@ fn invariant_6_a_raw_source_that_hangs_up_leaves_the_poller() {
 
 /// One urgent byte kept asyncore spinning: 40,000 turns in 100 ms.
 #[test]
-fn invariant_6_urgent_data_is_told_once_also_to_the_default_handler() {
+fn invariant_6_urgent_data_is_reported_once_also_to_default_handler() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let mut reactor = Reactor::new().unwrap();
@@ -110,7 +110,7 @@ fn invariant_6_urgent_data_is_told_once_also_to_the_default_handler() {
 
 /// In whatever state the stream is that it reaches.
 #[test]
-fn invariant_6_urgent_data_is_a_spin_in_no_state() {
+fn invariant_6_urgent_data_spins_in_no_state() {
     const STATES: [&str; 8] = [
         "open",
         "paused",
@@ -163,7 +163,7 @@ fn invariant_6_urgent_data_is_a_spin_in_no_state() {
 }
 
 #[test]
-fn invariant_6_a_raw_dispatcher_without_handlers_closes_rather_than_spin() {
+fn invariant_6_dispatcher_without_handlers_closes() {
     struct Bare(UnixStream);
     impl Dispatcher for Bare {
         fn source(&self) -> BorrowedFd<'_> {
@@ -178,7 +178,7 @@ fn invariant_6_a_raw_dispatcher_without_handlers_closes_rather_than_spin() {
 }
 
 #[test]
-fn a_turn_waits_no_longer_than_its_limit() {
+fn turn_waits_at_most_its_limit() {
     let mut reactor = Reactor::new().unwrap();
     let (ours, _theirs) = UnixStream::pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();

@@ -81,7 +81,7 @@ fn invariant_4_partial_writes_keep_their_order() {
 
 /// asyncore lost 19.9 of 20 MB here: it took the half-close for a close.
 #[test]
-fn invariant_4_a_peer_that_ends_its_side_gets_everything() {
+fn invariant_4_half_closed_peer_receives_everything() {
     let data = pattern(20_000_000);
     let listener = Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap();
     let addr = listener.local_addr().as_inet().unwrap();
@@ -107,7 +107,7 @@ fn invariant_4_a_peer_that_ends_its_side_gets_everything() {
 }
 
 #[test]
-fn invariant_4_a_reset_is_never_a_clean_end() {
+fn invariant_4_reset_is_always_an_error() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     for waiting in [0, 1000] {
         let mut reactor = Reactor::new().unwrap();
@@ -132,7 +132,7 @@ fn invariant_4_a_reset_is_never_a_clean_end() {
 /// While nothing is read, for whatever reason, and nothing waits to be written:
 /// the reset is noticed all the same.
 #[test]
-fn invariant_4_a_reset_is_told_to_a_stream_that_does_not_read() {
+fn invariant_4_reset_is_reported_to_stream_that_does_not_read() {
     struct NotYet(Log);
     impl Protocol for NotYet {
         fn readable(&self) -> bool {
@@ -183,7 +183,7 @@ fn invariant_4_a_reset_is_told_to_a_stream_that_does_not_read() {
 /// Of a stream that closes: what came before its last bytes went out is no
 /// clean end either.
 #[test]
-fn invariant_4_a_reset_at_the_end_is_no_clean_end() {
+fn invariant_4_reset_while_closing_is_an_error() {
     for lingers in [false, true] {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
@@ -214,7 +214,7 @@ fn invariant_4_a_reset_at_the_end_is_no_clean_end() {
 }
 
 #[test]
-fn invariant_4_close_flushes_and_abort_counts_what_it_loses() {
+fn invariant_4_close_flushes_and_abort_counts_unsent() {
     let data = pattern(4_000_000);
     for abort in [false, true] {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
@@ -258,7 +258,7 @@ fn invariant_4_close_flushes_and_abort_counts_what_it_loses() {
 /// Input that was not read when the stream closes must not turn the close
 /// into a reset, which would destroy output on its way to the peer.
 #[test]
-fn invariant_4_unread_input_does_not_destroy_the_last_output() {
+fn invariant_4_unread_input_does_not_destroy_output() {
     let listener = Listener::bind("127.0.0.1:0", |_| {
         Ok(Probe::new("a", &Log::default(), |call, io| {
             if matches!(call, Call::Read(_)) {
@@ -291,7 +291,7 @@ fn invariant_4_unread_input_does_not_destroy_the_last_output() {
 
 /// As before, with input that no ordinary read sees, or that comes later.
 #[test]
-fn invariant_4_input_beside_a_close_does_not_destroy_the_last_output() {
+fn invariant_4_input_during_close_does_not_destroy_output() {
     for urgent in [true, false] {
         let log = Log::default();
         let seen = log.clone();
@@ -328,7 +328,7 @@ fn invariant_4_input_beside_a_close_does_not_destroy_the_last_output() {
 }
 
 #[test]
-fn invariant_4_an_error_after_close_loses_what_waits_and_counts_it() {
+fn invariant_4_error_after_close_counts_unsent() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, theirs) = UnixStream::pair().unwrap();
@@ -349,7 +349,7 @@ fn invariant_4_an_error_after_close_loses_what_waits_and_counts_it() {
 }
 
 #[test]
-fn what_the_peer_said_before_it_went_is_read_though_output_waits() {
+fn last_input_of_closed_peer_is_read_despite_queued_output() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, mut theirs) = UnixStream::pair().unwrap();
@@ -368,7 +368,7 @@ fn what_the_peer_said_before_it_went_is_read_though_output_waits() {
 }
 
 #[test]
-fn a_write_to_a_peer_that_is_gone_is_a_close_reason() {
+fn write_to_closed_peer_closes_with_broken_pipe() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, theirs) = UnixStream::pair().unwrap();
@@ -387,7 +387,7 @@ fn a_write_to_a_peer_that_is_gone_is_a_close_reason() {
 }
 
 #[test]
-fn nothing_is_not_sent() {
+fn empty_send_writes_nothing() {
     let mut reactor = Reactor::new().unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();
     let mut stream = Stream::new(ours, Echo).unwrap();
@@ -401,7 +401,7 @@ fn nothing_is_not_sent() {
 }
 
 #[test]
-fn shutdown_ends_our_side_and_goes_on_receiving() {
+fn shutdown_ends_output_and_continues_receiving() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, mut theirs) = UnixStream::pair().unwrap();
@@ -447,7 +447,7 @@ impl Protocol for Greedy {
 }
 
 #[test]
-fn invariant_5_a_peer_that_never_reads_is_not_read_and_is_closed_in_time() {
+fn invariant_5_stalled_peer_is_not_read_and_is_closed() {
     let held: Rc<Cell<usize>> = Rc::default();
     let reason: Rc<RefCell<String>> = Rc::default();
     let read: Rc<Cell<usize>> = Rc::default();
@@ -518,7 +518,7 @@ fn invariant_5_reading_resumes_once_the_peer_reads() {
 }
 
 #[test]
-fn invariant_5_send_over_the_mark_accepts_nothing() {
+fn invariant_5_send_above_high_water_accepts_nothing() {
     let (ours, _theirs) = UnixStream::pair().unwrap();
     let mut stream = Stream::new(ours, Echo).unwrap();
     stream.send(&vec![0; 4_000_000]).unwrap();
@@ -531,7 +531,7 @@ fn invariant_5_send_over_the_mark_accepts_nothing() {
 
 /// Below the default low mark: it must not be full and have room at once.
 #[test]
-fn invariant_5_a_high_mark_below_the_low_one_holds() {
+fn invariant_5_high_water_below_low_water_applies() {
     let limits = Limits { high_water: 4096, ..Limits::default() };
     assert!(limits.low_water > limits.high_water);
     let (ours, mut theirs) = UnixStream::pair().unwrap();
@@ -559,7 +559,7 @@ fn invariant_5_a_high_mark_below_the_low_one_holds() {
 
 /// Where it may not send it is not asked to.
 #[test]
-fn invariant_5_handle_write_comes_only_where_send_has_room() {
+fn invariant_5_handle_write_runs_only_when_send_has_room() {
     let limits = Limits { high_water: 2048, ..Limits::default() };
     let (ours, theirs) = UnixStream::pair().unwrap();
     SockRef::from(&ours).set_send_buffer_size(4096).unwrap();
@@ -580,7 +580,7 @@ fn invariant_5_handle_write_comes_only_where_send_has_room() {
 }
 
 #[test]
-fn a_paused_stream_neither_reads_nor_wakes() {
+fn paused_stream_neither_reads_nor_wakes() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, mut theirs) = UnixStream::pair().unwrap();

@@ -16,7 +16,7 @@ use reactor::{
 use crate::common::{Call, Echo, Log, Probe, reset, run, silent, tcp_pair, turn_all, turn_until};
 
 #[test]
-fn invariant_1_a_channel_closed_by_another_gets_no_event_of_the_same_batch() {
+fn invariant_1_channel_closed_by_another_gets_no_event_of_same_batch() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let tokens: Rc<Cell<Option<(Token, Token)>>> = Rc::default();
@@ -45,7 +45,7 @@ fn invariant_1_a_channel_closed_by_another_gets_no_event_of_the_same_batch() {
 /// The second channel of a batch is closed by the first; a third one comes in
 /// its slot and on its descriptor, before the batch is over.
 #[test]
-fn invariant_1_a_slot_and_a_descriptor_used_again_get_nothing_that_was_not_theirs() {
+fn invariant_1_reused_slot_and_descriptor_get_no_stale_event() {
     /// Closes its sibling when it reads; the sibling makes its own successor
     /// as it closes, so that slot and descriptor are free by then.
     struct Sibling {
@@ -112,7 +112,7 @@ fn invariant_1_a_slot_and_a_descriptor_used_again_get_nothing_that_was_not_their
 /// A dispatcher that gives its own descriptor up within a callback, so that
 /// the next one to be opened has the same number.
 #[test]
-fn invariant_1_a_descriptor_exchanged_within_a_callback_is_watched_anew() {
+fn invariant_1_source_replaced_in_callback_is_registered_again() {
     struct Exchange {
         source: UnixStream,
         log: Log,
@@ -153,7 +153,7 @@ fn invariant_1_a_descriptor_exchanged_within_a_callback_is_watched_anew() {
 
 /// The event said that the old source could be written to as well.
 #[test]
-fn invariant_1_a_source_exchanged_in_a_read_gets_no_write_of_the_old_one() {
+fn invariant_1_source_replaced_in_read_gets_no_stale_write() {
     struct Exchange {
         source: UnixStream,
         peers: Vec<UnixStream>,
@@ -196,7 +196,7 @@ fn invariant_1_a_source_exchanged_in_a_read_gets_no_write_of_the_old_one() {
 }
 
 #[test]
-fn invariant_1_nothing_follows_a_close_within_a_callback() {
+fn invariant_1_close_in_callback_stops_callbacks() {
     for within in ["connect", "read", "write", "timer"] {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
@@ -230,7 +230,7 @@ fn invariant_1_nothing_follows_a_close_within_a_callback() {
 }
 
 #[test]
-fn invariant_2_a_local_close_is_told_once_however_often_it_was_asked_for() {
+fn invariant_2_repeated_local_close_is_reported_once() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, _theirs) = UnixStream::pair().unwrap();
@@ -253,7 +253,7 @@ fn invariant_2_a_local_close_is_told_once_however_often_it_was_asked_for() {
 }
 
 #[test]
-fn invariant_2_the_end_of_the_peer_is_told_once() {
+fn invariant_2_peer_close_is_reported_once() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, theirs) = UnixStream::pair().unwrap();
@@ -264,7 +264,7 @@ fn invariant_2_the_end_of_the_peer_is_told_once() {
 }
 
 #[test]
-fn invariant_2_a_reset_is_told_once_and_as_an_error() {
+fn invariant_2_reset_is_reported_once_as_error() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, theirs) = tcp_pair();
@@ -281,7 +281,7 @@ fn invariant_2_a_reset_is_told_once_and_as_an_error() {
 }
 
 #[test]
-fn invariant_2_timeouts_are_told_by_name() {
+fn invariant_2_timeouts_are_reported_by_kind() {
     const SHORT: Duration = Duration::from_millis(20);
     let idle = Limits { idle_timeout: Some(SHORT), ..Limits::default() };
     let stall = Limits { stall_timeout: Some(SHORT), ..Limits::default() };
@@ -305,7 +305,7 @@ fn invariant_2_timeouts_are_told_by_name() {
 }
 
 #[test]
-fn invariant_2_a_raw_dispatcher_times_out_by_its_deadline() {
+fn invariant_2_custom_dispatcher_times_out_at_its_deadline() {
     struct Deadline(UnixStream, Log);
     impl Dispatcher for Deadline {
         fn source(&self) -> BorrowedFd<'_> {
@@ -328,7 +328,7 @@ fn invariant_2_a_raw_dispatcher_times_out_by_its_deadline() {
 }
 
 #[test]
-fn invariant_2_a_shut_down_tells_every_channel_and_counts_what_is_lost() {
+fn invariant_2_shutdown_closes_every_channel_and_counts_unsent() {
     for drop_it in [false, true] {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
@@ -361,7 +361,7 @@ fn invariant_2_a_shut_down_tells_every_channel_and_counts_what_is_lost() {
 /// What is added while the reactor closes everything is closed as well, or
 /// refused; the loop ends.
 #[test]
-fn invariant_2_what_is_added_by_a_last_callback_ends_too() {
+fn invariant_2_channel_added_during_shutdown_is_closed() {
     struct Phoenix(Log);
     impl Protocol for Phoenix {
         fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
@@ -384,7 +384,7 @@ fn invariant_2_what_is_added_by_a_last_callback_ends_too() {
 }
 
 #[test]
-fn a_token_reaches_its_channel_until_that_closes() {
+fn token_resolves_until_its_channel_closes() {
     let mut reactor = Reactor::new().unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();
     let token = reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
@@ -396,7 +396,7 @@ fn a_token_reaches_its_channel_until_that_closes() {
 }
 
 #[test]
-fn closing_by_token_is_for_channels_of_any_kind() {
+fn close_by_token_works_for_any_dispatcher() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, _theirs) = UnixStream::pair().unwrap();
@@ -411,7 +411,7 @@ fn closing_by_token_is_for_channels_of_any_kind() {
 /// Input that nobody read keeps the stream for a moment; that the peer ends in
 /// it changes nothing.
 #[test]
-fn invariant_2_a_local_close_that_lingers_stays_a_local_close() {
+fn invariant_2_lingering_close_keeps_its_local_reason() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, mut theirs) = tcp_pair();
@@ -430,7 +430,7 @@ fn invariant_2_a_local_close_that_lingers_stays_a_local_close() {
 }
 
 #[test]
-fn invariant_2_a_connection_under_way_with_nothing_to_flush_closes_at_once() {
+fn invariant_2_close_while_connecting_without_output_is_immediate() {
     let (_listener, addr, _fillers) = silent();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
@@ -446,7 +446,7 @@ fn invariant_2_a_connection_under_way_with_nothing_to_flush_closes_at_once() {
 /// no matter for `handle_error`, as the protocol has closed.
 #[cfg(target_os = "linux")]
 #[test]
-fn invariant_1_an_error_after_close_is_told_in_the_reason_only() {
+fn invariant_1_error_after_close_is_reported_in_reason_only() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, _theirs) = tcp_pair();
@@ -467,7 +467,7 @@ fn invariant_1_an_error_after_close_is_told_in_the_reason_only() {
 }
 
 #[test]
-fn pausing_and_resuming_by_token_takes_effect() {
+fn pause_and_resume_by_token_take_effect() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, mut theirs) = UnixStream::pair().unwrap();

@@ -15,7 +15,7 @@ use reactor::{Address, Context, Handle, Io, Listener, Protocol, Reactor, Stream}
 use crate::common::{DEADLINE, Echo, Log, assert_echo, run, silence_panics, turn_all, turn_until};
 
 #[test]
-fn a_port_that_is_taken_is_an_error_that_names_it() {
+fn port_in_use_error_names_the_address() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = other.local_addr().unwrap();
     let error = Listener::bind(addr, |_| Ok(Echo)).unwrap_err();
@@ -24,7 +24,7 @@ fn a_port_that_is_taken_is_an_error_that_names_it() {
 }
 
 #[test]
-fn a_peer_over_the_most_is_closed_at_once_and_a_place_is_free_again_later() {
+fn peer_over_connection_limit_is_closed_and_later_one_is_served() {
     let mut reactor = Reactor::new().unwrap();
     let listener = Listener::bind("[::1]:0", |_| Ok(Echo)).unwrap().with_max_connections(2);
     let addr = listener.local_addr().as_inet().unwrap();
@@ -42,7 +42,7 @@ fn a_peer_over_the_most_is_closed_at_once_and_a_place_is_free_again_later() {
 }
 
 #[test]
-fn a_burst_of_connections_finds_room() {
+fn burst_of_connections_fits_the_backlog() {
     let mut reactor = Reactor::new().unwrap();
     let listener = Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap();
     let addr = listener.local_addr().as_inet().unwrap();
@@ -63,7 +63,7 @@ fn a_burst_of_connections_finds_room() {
 }
 
 #[test]
-fn a_unix_path_left_behind_is_taken_over_and_a_live_one_is_not() {
+fn stale_unix_path_is_replaced_and_live_one_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("socket");
     // Dropped without being removed, as by a `kill -9`.
@@ -90,7 +90,7 @@ fn a_unix_path_left_behind_is_taken_over_and_a_live_one_is_not() {
 }
 
 #[test]
-fn a_unix_path_that_another_server_took_over_is_left_to_it() {
+fn unix_path_of_another_server_is_not_removed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("socket");
     let first = Listener::bind_unix(&path, |_| Ok(Echo)).unwrap();
@@ -101,7 +101,7 @@ fn a_unix_path_that_another_server_took_over_is_left_to_it() {
 }
 
 #[test]
-fn a_fault_while_accepting_gives_the_place_free_again() {
+fn fault_while_accepting_frees_the_connection_slot() {
     silence_panics();
     let mut reactor = Reactor::new().unwrap();
     let mut count = 0;
@@ -130,7 +130,7 @@ fn a_fault_while_accepting_gives_the_place_free_again() {
 /// Several programs that start at once: whoever is second must find that the
 /// first one is there, or that it has been.
 #[test]
-fn of_many_servers_that_start_at_once_one_gets_the_path() {
+fn exactly_one_of_concurrent_servers_binds_the_unix_path() {
     let dir = tempfile::tempdir().unwrap();
     let begin = Instant::now();
     for round in 0..300 {
@@ -161,7 +161,7 @@ fn of_many_servers_that_start_at_once_one_gets_the_path() {
 /// One server ends while the next one starts: who has bound the path can be
 /// reached there.
 #[test]
-fn a_server_that_takes_over_from_another_keeps_its_path() {
+fn succeeding_server_keeps_its_unix_path() {
     fn successor(path: &PathBuf, barrier: &Barrier) -> io::Result<()> {
         barrier.wait();
         let begin = Instant::now();
@@ -193,7 +193,7 @@ fn a_server_that_takes_over_from_another_keeps_its_path() {
 }
 
 #[test]
-fn a_socket_that_listens_already_is_taken_over() {
+fn listening_socket_can_be_passed_in() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("socket");
     let inet = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -268,7 +268,7 @@ fn reactors_on_two_threads_share_an_address() {
 }
 
 #[test]
-fn accepted_sockets_are_handed_to_a_reactor_on_another_thread() {
+fn accepted_sockets_can_move_to_another_thread() {
     let (ready, readies) = mpsc::channel();
     let worker = thread::spawn(move || {
         let mut reactor = Reactor::new().unwrap();

@@ -19,7 +19,7 @@ thread_local! {
 }
 
 #[test]
-fn invariant_11_posts_all_run_in_the_order_of_their_thread() {
+fn invariant_11_posts_of_one_thread_run_in_order() {
     const THREADS: usize = 8;
     const POSTS: u32 = 10_000;
     let mut reactor = Reactor::new().unwrap();
@@ -55,7 +55,7 @@ fn invariant_11_posts_all_run_in_the_order_of_their_thread() {
 }
 
 #[test]
-fn invariant_11_many_posts_are_one_wake_up() {
+fn invariant_11_many_posts_cause_one_wakeup() {
     let mut reactor = Reactor::new().unwrap();
     let log = Arc::new(AtomicUsize::new(0));
     for _ in 0..1_000 {
@@ -73,7 +73,7 @@ fn invariant_11_many_posts_are_one_wake_up() {
 }
 
 #[test]
-fn invariant_11_a_flood_of_posts_does_not_starve_io() {
+fn invariant_11_post_flood_does_not_starve_io() {
     /// Each post posts more, and so there are always some.
     fn again(handle: &Handle) {
         let next = handle.clone();
@@ -94,7 +94,7 @@ fn invariant_11_a_flood_of_posts_does_not_starve_io() {
 }
 
 #[test]
-fn invariant_11_a_post_wakes_a_wait_without_end() {
+fn invariant_11_post_wakes_unlimited_wait() {
     let mut reactor = Reactor::new().unwrap();
     let (ours, _theirs) = UnixStream::pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
@@ -110,7 +110,7 @@ fn invariant_11_a_post_wakes_a_wait_without_end() {
 }
 
 #[test]
-fn invariant_11_a_post_to_a_reactor_that_is_gone_is_refused_and_dropped() {
+fn invariant_11_post_to_dropped_reactor_is_rejected_and_dropped() {
     struct Posts(Handle, Arc<AtomicUsize>);
     impl Drop for Posts {
         fn drop(&mut self) {
@@ -131,7 +131,7 @@ fn invariant_11_a_post_to_a_reactor_that_is_gone_is_refused_and_dropped() {
 }
 
 #[test]
-fn invariant_11_a_post_of_the_loops_own_wakes_no_further_turn() {
+fn invariant_11_post_from_the_loop_wakes_no_further_turn() {
     let mut reactor = Reactor::new().unwrap();
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let log = Log::default();
@@ -154,7 +154,7 @@ fn invariant_11_a_post_of_the_loops_own_wakes_no_further_turn() {
 
 /// On poll(2) a wait that begins with a wake-up does not look at the sources.
 #[test]
-fn invariant_11_posts_of_timers_and_of_threads_do_not_starve_io() {
+fn invariant_11_posts_from_timers_and_threads_do_not_starve_io() {
     fn again(cx: &mut Context) {
         cx.handle().post(|_| {}).unwrap();
         cx.call_later(Duration::ZERO, again);
@@ -187,7 +187,7 @@ fn assert_within_turns(reactor: &mut Reactor, mut peer: &UnixStream, most: u32) 
 }
 
 #[test]
-fn handles_keep_no_descriptor_of_a_reactor_that_is_gone() {
+fn handles_of_dropped_reactors_keep_no_descriptor() {
     let count = || std::fs::read_dir("/dev/fd").unwrap().count();
     let before = count();
     // Three descriptors each; other tests of this process use fewer meanwhile.
@@ -198,7 +198,7 @@ fn handles_keep_no_descriptor_of_a_reactor_that_is_gone() {
 }
 
 #[test]
-fn a_signal_is_an_event_of_the_loop() {
+fn signal_is_handled_by_the_loop() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let seen = log.clone();

@@ -11,7 +11,7 @@ use reactor::{Address, Io, Limits, Listener, Reactor, Stream};
 use crate::common::{Call, Log, Probe, dead_port, run, silent, turn_all, turn_until};
 
 #[test]
-fn invariant_3_a_refused_connection_is_told_once_and_as_such() {
+fn invariant_3_refused_connect_is_reported_once() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let probe = Probe::passive("a", &log).writable();
@@ -21,7 +21,7 @@ fn invariant_3_a_refused_connection_is_told_once_and_as_such() {
 }
 
 #[test]
-fn invariant_3_a_connection_that_nobody_answers_times_out() {
+fn invariant_3_unanswered_connect_times_out() {
     let (_listener, addr, _fillers) = silent();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
@@ -34,7 +34,7 @@ fn invariant_3_a_connection_that_nobody_answers_times_out() {
 }
 
 #[test]
-fn of_several_addresses_each_is_tried_in_turn() {
+fn several_addresses_are_tried_in_order() {
     let (_listener, silent, _fillers) = silent();
     let alive = TcpListener::bind("127.0.0.1:0").unwrap();
     let addrs = [dead_port(), silent, alive.local_addr().unwrap()];
@@ -54,7 +54,7 @@ fn of_several_addresses_each_is_tried_in_turn() {
 }
 
 #[test]
-fn invariant_3_connect_comes_first_though_data_is_there_already() {
+fn invariant_3_handle_connect_precedes_available_data() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let mut reactor = Reactor::new().unwrap();
@@ -81,7 +81,7 @@ fn invariant_3_connect_comes_first_though_data_is_there_already() {
 }
 
 #[test]
-fn invariant_3_a_close_within_connect_is_final() {
+fn invariant_3_close_in_handle_connect_is_final() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
@@ -98,7 +98,7 @@ fn invariant_3_a_close_within_connect_is_final() {
 }
 
 #[test]
-fn what_was_sent_before_the_connection_came_about_follows_it() {
+fn output_queued_before_connect_is_sent() {
     let listener = TcpListener::bind("[::1]:0").unwrap();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
@@ -115,7 +115,7 @@ fn what_was_sent_before_the_connection_came_about_follows_it() {
 }
 
 #[test]
-fn unix_sockets_connect_too() {
+fn unix_socket_connects() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("socket");
     let listener = UnixListener::bind(&path).unwrap();
@@ -140,7 +140,7 @@ fn unix_sockets_connect_too() {
 
 /// A reactor's own listener and a reactor's own client, in one loop.
 #[test]
-fn both_sides_live_in_one_reactor() {
+fn client_and_server_share_one_reactor() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let served = log.clone();
@@ -174,7 +174,7 @@ fn both_sides_live_in_one_reactor() {
 }
 
 #[test]
-fn an_abort_within_connect_counts_what_was_sent_before() {
+fn abort_in_handle_connect_counts_unsent() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
@@ -205,7 +205,7 @@ fn hello(log: &Log) -> Probe {
 }
 
 #[test]
-fn a_host_is_found_by_its_name() {
+fn connect_host_resolves_name() {
     for host in ["localhost", "127.0.0.1"] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
@@ -222,7 +222,7 @@ fn a_host_is_found_by_its_name() {
 }
 
 #[test]
-fn invariant_3_a_host_that_does_not_exist_is_one_close() {
+fn invariant_3_unknown_host_closes_once() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     reactor.add(Stream::connect_host("nope.invalid", 1, hello(&log)).unwrap()).unwrap();
@@ -233,7 +233,7 @@ fn invariant_3_a_host_that_does_not_exist_is_one_close() {
 }
 
 #[test]
-fn invariant_3_a_host_that_refuses_or_never_answers_is_one_close() {
+fn invariant_3_refusing_or_silent_host_closes_once() {
     let (_listener, silent, _fillers) = silent();
     let limits = Limits { connect_timeout: Some(Duration::from_millis(50)), ..Limits::default() };
     let unlimited = Limits { connect_timeout: None, ..Limits::default() };
@@ -255,7 +255,7 @@ fn invariant_3_a_host_that_refuses_or_never_answers_is_one_close() {
 /// What looks for the host is not the connection: nothing is told of it, and
 /// nothing is written to it.
 #[test]
-fn invariant_3_a_search_is_not_taken_for_a_connection() {
+fn invariant_3_resolve_is_not_a_connection() {
     for (early, writable) in [(false, false), (false, true), (true, false), (true, true)] {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
@@ -275,7 +275,7 @@ fn invariant_3_a_search_is_not_taken_for_a_connection() {
 
 /// The thread that looks for it goes on, and nobody waits for it.
 #[test]
-fn a_search_can_be_given_up() {
+fn resolve_can_be_aborted() {
     let (_listener, silent, _fillers) = silent();
     for (sent, abort) in [(false, false), (true, true)] {
         let mut reactor = Reactor::new().unwrap();
@@ -299,7 +299,7 @@ fn a_search_can_be_given_up() {
 }
 
 #[test]
-fn what_was_sent_before_a_host_was_found_follows() {
+fn output_queued_before_resolve_is_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut reactor = Reactor::new().unwrap();
@@ -314,7 +314,7 @@ fn what_was_sent_before_a_host_was_found_follows() {
 }
 
 #[test]
-fn a_reactor_that_is_dropped_gives_up_its_searches() {
+fn dropped_reactor_aborts_resolve() {
     let (_listener, silent, _fillers) = silent();
     for turns in [0, 1, 10] {
         let mut reactor = Reactor::new().unwrap();
@@ -330,7 +330,7 @@ fn a_reactor_that_is_dropped_gives_up_its_searches() {
 }
 
 #[test]
-fn a_search_during_a_drain_is_told_after_its_connection() {
+fn resolving_stream_is_notified_of_drain_after_connect() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut reactor = Reactor::new().unwrap();

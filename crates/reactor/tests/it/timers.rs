@@ -15,7 +15,7 @@ use crate::common::{
 };
 
 #[test]
-fn invariant_10_a_timer_is_never_early() {
+fn invariant_10_timer_is_never_early() {
     let mut reactor = Reactor::new().unwrap();
     let early: Rc<Cell<u32>> = Rc::default();
     let ran: Rc<Cell<u32>> = Rc::default();
@@ -35,7 +35,7 @@ fn invariant_10_a_timer_is_never_early() {
 }
 
 #[test]
-fn invariant_10_a_timer_cancelled_by_another_of_the_same_turn_does_not_run() {
+fn invariant_10_timer_cancelled_in_same_turn_does_not_run() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (first, second) = (log.clone(), log.clone());
@@ -53,7 +53,7 @@ fn invariant_10_a_timer_cancelled_by_another_of_the_same_turn_does_not_run() {
 }
 
 #[test]
-fn invariant_10_the_longest_durations_are_no_panic() {
+fn invariant_10_longest_durations_do_not_panic() {
     let mut reactor = Reactor::new().unwrap();
     reactor.context().call_later(Duration::MAX, |_| unreachable!());
     let forever = Limits {
@@ -77,7 +77,7 @@ fn invariant_10_the_longest_durations_are_no_panic() {
 /// A zero-delay timer that sets itself again runs once a turn, and lets I/O
 /// come round.
 #[test]
-fn a_timer_that_sets_itself_again_runs_once_a_turn() {
+fn timer_that_rearms_itself_runs_once_per_turn() {
     fn again(cx: &mut Context, count: &Rc<Cell<u32>>) {
         count.set(count.get() + 1);
         let count = Rc::clone(count);
@@ -93,7 +93,7 @@ fn a_timer_that_sets_itself_again_runs_once_a_turn() {
 }
 
 #[test]
-fn a_streams_timers_go_with_it() {
+fn timers_are_cancelled_when_the_stream_closes() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, _theirs) = UnixStream::pair().unwrap();
@@ -116,7 +116,7 @@ fn a_streams_timers_go_with_it() {
 }
 
 #[test]
-fn an_idle_timeout_counts_from_the_last_byte() {
+fn idle_timeout_counts_from_the_last_byte() {
     use std::io::{Read, Write};
     const IDLE: Duration = Duration::from_millis(150);
     let mut reactor = Reactor::new().unwrap();
@@ -148,7 +148,7 @@ fn an_idle_timeout_counts_from_the_last_byte() {
 }
 
 #[test]
-fn an_idle_timeout_can_be_changed_on_the_way() {
+fn idle_timeout_can_be_changed_later() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, _theirs) = UnixStream::pair().unwrap();
@@ -169,7 +169,7 @@ fn an_idle_timeout_can_be_changed_on_the_way() {
 }
 
 #[test]
-fn an_idle_timeout_far_off_wakes_nobody() {
+fn distant_idle_timeout_causes_no_wakeup() {
     let mut reactor = Reactor::new().unwrap();
     let limits = Limits { idle_timeout: Some(Duration::from_secs(3600)), ..Limits::default() };
     let (ours, _theirs) = UnixStream::pair().unwrap();
@@ -180,7 +180,7 @@ fn an_idle_timeout_far_off_wakes_nobody() {
 /// Time that passes between the last turn and what begins a wait is not part
 /// of the wait.
 #[test]
-fn invariant_10_timeouts_count_from_what_they_wait_for() {
+fn invariant_10_timeouts_count_from_the_start_of_the_wait() {
     const TIMEOUT: Duration = Duration::from_millis(50);
     const BEFORE: Duration = Duration::from_millis(80);
     let (_listener, silent, _fillers) = silent();
@@ -234,7 +234,7 @@ fn invariant_10_timeouts_count_from_what_they_wait_for() {
 }
 
 #[test]
-fn invariant_10_a_timer_set_by_the_last_callback_leaves_nothing_behind() {
+fn invariant_10_timer_set_in_handle_close_is_dropped() {
     struct Late;
     impl Protocol for Late {
         fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
@@ -257,7 +257,7 @@ fn invariant_10_a_timer_set_by_the_last_callback_leaves_nothing_behind() {
 
 /// Whatever the system's own clock types hold.
 #[test]
-fn invariant_10_timers_far_off_neither_fail_nor_spin() {
+fn invariant_10_distant_timers_neither_fail_nor_spin() {
     let most = i64::MAX.unsigned_abs();
     for secs in [1 << 31, 1 << 33, 1 << 40, most / 1_000_000_000, most / 2, most - (1 << 40)] {
         let mut reactor = Reactor::new().unwrap();

@@ -15,7 +15,7 @@ use crate::common::{
 };
 
 #[test]
-fn the_counts_of_a_small_conversation_are_exact() {
+fn counters_of_a_small_conversation_are_exact() {
     let mut reactor = Reactor::new().unwrap();
     let listener = Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap();
     let addr = listener.local_addr().as_inet().unwrap();
@@ -50,7 +50,7 @@ fn the_counts_of_a_small_conversation_are_exact() {
 
 /// Bytes that are sent from outside, or go out only later, are counted once.
 #[test]
-fn every_byte_that_was_sent_is_counted_once() {
+fn sent_bytes_are_counted_once() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let mut reactor = Reactor::new().unwrap();
     let token = reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
@@ -72,7 +72,7 @@ fn every_byte_that_was_sent_is_counted_once() {
 }
 
 #[test]
-fn refusals_are_counted_by_their_cause() {
+fn rejected_connections_are_counted_by_cause() {
     silence_panics();
     let mut reactor = Reactor::new().unwrap();
     let mut count = 0;
@@ -110,7 +110,7 @@ impl Protocol for Slow {
 }
 
 #[test]
-fn a_slow_callback_is_counted_and_measured() {
+fn slow_callback_is_counted_and_measured() {
     let slow = Duration::from_millis(250);
     for watched in [true, false] {
         let mut reactor = if watched {
@@ -161,7 +161,7 @@ impl Dispatcher for Ignores {
 }
 
 #[test]
-fn a_channel_that_does_nothing_with_its_events_spins() {
+fn channel_that_ignores_its_events_spins() {
     for (progress, limit, spins) in [(false, 10, 2), (false, 1, 25), (true, 10, 0)] {
         let mut reactor = watched(limit);
         let (source, mut theirs) = UnixStream::pair().unwrap();
@@ -176,7 +176,7 @@ fn a_channel_that_does_nothing_with_its_events_spins() {
 }
 
 #[test]
-fn a_protocol_that_says_it_has_more_and_sends_nothing_spins() {
+fn writable_protocol_that_sends_nothing_spins() {
     let mut reactor = watched(10);
     let (ours, _theirs) = UnixStream::pair().unwrap();
     let probe = Probe::new("a", &Log::default(), |_, _| Ok(())).writable();
@@ -185,7 +185,7 @@ fn a_protocol_that_says_it_has_more_and_sends_nothing_spins() {
 }
 
 #[test]
-fn a_busy_server_does_not_spin() {
+fn busy_server_does_not_spin() {
     let mut reactor = watched(3);
     let listener = Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap();
     let addr = listener.local_addr().as_inet().unwrap();
@@ -213,7 +213,7 @@ fn a_busy_server_does_not_spin() {
 }
 
 #[test]
-fn a_stream_that_waits_for_its_rate_does_not_spin() {
+fn rate_limited_stream_does_not_spin() {
     let mut reactor = watched(3);
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let limits = Limits {
@@ -229,7 +229,7 @@ fn a_stream_that_waits_for_its_rate_does_not_spin() {
 
 /// At its end a stream throws away what still comes: work as well.
 #[test]
-fn a_stream_that_lingers_does_not_spin() {
+fn lingering_stream_does_not_spin() {
     let mut reactor = watched(3);
     let log = Log::default();
     let (ours, theirs) = tcp_pair();
@@ -256,7 +256,7 @@ fn a_stream_that_lingers_does_not_spin() {
 }
 
 #[test]
-fn urgent_data_is_no_spin_either() {
+fn urgent_data_does_not_spin() {
     let mut reactor = watched(3);
     let log = Log::default();
     let (ours, theirs) = tcp_pair();
@@ -271,7 +271,7 @@ fn urgent_data_is_no_spin_either() {
 
 /// Timers and deadlines are no events of the kernel's.
 #[test]
-fn timers_are_callbacks_and_no_events() {
+fn timers_count_as_callbacks_not_events() {
     struct Ticks(u32);
     impl Protocol for Ticks {
         fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
