@@ -1,4 +1,4 @@
-//! Busy polling: what it must not change, and that it ends.
+//! Busy polling: it changes no behaviour, and it stops when idle.
 
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -11,16 +11,16 @@ use reactor::{Reactor, Stream};
 
 use crate::common::{Echo, assert_idle, run, run_with, turn_until};
 
-fn busy() -> Reactor {
+fn busy_polling() -> Reactor {
     Reactor::builder().busy_poll(Duration::from_micros(200)).build().unwrap()
 }
 
 #[test]
 fn busy_poll_serves_immediate_and_late_messages() {
-    let mut reactor = busy();
+    let mut reactor = busy_polling();
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
-    // At once, soon, and when it has long gone to sleep.
+    // Messages arrive at once, during the busy poll, and after it.
     run_with(&mut reactor, move || {
         for round in 0..300_u64 {
             thread::sleep(Duration::from_micros(round % 7 * 50));
@@ -35,7 +35,7 @@ fn busy_poll_serves_immediate_and_late_messages() {
 
 #[test]
 fn invariant_6_busy_poll_sleeps_when_idle() {
-    let mut reactor = busy();
+    let mut reactor = busy_polling();
     let (ours, _theirs) = UnixStream::pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     assert_idle(&mut reactor);
@@ -43,7 +43,7 @@ fn invariant_6_busy_poll_sleeps_when_idle() {
 
 #[test]
 fn invariant_10_busy_poll_fires_timers_on_time() {
-    let mut reactor = busy();
+    let mut reactor = busy_polling();
     let ran = Rc::new(Cell::new(0));
     for after in [0, 50, 150, 500, 3_000, 20_000].map(Duration::from_micros) {
         let (set, ran) = (Instant::now(), Rc::clone(&ran));
@@ -58,7 +58,7 @@ fn invariant_10_busy_poll_fires_timers_on_time() {
 
 #[test]
 fn invariant_11_post_reaches_polling_and_sleeping_loop() {
-    let mut reactor = busy();
+    let mut reactor = busy_polling();
     let (ours, _theirs) = UnixStream::pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     for pause in [0, 100, 20_000].map(Duration::from_micros) {

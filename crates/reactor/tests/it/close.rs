@@ -1,4 +1,4 @@
-//! Invariants 1 and 2: closed means silent; closed is told once.
+//! Invariants 1 and 2: no callback after the close, and exactly one close.
 
 use std::cell::Cell;
 use std::env;
@@ -13,7 +13,9 @@ use reactor::{
     Token,
 };
 
-use crate::common::{Call, Echo, Log, Probe, reset, run, silent, tcp_pair, turn_all, turn_until};
+use crate::common::{
+    Call, Echo, Log, Probe, reset, run, tcp_pair, turn_all, turn_until, unresponsive_listener,
+};
 
 #[test]
 fn invariant_1_channel_closed_by_another_gets_no_event_of_same_batch() {
@@ -42,20 +44,20 @@ fn invariant_1_channel_closed_by_another_gets_no_event_of_same_batch() {
     assert_eq!(log.count("close: closed"), 1, "{:?}", log.lines());
 }
 
-/// The second channel of a batch is closed by the first; a third one comes in
-/// its slot and on its descriptor, before the batch is over.
+/// The first channel of a batch closes the second; a third one reuses its slot
+/// and its descriptor before the batch ends.
 #[test]
 fn invariant_1_reused_slot_and_descriptor_get_no_stale_event() {
-    /// Closes its sibling when it reads; the sibling makes its own successor
-    /// as it closes, so that slot and descriptor are free by then.
+    /// Closes its sibling when it reads. The sibling adds its successor when it
+    /// closes, as slot and descriptor are free by then.
     struct Sibling {
         other: Rc<Cell<Option<Token>>>,
-        heirs: Rc<Cell<u32>>,
-        misled: Rc<Cell<u32>>,
+        successors: Rc<Cell<u32>>,
+        misdelivered: Rc<Cell<u32>>,
     }
-    struct Heir(Rc<Cell<u32>>);
+    struct Successor(Rc<Cell<u32>>);
 
-    impl Protocol for Heir {
+    impl Protocol for Successor {
         fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
             self.0.set(self.0.get() + 1);
             Ok(())
@@ -75,19 +77,19 @@ fn invariant_1_reused_slot_and_descriptor_get_no_stale_event() {
         }
         fn handle_close(&mut self, io: &mut Io<'_>, _: &CloseReason) {
             let (ours, theirs) = UnixStream::pair().unwrap();
-            let heir = Stream::new(ours, Heir(Rc::clone(&self.misled))).unwrap();
-            let token = io.context().add(heir).unwrap();
-            self.heirs.set(self.heirs.get() + 1);
-            // The peer ends without a byte: the heir must read none.
+            let successor = Stream::new(ours, Successor(Rc::clone(&self.misdelivered))).unwrap();
+            let token = io.context().add(successor).unwrap();
+            self.successors.set(self.successors.get() + 1);
+            // The peer closes without sending: the successor must read nothing.
             drop(theirs);
             assert_ne!(token, io.token());
         }
     }
 
     let mut reactor = Reactor::new().unwrap();
-    let heirs: Rc<Cell<u32>> = Rc::default();
-    let misled: Rc<Cell<u32>> = Rc::default();
-    // A million heirs take a minute: `scripts/faults.sh` has the time.
+    let successors: Rc<Cell<u32>> = Rc::default();
+    let misdelivered: Rc<Cell<u32>> = Rc::default();
+    // A million successors take a minute: only `scripts/faults.sh` runs them.
     let rounds = if env::var_os("REACTOR_FULL").is_some() { 500_000 } else { 2_000 };
     for _ in 0..rounds {
         let shared: Rc<Cell<Option<Token>>> = Rc::default();
@@ -96,21 +98,21 @@ fn invariant_1_reused_slot_and_descriptor_get_no_stale_event() {
             theirs.write_all(b"x").unwrap();
             let sibling = Sibling {
                 other: Rc::clone(&shared),
-                heirs: Rc::clone(&heirs),
-                misled: Rc::clone(&misled),
+                successors: Rc::clone(&successors),
+                misdelivered: Rc::clone(&misdelivered),
             };
             let token = reactor.add(Stream::new(ours, sibling).unwrap()).unwrap();
             shared.set(Some(token));
         }
         run(&mut reactor);
     }
-    assert_eq!(heirs.get(), 2 * rounds);
-    assert_eq!(misled.get(), 0);
-    eprintln!("misdeliveries 0 in {}", heirs.get());
+    assert_eq!(successors.get(), 2 * rounds);
+    assert_eq!(misdelivered.get(), 0);
+    eprintln!("misdeliveries 0 in {}", successors.get());
 }
 
-/// A dispatcher that gives its own descriptor up within a callback, so that
-/// the next one to be opened has the same number.
+/// A dispatcher that closes its own descriptor within a callback, so that the
+/// next descriptor opened has the same number.
 #[test]
 fn invariant_1_source_replaced_in_callback_is_registered_again() {
     struct Exchange {
@@ -132,12 +134,12 @@ fn invariant_1_source_replaced_in_callback_is_registered_again() {
             self.source = ours;
             if byte[0] < 3 {
                 theirs.write_all(&[byte[0] + 1])?;
-                // Keep the peer, or its end would be an event too.
+                // Keep the peer open: its close would be an event too.
                 std::mem::forget(theirs);
             } else {
                 cx.close(cx.token());
             }
-            assert_ne!(number, self.source.as_raw_fd(), "the old one was open until now");
+            assert_ne!(number, self.source.as_raw_fd(), "the old source is still open");
             Ok(())
         }
     }
@@ -151,7 +153,7 @@ fn invariant_1_source_replaced_in_callback_is_registered_again() {
     assert_eq!(log.lines(), ["read 1", "read 2", "read 3"]);
 }
 
-/// The event said that the old source could be written to as well.
+/// The event reported the old source as writable too.
 #[test]
 fn invariant_1_source_replaced_in_read_gets_no_stale_write() {
     struct Exchange {
@@ -189,7 +191,7 @@ fn invariant_1_source_replaced_in_read_gets_no_stale_write() {
     let token = reactor.add(exchange).unwrap();
     turn_all(&mut reactor);
     assert_eq!(log.lines(), ["read"]);
-    // The new one is watched.
+    // The new source is registered.
     let exchange = reactor.get_mut::<Exchange>(token).unwrap();
     exchange.peers[0].write_all(b"x").unwrap();
     turn_until(&mut reactor, |_| log.count("read") == 2);
@@ -268,7 +270,7 @@ fn invariant_2_reset_is_reported_once_as_error() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, theirs) = tcp_pair();
-    // With both interests: asyncore gave four callbacks, two of them a close.
+    // With both interests asyncore made four callbacks, two of them a close.
     let probe = Probe::passive("a", &log).writable();
     reactor.add(Stream::new(ours, probe).unwrap()).unwrap();
     reset(theirs);
@@ -276,7 +278,7 @@ fn invariant_2_reset_is_reported_once_as_error() {
     let lines = log.lines();
     assert_eq!(log.count("close"), 1, "{lines:?}");
     assert!(lines.last().unwrap().contains("Connection reset"), "{lines:?}");
-    // A reset is how connections end: no matter for `handle_error`.
+    // A reset is an ordinary end: `handle_error` is not called.
     assert!(!log.has("error:"), "{lines:?}");
 }
 
@@ -291,7 +293,7 @@ fn invariant_2_timeouts_are_reported_by_kind() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let sends = limits.idle_timeout.is_none();
         let probe = Probe::new("a", &log, move |call, io| match call {
-            // More than the kernel takes, so that some waits.
+            // More than the kernel accepts, so that some of it is queued.
             Call::Connect if sends => io.send(&vec![0; 4_000_000]),
             _ => Ok(()),
         });
@@ -358,8 +360,8 @@ fn invariant_2_shutdown_closes_every_channel_and_counts_unsent() {
     }
 }
 
-/// What is added while the reactor closes everything is closed as well, or
-/// refused; the loop ends.
+/// A channel added while the reactor closes everything is closed too, or
+/// refused, so that the loop ends.
 #[test]
 fn invariant_2_channel_added_during_shutdown_is_closed() {
     struct Phoenix(Log);
@@ -389,7 +391,7 @@ fn token_resolves_until_its_channel_closes() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let token = reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     assert!(reactor.get_mut::<Stream<Echo>>(token).is_some());
-    assert!(reactor.get_mut::<Stream<Probe>>(token).is_none(), "of another type");
+    assert!(reactor.get_mut::<Stream<Probe>>(token).is_none(), "another type");
     drop(theirs);
     run(&mut reactor);
     assert!(reactor.get_mut::<Stream<Echo>>(token).is_none());
@@ -403,13 +405,13 @@ fn close_by_token_works_for_any_dispatcher() {
     let token = reactor.add(Stream::new(ours, Probe::passive("a", &log)).unwrap()).unwrap();
     turn_all(&mut reactor);
     reactor.context().close(token);
-    assert!(reactor.get_mut::<Stream<Probe>>(token).is_none(), "about to close");
+    assert!(reactor.get_mut::<Stream<Probe>>(token).is_none(), "closing");
     run(&mut reactor);
     assert_eq!(log.lines(), ["a connect", "a close: closed"]);
 }
 
-/// Input that nobody read keeps the stream for a moment; that the peer ends in
-/// it changes nothing.
+/// Unread input makes the stream linger; the peer's close during that time does
+/// not change the reason.
 #[test]
 fn invariant_2_lingering_close_keeps_its_local_reason() {
     let mut reactor = Reactor::new().unwrap();
@@ -431,7 +433,7 @@ fn invariant_2_lingering_close_keeps_its_local_reason() {
 
 #[test]
 fn invariant_2_close_while_connecting_without_output_is_immediate() {
-    let (_listener, addr, _fillers) = silent();
+    let (_listener, addr, _fillers) = unresponsive_listener();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let stream = Stream::connect(addr, Probe::passive("a", &log)).unwrap();
@@ -442,8 +444,8 @@ fn invariant_2_close_while_connecting_without_output_is_immediate() {
     assert_eq!(log.lines(), ["a close: closed"]);
 }
 
-/// The peer is gone without a word, and the kernel gives up on what waits:
-/// no matter for `handle_error`, as the protocol has closed.
+/// The peer no longer answers, and the kernel gives up on the queued output.
+/// `handle_error` is not called, as the protocol has closed.
 #[cfg(target_os = "linux")]
 #[test]
 fn invariant_1_error_after_close_is_reported_in_reason_only() {

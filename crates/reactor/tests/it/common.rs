@@ -1,4 +1,4 @@
-//! A protocol that writes down what happens to it, and a loop that ends.
+//! Helpers: a protocol that logs its callbacks, loops with a deadline, sockets.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read, Write};
@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use reactor::{Cause, CloseReason, Handle, Io, Protocol, Reactor, TimerId};
 use socket2::{Domain, SockRef, Socket, Type};
 
-/// Longer than anything here takes, on however busy a machine.
+/// A time limit that no test reaches, even on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What happened, in order.
+/// A shared list of events, in order.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Rc<RefCell<Vec<String>>>);
 
@@ -37,7 +37,7 @@ impl Log {
     }
 }
 
-/// One callback.
+/// A callback and its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call<'a> {
     Connect,
@@ -49,13 +49,13 @@ pub(crate) enum Call<'a> {
     Drain,
 }
 
-type React = Box<dyn FnMut(Call<'_>, &mut Io<'_>) -> io::Result<()>>;
+type Reaction = Box<dyn FnMut(Call<'_>, &mut Io<'_>) -> io::Result<()>>;
 
-/// Writes each callback down under its name, then does what the test says.
+/// Logs each callback under its name, then runs the closure of the test.
 pub(crate) struct Probe {
     name: &'static str,
     log: Log,
-    react: React,
+    react: Reaction,
     pub(crate) writable: bool,
 }
 
@@ -68,7 +68,7 @@ impl Probe {
         Probe { name, log: log.clone(), react: Box::new(react), writable: false }
     }
 
-    /// One that does nothing, but for closing when the peer ends.
+    /// Creates a probe that only closes at end of input.
     pub(crate) fn passive(name: &'static str, log: &Log) -> Self {
         Self::new(name, log, |call, io| {
             if call == Call::Eof {
@@ -131,7 +131,7 @@ impl Protocol for Probe {
     }
 }
 
-/// Sends back what it gets.
+/// Sends back all input.
 pub(crate) struct Echo;
 
 impl Protocol for Echo {
@@ -140,8 +140,8 @@ impl Protocol for Echo {
     }
 }
 
-/// Runs the reactor to its end, which must come before [`DEADLINE`]: a test
-/// that hangs would tell nobody why.
+/// Runs the reactor until it ends. Aborts the process with a message if that
+/// takes longer than [`DEADLINE`], as a test that hangs gives no reason.
 pub(crate) fn run(reactor: &mut Reactor) {
     let (ended, end) = mpsc::channel::<()>();
     let test = thread::current().name().unwrap_or("a test").to_owned();
@@ -156,17 +156,17 @@ pub(crate) fn run(reactor: &mut Reactor) {
     watchdog.join().unwrap();
 }
 
-/// Runs the reactor for as long as `peer` takes, on a thread of its own.
+/// Runs the reactor until `peer`, on a separate thread, returns.
 #[track_caller]
 pub(crate) fn run_with<T: Send + 'static>(
     reactor: &mut Reactor,
     peer: impl FnOnce() -> T + Send + 'static,
 ) -> T {
-    /// Dropped when the peer is done, and also when it panics.
+    /// Dropped when the peer returns or panics.
     struct Stop(Handle);
     impl Drop for Stop {
         fn drop(&mut self) {
-            // Ended by itself already, where that fails.
+            // This fails if the reactor has already ended.
             let _ = self.0.stop();
         }
     }
@@ -179,24 +179,24 @@ pub(crate) fn run_with<T: Send + 'static>(
     peer.join().expect("the peer")
 }
 
-/// Turns until `done` holds.
+/// Runs turns until `done` returns `true`.
 #[track_caller]
 pub(crate) fn turn_until(reactor: &mut Reactor, mut done: impl FnMut(&mut Reactor) -> bool) {
     let begin = Instant::now();
     while !done(reactor) {
-        assert!(begin.elapsed() < DEADLINE, "it never came to that");
+        assert!(begin.elapsed() < DEADLINE, "condition not reached within {DEADLINE:?}");
         reactor.turn(Some(Duration::from_millis(20))).unwrap();
     }
 }
 
-/// Turns until everything that is ready was served.
+/// Runs enough turns to serve everything that is ready.
 pub(crate) fn turn_all(reactor: &mut Reactor) {
     for _ in 0..10 {
         reactor.turn(Some(Duration::ZERO)).unwrap();
     }
 }
 
-/// Nothing wakes the reactor while it has nothing to do.
+/// Asserts that nothing wakes the reactor while it has no work.
 #[track_caller]
 pub(crate) fn assert_idle(reactor: &mut Reactor) {
     const QUIET: Duration = Duration::from_millis(300);
@@ -207,7 +207,7 @@ pub(crate) fn assert_idle(reactor: &mut Reactor) {
     assert!(slept >= QUIET, "woken after {slept:?}");
 }
 
-/// A byte goes to an echo and comes back.
+/// Asserts that one byte is echoed to `peer`.
 #[track_caller]
 pub(crate) fn assert_echo<T>(reactor: &mut Reactor, peer: &T)
 where
@@ -229,27 +229,27 @@ where
     });
 }
 
-/// Two ends of a TCP connection.
+/// Returns the two ends of a TCP connection.
 pub(crate) fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     (client, listener.accept().unwrap().0)
 }
 
-/// Ends a connection in bad order.
+/// Closes a connection by a reset.
 pub(crate) fn reset(peer: TcpStream) {
     SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
     drop(peer);
 }
 
-/// A port of this machine on which nobody listens.
-pub(crate) fn dead_port() -> SocketAddr {
+/// Returns a local address without a listener.
+pub(crate) fn closed_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// An address that answers to no attempt to connect: a listener that accepts
-/// nobody, with its queue filled.
-pub(crate) fn silent() -> (Socket, SocketAddr, Vec<Socket>) {
+/// Returns an address that answers no connection attempt: a listener that
+/// accepts nothing and whose queue is full.
+pub(crate) fn unresponsive_listener() -> (Socket, SocketAddr, Vec<Socket>) {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     listener.bind(&any.into()).unwrap();
@@ -258,7 +258,7 @@ pub(crate) fn silent() -> (Socket, SocketAddr, Vec<Socket>) {
     let fillers = std::iter::repeat_with(|| {
         let filler = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         filler.set_nonblocking(true).unwrap();
-        // In progress, for ever; or, for the first, connected.
+        // The first connects; the others remain in progress.
         let _ = filler.connect(&addr.into());
         filler
     });
@@ -266,7 +266,7 @@ pub(crate) fn silent() -> (Socket, SocketAddr, Vec<Socket>) {
     (listener, addr, fillers)
 }
 
-/// For tests whose subject are panics: their messages would only be noise.
+/// Hides the messages of the panics that a test provokes.
 pub(crate) fn silence_panics() {
     std::panic::set_hook(Box::new(|info| {
         let text = info.to_string();
@@ -276,7 +276,7 @@ pub(crate) fn silence_panics() {
     }));
 }
 
-/// Bytes in which every position can be told from its neighbours.
+/// Returns pseudo-random bytes, so that misplaced data is detected.
 pub(crate) fn pattern(len: usize) -> Vec<u8> {
     let mut state = 1_u32;
     let next = || {

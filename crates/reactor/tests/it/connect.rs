@@ -1,5 +1,4 @@
-//! Invariant 3: `handle_connect` at most once, first, and only for a
-//! connection.
+//! Invariant 3: `handle_connect` at most once, first, and only once connected.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -8,21 +7,23 @@ use std::time::Duration;
 
 use reactor::{Address, Io, Limits, Listener, Reactor, Stream};
 
-use crate::common::{Call, Log, Probe, dead_port, run, silent, turn_all, turn_until};
+use crate::common::{
+    Call, Log, Probe, closed_port, run, turn_all, turn_until, unresponsive_listener,
+};
 
 #[test]
 fn invariant_3_refused_connect_is_reported_once() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let probe = Probe::passive("a", &log).writable();
-    reactor.add(Stream::connect(dead_port(), probe).unwrap()).unwrap();
+    reactor.add(Stream::connect(closed_port(), probe).unwrap()).unwrap();
     run(&mut reactor);
     assert_eq!(log.lines(), ["a close: Connection refused (os error 111)"]);
 }
 
 #[test]
 fn invariant_3_unanswered_connect_times_out() {
-    let (_listener, addr, _fillers) = silent();
+    let (_listener, addr, _fillers) = unresponsive_listener();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let limits = Limits { connect_timeout: Some(Duration::from_millis(50)), ..Limits::default() };
@@ -35,9 +36,9 @@ fn invariant_3_unanswered_connect_times_out() {
 
 #[test]
 fn several_addresses_are_tried_in_order() {
-    let (_listener, silent, _fillers) = silent();
+    let (_listener, silent, _fillers) = unresponsive_listener();
     let alive = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addrs = [dead_port(), silent, alive.local_addr().unwrap()];
+    let addrs = [closed_port(), silent, alive.local_addr().unwrap()];
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let limits = Limits { connect_timeout: Some(Duration::from_millis(500)), ..Limits::default() };
@@ -68,7 +69,7 @@ fn invariant_3_handle_connect_precedes_available_data() {
         _ => Ok(()),
     });
     reactor.add(Stream::connect(addr, probe).unwrap()).unwrap();
-    // Before the loop first looks: connected, data there, and the end too.
+    // Before the first turn: connected, with data and end of input pending.
     let (mut peer, _) = listener.accept().unwrap();
     peer.write_all(b"early").unwrap();
     peer.shutdown(std::net::Shutdown::Write).unwrap();
@@ -110,7 +111,7 @@ fn output_queued_before_connect_is_sent() {
     let (peer, _) = listener.accept().unwrap();
     run(&mut reactor);
     assert_eq!(std::io::read_to_string(peer).unwrap(), "early");
-    // It was closed before it was connected: nobody to tell of a connection.
+    // It was closed before it was connected, so `handle_connect` is not called.
     assert_eq!(log.lines(), ["a close: closed"]);
 }
 
@@ -138,7 +139,7 @@ fn unix_socket_connects() {
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
 }
 
-/// A reactor's own listener and a reactor's own client, in one loop.
+/// A listener and a client in the same loop.
 #[test]
 fn client_and_server_share_one_reactor() {
     let mut reactor = Reactor::new().unwrap();
@@ -169,7 +170,7 @@ fn client_and_server_share_one_reactor() {
     turn_until(&mut reactor, |_| log.count("close") == 2);
     turn_all(&mut reactor);
     assert_eq!(log.count("client connect"), 1);
-    assert_eq!(log.count("server connect"), 1, "also for the side that was accepted");
+    assert_eq!(log.count("server connect"), 1, "called for accepted streams too");
     assert!(log.has("client close: closed") && log.has("server close: closed by the peer"));
 }
 
@@ -191,7 +192,7 @@ fn abort_in_handle_connect_counts_unsent() {
     assert_eq!(log.lines(), ["a connect", "a close: closed, 5 bytes unsent"]);
 }
 
-/// What connects to a host by its name, says hello and closes.
+/// Connects to a host by name, sends "hello" and closes.
 fn hello(log: &Log) -> Probe {
     let seen = log.clone();
     Probe::new("a", log, move |call, io| {
@@ -234,14 +235,14 @@ fn invariant_3_unknown_host_closes_once() {
 
 #[test]
 fn invariant_3_refusing_or_silent_host_closes_once() {
-    let (_listener, silent, _fillers) = silent();
+    let (_listener, silent, _fillers) = unresponsive_listener();
     let limits = Limits { connect_timeout: Some(Duration::from_millis(50)), ..Limits::default() };
     let unlimited = Limits { connect_timeout: None, ..Limits::default() };
     let refused = "a close: Connection refused (os error 111)";
     for (addr, limits, expected) in [
         (silent, limits, "a close: timed out: no connection"),
-        (dead_port(), unlimited, refused),
-        (dead_port(), Limits::default(), refused),
+        (closed_port(), unlimited, refused),
+        (closed_port(), Limits::default(), refused),
     ] {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
@@ -252,8 +253,8 @@ fn invariant_3_refusing_or_silent_host_closes_once() {
     }
 }
 
-/// What looks for the host is not the connection: nothing is told of it, and
-/// nothing is written to it.
+/// While the name is resolved there is no connection: no callback is made, and
+/// nothing is written.
 #[test]
 fn invariant_3_resolve_is_not_a_connection() {
     for (early, writable) in [(false, false), (false, true), (true, false), (true, true)] {
@@ -261,7 +262,7 @@ fn invariant_3_resolve_is_not_a_connection() {
         let log = Log::default();
         let mut probe = Probe::passive("a", &log);
         probe.writable = writable;
-        let mut stream = Stream::connect_host("127.0.0.1", dead_port().port(), probe).unwrap();
+        let mut stream = Stream::connect_host("127.0.0.1", closed_port().port(), probe).unwrap();
         if early {
             stream.send(b"early").unwrap();
         }
@@ -273,10 +274,10 @@ fn invariant_3_resolve_is_not_a_connection() {
     }
 }
 
-/// The thread that looks for it goes on, and nobody waits for it.
+/// The resolver thread continues, but the reactor does not wait for it.
 #[test]
 fn resolve_can_be_aborted() {
-    let (_listener, silent, _fillers) = silent();
+    let (_listener, silent, _fillers) = unresponsive_listener();
     for (sent, abort) in [(false, false), (true, true)] {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
@@ -315,7 +316,7 @@ fn output_queued_before_resolve_is_sent() {
 
 #[test]
 fn dropped_reactor_aborts_resolve() {
-    let (_listener, silent, _fillers) = silent();
+    let (_listener, silent, _fillers) = unresponsive_listener();
     for turns in [0, 1, 10] {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();

@@ -19,7 +19,7 @@ use crate::common::{
 
 type React = Box<dyn FnMut(&mut DatagramIo<'_>, &[u8], &Address) -> io::Result<()>>;
 
-/// Writes each callback down, then does what the test says with a datagram.
+/// Logs each callback, and passes datagrams to the closure of the test.
 struct Probe {
     log: Log,
     react: React,
@@ -43,7 +43,7 @@ impl Probe {
         }
     }
 
-    /// Sends back what it gets.
+    /// Sends each datagram back.
     fn echo(log: &Log) -> Self {
         Self::new(log, |io, data, from| match from {
             Address::Unix(None) => io.send(data),
@@ -102,12 +102,12 @@ impl DatagramProtocol for Probe {
     }
     fn handle_close(&mut self, io: &mut DatagramIo<'_>, reason: &CloseReason) {
         self.log.note(format!("close: {reason}"));
-        // Too late for that, and no harm.
+        // Has no effect so late.
         io.close();
     }
 }
 
-/// Turns until `receive` has got a datagram.
+/// Runs turns until `receive` returns a datagram.
 #[track_caller]
 fn receive(reactor: &mut Reactor, receive: impl Fn(&mut [u8]) -> io::Result<usize>) -> Vec<u8> {
     let mut buffer = vec![0; 100_000];
@@ -167,7 +167,7 @@ fn unix_datagrams_are_echoed_also_empty_ones() {
             assert_eq!(receive(&mut reactor, |buffer| peer.recv(buffer)), message);
         }
     }
-    // An end of one's peer is none of one's own: there may be others.
+    // A closed peer does not close the socket: there may be other peers.
     drop(pair);
     assert_idle(&mut reactor);
     assert_eq!(log.count("got 0"), 4);
@@ -197,8 +197,8 @@ fn connected_socket_receives_from_its_peer_only() {
     }
 }
 
-/// ICMP says that nobody listens, and the kernel passes it on with the next
-/// call, whatever that is.
+/// ICMP reports a closed port, and the kernel returns that error from the next
+/// call of any kind.
 #[test]
 fn refused_datagram_does_not_close_the_socket() {
     let mut reactor = Reactor::new().unwrap();
@@ -211,7 +211,7 @@ fn refused_datagram_does_not_close_the_socket() {
     drop(dead);
     let send =
         |reactor: &mut Reactor| reactor.get_mut::<Datagram<Probe>>(token).unwrap().send(b"hello");
-    // Met by the loop's read, and by the next send.
+    // The error is returned once to the loop's read and once to the next send.
     let events = reactor.stats().events;
     send(&mut reactor).unwrap();
     turn_until(&mut reactor, |reactor| reactor.stats().events > events);
@@ -227,7 +227,7 @@ fn refused_datagram_does_not_close_the_socket() {
     assert_eq!(receive(&mut reactor, |buffer| alive.recv(buffer)), b"hello");
 }
 
-/// With no wish to read, the refusal would be reported for ever.
+/// While the socket does not read, the refusal would be reported repeatedly.
 #[test]
 fn invariant_6_refusal_without_interest_does_not_spin() {
     let mut reactor = Reactor::new().unwrap();
@@ -242,7 +242,7 @@ fn invariant_6_refusal_without_interest_does_not_spin() {
     let token = reactor.add(datagram).unwrap();
     assert_idle(&mut reactor);
 
-    // What comes later is found once it wants to read again.
+    // Later datagrams are received when it reads again.
     let alive = UdpSocket::bind(addr).unwrap();
     alive.send_to(b"hello", ("127.0.0.1", us.port())).unwrap();
     assert_idle(&mut reactor);
@@ -295,7 +295,7 @@ fn error_with_one_datagram_does_not_close_the_socket() {
     assert!(log.has(&format!("error {from}: no such luck")));
     assert!(!log.has("close"));
 
-    // Nor is it with a Unix socket: nobody has that path, or not any more.
+    // The same for a Unix socket whose path is not bound, or no longer.
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     let paths = [nobody, stale];
     let probe = Probe::new(&log, move |io, data, _| io.send_to(data, &paths[data.len() - 1]));
@@ -321,9 +321,9 @@ fn invariant_8_panic_in_handle_datagram_closes_only_that_socket() {
     theirs.send(b"second").unwrap();
     turn_until(&mut reactor, |_| log.has("close"));
     assert_echo(&mut reactor, &neighbour);
-    let told = "a callback panicked: a panic in handle_datagram";
+    let text = "a callback panicked: a panic in handle_datagram";
     assert_eq!(log.lines()[..2], ["add", "got 5"]);
-    assert_eq!(log.lines()[2..], [format!("error: {told}"), format!("close: {told}")]);
+    assert_eq!(log.lines()[2..], [format!("error: {text}"), format!("close: {text}")]);
 }
 
 #[test]
@@ -331,8 +331,7 @@ fn invariant_1_close_in_handle_datagram_stops_callbacks() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
-    // All of it comes in one turn: three datagrams, room to write, a timer, the
-    // drain that somebody asks for.
+    // All in one turn: three datagrams, room to write, a timer, and a drain.
     let mut probe = Probe::new(&log, |io, _, _| {
         io.close();
         io.context().drain(Duration::from_secs(60));
@@ -405,7 +404,7 @@ fn port_in_use_error_names_the_address() {
     assert!(error.to_string().starts_with(&addr.to_string()), "{error}");
 }
 
-/// What is not written by the protocol does something sensible.
+/// The default methods of `DatagramProtocol` suffice.
 #[test]
 fn drain_closes_datagram_sockets() {
     struct Quiet(Log);
@@ -429,7 +428,7 @@ fn drain_closes_datagram_sockets() {
     reactor.add(Datagram::bind("127.0.0.1:0", Quiet(log.clone())).unwrap()).unwrap();
     turn_all(&mut reactor);
     reactor.context().drain(Duration::from_secs(60));
-    run(&mut reactor); // long before the deadline
+    run(&mut reactor); // ends before the deadline
     assert_eq!(log.lines(), ["dropped"]);
 }
 
@@ -465,7 +464,7 @@ fn handle_write_runs_when_there_is_room() {
     assert_idle(&mut reactor);
 }
 
-/// A UDP socket that receives into `log`, with room for many.
+/// Creates a UDP socket with a large receive buffer that logs to `log`.
 fn receiver(reactor: &mut Reactor, log: &Log) -> (Token, UdpSocket) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     SockRef::from(&socket).set_recv_buffer_size(1_000_000).unwrap();
@@ -504,7 +503,7 @@ fn invariant_7_datagram_flood_starves_no_channel() {
     turn_all(&mut reactor);
     neighbour.set_nonblocking(true).unwrap();
     for turns in 1..=50 {
-        // More than one event takes, each time.
+        // Each time more than one event reads.
         for _ in 0..100 {
             flood.send(b"flood").unwrap();
         }
@@ -513,7 +512,7 @@ fn invariant_7_datagram_flood_starves_no_channel() {
         (&neighbour).read_exact(&mut [0]).expect("served in each turn");
         assert_eq!(log.count("got"), turns * 64);
     }
-    // And none at all are taken from the moment on that it is closed.
+    // After the close no datagram is received.
     reactor.get_mut::<Datagram<Probe>>(token).unwrap().close();
     let before = log.count("got");
     assert_echo(&mut reactor, &neighbour);

@@ -1,4 +1,4 @@
-//! How the loop ends: of itself, by `stop`, by `drain`, after so many turns.
+//! How the loop ends: without work, by `stop`, by `drain`, after `count` turns.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
@@ -12,7 +12,7 @@ use reactor::{CloseReason, Context, Io, Listener, Protocol, Reactor, Stream};
 
 use crate::common::{Call, Echo, Log, Probe, assert_idle, run, turn_all, turn_until};
 
-/// A stream that only its peer or the reactor ends, and its peer.
+/// Adds a stream that only its peer or the reactor closes; returns the peer.
 fn add_passive(reactor: &mut Reactor, name: &'static str, log: &Log) -> UnixStream {
     let (ours, theirs) = UnixStream::pair().unwrap();
     reactor.add(Stream::new(ours, Probe::passive(name, log)).unwrap()).unwrap();
@@ -39,12 +39,12 @@ fn drain_accepts_the_queue_and_notifies_every_channel() {
     reactor.add(listener).unwrap();
     let mut open = TcpStream::connect(addr).unwrap();
     turn_until(&mut reactor, |_| log.has("connect"));
-    // Connected, as far as they know, and nobody has accepted them yet.
+    // Connected for the kernel, but not accepted yet.
     let mut queued: Vec<_> = (0..100).map(|_| TcpStream::connect(addr).unwrap()).collect();
     reactor.context().drain(Duration::from_secs(60));
     turn_all(&mut reactor);
     assert_eq!(log.count("connect"), 101);
-    assert_eq!(log.count("drain"), 101, "those that came late are told too");
+    assert_eq!(log.count("drain"), 101, "streams accepted late are notified too");
     let refused = TcpStream::connect(addr).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     for peer in std::iter::once(&mut open).chain(&mut queued) {
@@ -56,7 +56,7 @@ fn drain_accepts_the_queue_and_notifies_every_channel() {
     }
     drop((open, queued));
     let begin = Instant::now();
-    run(&mut reactor); // ends as the last peer does, not at the deadline
+    run(&mut reactor); // ends with the last peer, not at the deadline
     assert!(begin.elapsed() < Duration::from_secs(60));
     assert_eq!(log.count("closed by the peer"), 101);
 }
@@ -74,7 +74,7 @@ fn drain_ends_at_earlier_deadline_and_counts_unsent() {
     reactor.handle().drain(Duration::from_millis(10)).unwrap();
     reactor.handle().drain(Duration::MAX).unwrap();
     run(&mut reactor);
-    assert_eq!(log.count("a drain"), 1, "told once");
+    assert_eq!(log.count("a drain"), 1, "notified once");
     let last = log.lines().pop().unwrap();
     assert!(last.starts_with("a close: shut down, ") && last.ends_with("bytes unsent"), "{last}");
 }
@@ -122,7 +122,7 @@ fn earlier_of_two_drains_applies_also_if_other_has_no_end() {
     }
 }
 
-/// It adds another channel whenever one is closed, and is refused in the end.
+/// Each closed channel adds another one, until adding fails.
 #[test]
 fn drain_ends_although_last_callbacks_add_channels() {
     struct Reconnects(Log);
@@ -131,7 +131,7 @@ fn drain_ends_although_last_callbacks_add_channels() {
             Ok(())
         }
         fn handle_drain(&mut self, io: &mut Io<'_>) -> io::Result<()> {
-            // Two generations come and go while it lasts, a third stays.
+            // Two generations close during the drain; the third stays open.
             if self.0.lines().len() < 2 {
                 io.close();
             }
@@ -151,7 +151,7 @@ fn drain_ends_although_last_callbacks_add_channels() {
     reactor.context().drain(Duration::from_millis(20));
     run(&mut reactor);
     assert_eq!(log.lines(), ["added", "added", "refused"]);
-    // The drain is over: whoever goes on using the reactor may add again.
+    // After the drain the reactor can be used again.
     let _peer = add_passive(&mut reactor, "a", &log);
     assert!(!reactor.context().is_draining());
 }
@@ -196,7 +196,7 @@ fn drain_interrupted_by_stop_is_reset() {
     reactor.context().call_later(Duration::ZERO, Context::stop);
     run(&mut reactor);
     assert_eq!(log.lines(), ["a connect", "a drain"]);
-    // Its deadline with it.
+    // The deadline of the drain is reset too.
     assert!(!reactor.context().is_draining());
     assert_eq!(reactor.next_deadline(), None);
     reactor.context().drain(Duration::from_millis(5));
@@ -221,7 +221,7 @@ fn invariant_6_stop_between_turns_does_not_spin() {
     let log = Log::default();
     let _peer = add_passive(&mut reactor, "a", &log);
     reactor.context().stop();
-    assert!(!reactor.turn(None).unwrap(), "it does not wait");
+    assert!(!reactor.turn(None).unwrap(), "stop prevents the wait");
     assert_idle(&mut reactor);
 }
 
@@ -236,7 +236,7 @@ fn turn_returns_false_when_no_work_remains() {
     assert!(turn(&mut reactor), "a channel");
     reactor.context().stop();
     assert!(!turn(&mut reactor), "a stop");
-    assert!(turn(&mut reactor), "which holds once");
+    assert!(turn(&mut reactor), "stop applies to one turn");
     drop(peer);
     turn_until(&mut reactor, |_| log.has("close"));
     assert!(!turn(&mut reactor), "no channel");
@@ -247,7 +247,7 @@ fn turn_returns_false_when_no_work_remains() {
     assert!(!turn(&mut reactor), "cancelled");
 
     reactor.handle().post(|cx| cx.handle().post(|_| {}).unwrap()).unwrap();
-    assert!(turn(&mut reactor), "a post that a post made");
+    assert!(turn(&mut reactor), "a post made by a post");
     assert!(!turn(&mut reactor));
 
     let quiet = Signals::new([signal::SIGUSR2], |_, _| {}).unwrap();
@@ -264,7 +264,7 @@ fn run_turns_makes_at_most_count_turns() {
     }
     let mut reactor = Reactor::new().unwrap();
     assert!(!reactor.run_turns(5).unwrap());
-    assert_eq!(reactor.stats().turns, 0, "nothing to turn for");
+    assert_eq!(reactor.stats().turns, 0, "no work, so no turn");
 
     let count: Rc<Cell<u32>> = Rc::default();
     again(reactor.context(), &count);
@@ -272,13 +272,13 @@ fn run_turns_makes_at_most_count_turns() {
     assert_eq!(count.get(), 1);
     assert!(reactor.run_turns(5).unwrap());
     assert_eq!((count.get(), reactor.stats().turns), (6, 5));
-    // A stop ends them early.
+    // `stop` ends the turns early.
     reactor.context().call_later(Duration::ZERO, Context::stop);
     assert!(!reactor.run_turns(1_000).unwrap());
     assert!(reactor.stats().turns < 10);
 }
 
-/// What is still to be closed counts, also where no turn is left for it.
+/// A pending close is completed even if no turn is allowed.
 #[test]
 fn close_between_runs_needs_no_turn() {
     let mut reactor = Reactor::new().unwrap();

@@ -1,5 +1,5 @@
-//! A reactor within another loop: its own descriptor, its next deadline, one
-//! turn at a time.
+//! A reactor within another loop: its descriptor, its next deadline, and
+//! single turns.
 
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ fn next_deadline_is_that_of_the_next_timer() {
     assert_eq!(reactor.next_deadline(), None);
 }
 
-/// Asked for by one of the reactor's own, it is in the past.
+/// Asserts that the next deadline is not in the future.
 #[track_caller]
 fn assert_due(reactor: &Reactor, because: &str) {
     let due = reactor.next_deadline();
@@ -39,10 +39,10 @@ fn next_deadline_is_past_when_work_is_pending() {
     let token = reactor.add(Stream::new(ours, Probe::passive("a", &log)).unwrap()).unwrap();
     assert_due(&reactor, "a channel was added");
     turn_all(&mut reactor);
-    assert_eq!(reactor.next_deadline(), None, "and then it is served");
+    assert_eq!(reactor.next_deadline(), None, "no work remains");
 
     reactor.get_mut::<Stream<Probe>>(token).unwrap();
-    assert_due(&reactor, "a channel was reached");
+    assert_due(&reactor, "a channel was accessed");
     turn_all(&mut reactor);
     assert_eq!(reactor.next_deadline(), None);
 
@@ -55,13 +55,13 @@ fn next_deadline_is_past_when_work_is_pending() {
     assert_eq!(reactor.next_deadline(), None);
 
     reactor.context().call_later(Duration::ZERO, |cx| {
-        // Late in the turn, after its posts have run.
+        // Runs late in the turn, after the posts.
         let handle = cx.handle();
         cx.handle().post(move |_| handle.post(|_| {}).unwrap()).unwrap();
     });
     assert_due(&reactor, "a timer");
     reactor.turn(Some(Duration::ZERO)).unwrap();
-    assert_due(&reactor, "a post that a post made");
+    assert_due(&reactor, "a post made by a post");
     turn_all(&mut reactor);
     assert_eq!(reactor.next_deadline(), None);
 
@@ -82,12 +82,12 @@ fn next_deadline_is_past_when_a_drain_is_pending() {
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     turn_all(&mut reactor);
     reactor.context().drain(Duration::MAX);
-    assert_due(&reactor, "nobody was told yet");
+    assert_due(&reactor, "no channel was notified yet");
     turn_all(&mut reactor);
-    assert_eq!(reactor.next_deadline(), None, "it has no end");
+    assert_eq!(reactor.next_deadline(), None, "the drain has no deadline");
 }
 
-/// A drain sets a deadline like any other.
+/// The timeout of a drain is a deadline too.
 #[test]
 fn next_deadline_includes_the_drain() {
     let mut reactor = Reactor::new().unwrap();
@@ -99,7 +99,7 @@ fn next_deadline_includes_the_drain() {
     assert!(reactor.next_deadline().unwrap() > Instant::now() + Duration::from_secs(3500));
 }
 
-/// Two reactors on one thread, a turn of each in turn: they share nothing.
+/// Two reactors alternate on one thread; they share nothing.
 #[test]
 fn two_reactors_on_one_thread_are_independent() {
     let (mut one, mut other) = (Reactor::new().unwrap(), Reactor::new().unwrap());
@@ -132,11 +132,11 @@ mod by_descriptor {
     use super::*;
     use crate::common::{Call, DEADLINE, assert_idle, run};
 
-    /// Waits as another loop would. Whether the reactor's descriptor is ready.
+    /// Waits as another loop would. Returns `true` if the descriptor is ready.
     fn wait(reactor: &Reactor, most: Duration) -> bool {
         let until = [reactor.next_deadline(), Instant::now().checked_add(most)];
         let until = until.into_iter().flatten().min().unwrap();
-        // A millisecond late rather than early.
+        // Round up: late by a millisecond rather than early.
         let timeout = until.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(timeout).unwrap();
         let mut sources = [PollFd::new(reactor, PollFlags::IN)];
@@ -152,7 +152,7 @@ mod by_descriptor {
         let mut reactor = Reactor::new().unwrap();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
-        assert!(!wait(&reactor, DEADLINE), "fresh: due, with nothing to read");
+        assert!(!wait(&reactor, DEADLINE), "a new channel makes a deadline, not an event");
         turn_all(&mut reactor);
         for _ in 0..3 {
             assert!(!wait(&reactor, Duration::from_millis(10)));
@@ -161,7 +161,7 @@ mod by_descriptor {
             assert!(turn(&mut reactor));
             theirs.read_exact(&mut [0]).unwrap();
         }
-        // Served, and quiet again.
+        // All events are served and the descriptor is not readable.
         assert!(!wait(&reactor, Duration::from_millis(50)));
     }
 
@@ -178,7 +178,7 @@ mod by_descriptor {
         }
     }
 
-    /// Everything at once: sockets, a timer, posts from another thread.
+    /// Sockets, a timer and posts from another thread together.
     #[test]
     fn custom_loop_drives_a_reactor() {
         let mut reactor = Reactor::new().unwrap();
@@ -218,7 +218,7 @@ mod by_descriptor {
         assert!(turns < 1_000, "{turns} turns");
     }
 
-    /// A whole reactor as one channel of another.
+    /// A reactor as a channel of another reactor.
     struct Inner {
         reactor: Reactor,
         log: Log,
@@ -286,9 +286,9 @@ mod by_descriptor {
         posted.join().unwrap().unwrap();
         assert_idle(&mut outer);
         drop(theirs);
-        run(&mut outer); // ends as the inner one does
+        run(&mut outer); // ends with the inner reactor
         assert_eq!(inner_log.lines().last().unwrap(), "a close: closed by the peer");
         let turns = log.lines().len();
-        assert!(turns < 40, "{turns} turns of the inner one");
+        assert!(turns < 40, "{turns} turns of the inner reactor");
     }
 }

@@ -1,5 +1,5 @@
-//! Invariant 7: one event is a bounded piece of work, so that nobody waits for
-//! somebody else's flood.
+//! Invariant 7: one event causes a bounded amount of work, so that a flood on
+//! one channel does not delay the others.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -31,14 +31,14 @@ fn invariant_7_one_event_reads_at_most_one_buffer() {
     turn_until(&mut reactor, |_| log.has("flood read 18928"));
 }
 
-/// A peer that reads as fast as the kernel copies makes room all the while.
+/// A peer that reads as fast as the kernel copies always makes room.
 #[test]
 fn invariant_7_one_event_writes_bounded_part_of_large_message() {
     let (ours, mut theirs) = tcp_pair();
     let mut reactor = Reactor::new().unwrap();
     let limits = Limits { high_water: usize::MAX, ..Limits::default() };
     let mut stream = Stream::new(ours, Echo).unwrap().with_limits(limits);
-    // Something waits already, so that the loop writes all of the message.
+    // Some output is queued already, so the loop writes the whole message.
     while stream.unsent() == 0 {
         stream.send(&[0; 1_000]).unwrap();
     }
@@ -98,7 +98,7 @@ fn invariant_7_timers_run_during_a_flood() {
     });
 }
 
-/// Each one closes at once, and makes its successor as it does.
+/// Each channel closes at once and adds its successor in `handle_close`.
 #[test]
 fn invariant_7_chain_of_short_lived_channels_lets_timers_run() {
     struct Short;
@@ -112,7 +112,7 @@ fn invariant_7_chain_of_short_lived_channels_lets_timers_run() {
         }
         fn handle_close(&mut self, io: &mut Io<'_>, _: &CloseReason) {
             let (ours, _theirs) = UnixStream::pair().unwrap();
-            // Refused in the end.
+            // The last one is refused.
             let _ = io.context().add(Stream::new(ours, Short).unwrap());
         }
     }

@@ -1,4 +1,4 @@
-//! Descriptors that are no sockets: pipes, files, `/dev/null`.
+//! Descriptors other than sockets: pipes, files, `/dev/null`.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -15,14 +15,14 @@ use crate::common::{
     Call, Echo, Log, Probe, assert_echo, assert_idle, pattern, run, turn_all, turn_until,
 };
 
-/// A file that holds `data`, open for reading.
+/// Opens a file with the contents `data` for reading.
 fn file(data: &[u8]) -> File {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), data).unwrap();
     File::open(file.path()).unwrap()
 }
 
-/// Keeps what it reads, and closes at the end.
+/// Stores its input, and closes at end of file.
 struct Collect(Rc<RefCell<Vec<u8>>>);
 
 impl Protocol for Collect {
@@ -52,7 +52,7 @@ fn invariant_4_pipe_is_written_in_order_to_slow_reader() {
     let data = pattern(1_000_000);
     let mut stream = FileDispatcher::from_fd(writer, Echo).unwrap();
     stream.send(&data).unwrap();
-    assert!(stream.unsent() > 0, "a pipe takes less");
+    assert!(stream.unsent() > 0, "a pipe holds less than this");
     stream.close();
     let mut reactor = Reactor::new().unwrap();
     reactor.add(stream).unwrap();
@@ -65,7 +65,7 @@ fn invariant_4_pipe_is_written_in_order_to_slow_reader() {
         got
     });
     run(&mut reactor);
-    assert!(reading.join().unwrap() == data, "other bytes than were sent");
+    assert!(reading.join().unwrap() == data, "received data differs from the data sent");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn direction_not_opened_is_rejected() {
     assert_eq!(stream.unsent(), 0);
     assert_eq!(stream.shutdown().unwrap_err().kind(), ErrorKind::Unsupported);
 
-    // Open for writing only: neither read nor woken, though "writable".
+    // Open for writing only: it is not read and causes no wake-up.
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (mut reader, writer) = io::pipe().unwrap();
@@ -144,8 +144,8 @@ fn descriptor_number_is_the_address() {
     assert_eq!(stream.local_addr().unwrap(), Address::Descriptor(number));
 }
 
-/// epoll refuses to watch it, as it never blocks. The test for asyncore's
-/// `file_dispatcher` reads one through the loop as well.
+/// epoll does not accept regular files, as they never block. The test for
+/// asyncore's `file_dispatcher` also reads one through the loop.
 #[test]
 fn invariant_7_regular_file_is_read_while_others_are_served() {
     let data = pattern(1_000_000);
@@ -168,7 +168,7 @@ fn invariant_7_regular_file_is_read_while_others_are_served() {
         assert!(turns <= 20, "{turns} turns for 16 buffers");
     }
     assert!(*got.borrow() == data);
-    // Nothing is left of it.
+    // The closed file causes no further turns.
     assert_idle(&mut reactor);
     reactor.context().close(echo);
     run(&mut reactor);
@@ -215,7 +215,7 @@ fn dev_null_is_at_its_end_and_accepts_all_output() {
 fn invariant_6_always_ready_source_does_not_spin_once_paused_or_read() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    // It pauses after each read, and stays open after its end.
+    // It pauses after each read, and stays open at end of file.
     let probe = Probe::new("a", &log, |call, io| {
         if matches!(call, Call::Read(_)) {
             io.pause();
@@ -261,7 +261,7 @@ fn invariant_1_always_ready_source_gets_no_callback_after_close() {
         let stream = FileDispatcher::from_fd(file(&vec![0; 200_000]), probe).unwrap();
         all.borrow_mut().push(reactor.add(stream).unwrap());
     }
-    // The first to be read closes the three others.
+    // The first one to read closes the other three.
     turn_until(&mut reactor, |_| log.count("close: closed") == 3);
     assert_eq!(log.count("read"), 1, "{:?}", log.lines());
     run(&mut reactor);
@@ -294,7 +294,7 @@ fn stop_works_while_a_source_is_always_ready() {
     assert!(read.get() > 0);
 }
 
-/// The mode belongs to what was opened, and so to every process that has it.
+/// The mode belongs to the open file description, so other processes share it.
 #[test]
 fn descriptor_mode_is_restored_on_close() {
     for nonblocking in [false, true] {

@@ -1,4 +1,4 @@
-//! Invariant 6: a reactor with nothing to do never wakes.
+//! Invariant 6: an idle reactor never wakes.
 
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpListener};
@@ -24,8 +24,8 @@ fn invariant_6_idle_channels_cause_no_wakeup() {
     assert_idle(&mut reactor);
 }
 
-/// Both sides shut, and nothing wanted: a level-triggered poller would report
-/// the hang-up 400,000 times a second.
+/// Both sides are shut down and the interest is empty. A level-triggered poller
+/// would report the hang-up 400,000 times a second.
 #[test]
 fn invariant_6_hangup_without_interest_does_not_spin() {
     let mut reactor = Reactor::new().unwrap();
@@ -42,7 +42,7 @@ fn invariant_6_hangup_without_interest_does_not_spin() {
     theirs.shutdown(Shutdown::Both).unwrap();
     assert_idle(&mut reactor);
     assert_eq!(log.lines(), ["a connect"]);
-    // It is not forgotten: once it reads again it meets its end.
+    // When it reads again it receives the end of input.
     reactor.get_mut::<Stream<Probe>>(token).unwrap().resume();
     run(&mut reactor);
     assert_eq!(log.lines(), ["a connect", "a eof", "a close: closed by the peer"]);
@@ -59,7 +59,7 @@ fn invariant_6_hung_up_source_leaves_the_poller() {
             false
         }
         fn writable(&self) -> bool {
-            // Registered with an interest first, to lose it later.
+            // Register with an interest first; the test removes it later.
             !self.1.has("write")
         }
         fn handle_write(&mut self, _: &mut Context) -> io::Result<()> {
@@ -82,7 +82,7 @@ fn invariant_6_hung_up_source_leaves_the_poller() {
     assert_eq!(log.lines(), ["write", "hangup"]);
 }
 
-/// One urgent byte kept asyncore spinning: 40,000 turns in 100 ms.
+/// In asyncore one urgent byte caused 40,000 turns in 100 ms.
 #[test]
 fn invariant_6_urgent_data_is_reported_once_also_to_default_handler() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -92,7 +92,7 @@ fn invariant_6_urgent_data_is_reported_once_also_to_default_handler() {
     let probe = Probe::passive("a", &log);
     reactor.add(Stream::connect(addr, probe).unwrap()).unwrap();
     let (peer, _) = listener.accept().unwrap();
-    // And one with the default `handle_expt`.
+    // A second stream uses the default `handle_expt`.
     reactor.add(Stream::connect(addr, Echo).unwrap()).unwrap();
     let (other, _) = listener.accept().unwrap();
     for peer in [&peer, &other] {
@@ -100,7 +100,7 @@ fn invariant_6_urgent_data_is_reported_once_also_to_default_handler() {
     }
     turn_until(&mut reactor, |_| log.has("a expt 33"));
     assert_idle(&mut reactor);
-    // Ordinary data follows as ever.
+    // Ordinary data still arrives.
     (&other).write_all(b"x").unwrap();
     turn_all(&mut reactor);
     let mut byte = [0];
@@ -108,7 +108,7 @@ fn invariant_6_urgent_data_is_reported_once_also_to_default_handler() {
     assert_eq!((byte, log.count("expt")), (*b"x", 1), "{:?}", log.lines());
 }
 
-/// In whatever state the stream is that it reaches.
+/// Checks every state of the receiving stream.
 #[test]
 fn invariant_6_urgent_data_spins_in_no_state() {
     const STATES: [&str; 8] = [
@@ -187,7 +187,7 @@ fn turn_waits_at_most_its_limit() {
     reactor.turn(Some(limit)).unwrap();
     assert!(begin.elapsed() >= limit);
     reactor.turn(Some(Duration::ZERO)).unwrap();
-    // As good as for ever, and no overflow; a post ends it.
+    // Practically unlimited, without overflow; a post ends the wait.
     let handle = reactor.handle();
     handle.post(|_| {}).unwrap();
     reactor.turn(Some(Duration::MAX)).unwrap();

@@ -1,4 +1,4 @@
-//! Invariant 8: an error or a panic costs the channel that it is in.
+//! Invariant 8: an error or a panic closes only the channel it occurs in.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -13,17 +13,18 @@ use socket2::SockRef;
 
 use crate::common::{Echo, Log, Probe, assert_echo, run, silence_panics, turn_all, turn_until};
 
-/// Fails in one of its callbacks.
+/// Fails in the callback named by `within`.
 struct Faulty {
     within: &'static str,
     panics: bool,
-    /// Before it is, `add` asks: a panic there is the caller's.
+    /// `false` while `add` queries the interest: a panic there would reach the
+    /// caller.
     connected: bool,
     log: Log,
 }
 
 impl Faulty {
-    fn reach(&self, here: &str) -> io::Result<()> {
+    fn fail_in(&self, here: &str) -> io::Result<()> {
         if self.within != here {
             return Ok(());
         }
@@ -36,54 +37,54 @@ impl Faulty {
 impl Protocol for Faulty {
     fn readable(&self) -> bool {
         if self.connected {
-            let _ = self.reach("readable");
+            let _ = self.fail_in("readable");
         }
         true
     }
     fn writable(&self) -> bool {
         if self.connected {
-            let _ = self.reach("writable");
+            let _ = self.fail_in("writable");
         }
         self.within == "write"
     }
     fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
         self.connected = true;
         io.set_timer(Duration::ZERO);
-        self.reach("connect")
+        self.fail_in("connect")
     }
     fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
-        self.reach("read")?;
+        self.fail_in("read")?;
         if self.within == "error" {
             return Err(io::Error::other("to reach handle_error"));
         }
         Ok(())
     }
     fn handle_write(&mut self, _: &mut Io<'_>) -> io::Result<()> {
-        self.reach("write")
+        self.fail_in("write")
     }
     fn handle_expt(&mut self, _: &mut Io<'_>, _: u8) -> io::Result<()> {
-        self.reach("expt")
+        self.fail_in("expt")
     }
     fn handle_eof(&mut self, io: &mut Io<'_>) -> io::Result<()> {
         io.close();
-        self.reach("eof")
+        self.fail_in("eof")
     }
     fn handle_timer(&mut self, _: &mut Io<'_>, _: TimerId) -> io::Result<()> {
-        self.reach("timer")
+        self.fail_in("timer")
     }
     fn handle_drain(&mut self, _: &mut Io<'_>) -> io::Result<()> {
-        self.reach("drain")
+        self.fail_in("drain")
     }
     fn handle_error(&mut self, _: &mut Io<'_>, cause: &Cause) {
         self.log.note(format!("error: {cause}"));
         if self.panics {
-            let _ = self.reach("error");
+            let _ = self.fail_in("error");
         }
     }
     fn handle_close(&mut self, _: &mut Io<'_>, reason: &CloseReason) {
         self.log.note(format!("close: {reason}"));
         if self.panics {
-            let _ = self.reach("close");
+            let _ = self.fail_in("close");
         }
     }
 }
@@ -144,11 +145,11 @@ fn invariant_8_fault_in_any_callback_leaves_others_served() {
             assert!(log.has(&format!("fault in {within}")), "{within}: {lines:?}");
             let cause = if panics { "panic" } else { "error" };
             if !["error", "close", "drop"].contains(&within) {
-                let said = format!("a{} {cause} in {within}", if panics { "" } else { "n" });
+                let text = format!("a{} {cause} in {within}", if panics { "" } else { "n" });
                 let close = lines.iter().find(|line| line.starts_with("close: ")).unwrap();
-                assert!(close.contains(&said), "{within}: {lines:?}");
+                assert!(close.contains(&text), "{within}: {lines:?}");
             }
-            // The neighbour never noticed.
+            // The neighbour is not affected.
             neighbour.write_all(b"hello").unwrap();
             turn_all(&mut reactor);
             let mut echo = [0; 5];
@@ -220,25 +221,25 @@ fn invariant_8_panic_in_dropped_post_skips_no_handle_close() {
     assert_eq!(log.lines(), ["a close: shut down"]);
 }
 
-/// A dispatcher without a source.
-struct Hollow;
+/// A dispatcher whose `source` panics.
+struct NoSource;
 
-impl Dispatcher for Hollow {
+impl Dispatcher for NoSource {
     fn source(&self) -> BorrowedFd<'_> {
         panic!("a panic in source")
     }
 }
 
-/// One that loses its source on the way.
-struct Loses(Option<UnixStream>, Log);
+/// A dispatcher that drops its source while it is open.
+struct DropsSource(Option<UnixStream>, Log);
 
-impl Dispatcher for Loses {
+impl Dispatcher for DropsSource {
     fn source(&self) -> BorrowedFd<'_> {
         self.0.as_ref().expect("a panic in source").as_fd()
     }
     fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
         cx.deregister(self.source());
-        self.0 = None; // to be exchanged, but forgotten
+        self.0 = None; // not replaced by another source
         Ok(())
     }
     fn handle_close(&mut self, _: &mut Context, reason: &CloseReason) {
@@ -253,11 +254,11 @@ fn invariant_8_panic_in_source_closes_only_that_channel() {
     let log = Log::default();
     let (ours, neighbour) = UnixStream::pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
-    let error = reactor.add(Hollow).unwrap_err();
+    let error = reactor.add(NoSource).unwrap_err();
     assert_eq!(error.to_string(), "a callback panicked: a panic in source");
 
     let (ours, mut theirs) = UnixStream::pair().unwrap();
-    reactor.add(Loses(Some(ours), log.clone())).unwrap();
+    reactor.add(DropsSource(Some(ours), log.clone())).unwrap();
     theirs.write_all(b"x").unwrap();
     turn_until(&mut reactor, |_| log.has("a callback panicked: a panic in source"));
     assert_echo(&mut reactor, &neighbour);

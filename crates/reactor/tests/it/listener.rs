@@ -1,4 +1,4 @@
-//! Listeners: who is accepted, and who is refused.
+//! Listeners: binding, accepting and rejecting.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -47,7 +47,7 @@ fn burst_of_connections_fits_the_backlog() {
     let listener = Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap();
     let addr = listener.local_addr().as_inet().unwrap();
     reactor.add(listener).unwrap();
-    // Nobody accepts meanwhile: with std's backlog of 128 this would hang.
+    // Nothing is accepted meanwhile: with std's backlog of 128 this would hang.
     let begin = Instant::now();
     let peers: Vec<_> = (0..1_000).map(|_| TcpStream::connect(addr).unwrap()).collect();
     eprintln!("{} connected in {:?}", peers.len(), begin.elapsed());
@@ -66,7 +66,7 @@ fn burst_of_connections_fits_the_backlog() {
 fn stale_unix_path_is_replaced_and_live_one_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("socket");
-    // Dropped without being removed, as by a `kill -9`.
+    // Closed without removing the path, as after `kill -9`.
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
     let listener = Listener::bind_unix(&path, |_| Ok(Echo)).unwrap();
@@ -77,7 +77,7 @@ fn stale_unix_path_is_replaced_and_live_one_is_not() {
     let file = dir.path().join("file");
     std::fs::write(&file, "precious").unwrap();
     assert!(Listener::bind_unix(&file, |_| Ok(Echo)).is_err());
-    assert_eq!(std::fs::read(&file).unwrap(), b"precious", "not a socket: not ours");
+    assert_eq!(std::fs::read(&file).unwrap(), b"precious", "a file other than a socket is kept");
 
     let mut reactor = Reactor::new().unwrap();
     reactor.add(listener).unwrap();
@@ -127,8 +127,8 @@ fn fault_while_accepting_frees_the_connection_slot() {
     assert_echo(&mut reactor, &TcpStream::connect(addr).unwrap());
 }
 
-/// Several programs that start at once: whoever is second must find that the
-/// first one is there, or that it has been.
+/// If several programs start at once, each must detect a listener that bound
+/// the path first.
 #[test]
 fn exactly_one_of_concurrent_servers_binds_the_unix_path() {
     let dir = tempfile::tempdir().unwrap();
@@ -136,7 +136,7 @@ fn exactly_one_of_concurrent_servers_binds_the_unix_path() {
     for round in 0..300 {
         let path = dir.path().join(round.to_string());
         if round % 2 == 0 {
-            // Left behind by one that is gone.
+            // A stale socket of an earlier server.
             drop(UnixListener::bind(&path).unwrap());
         }
         let barrier = Arc::new(Barrier::new(4));
@@ -158,8 +158,8 @@ fn exactly_one_of_concurrent_servers_binds_the_unix_path() {
     }
 }
 
-/// One server ends while the next one starts: who has bound the path can be
-/// reached there.
+/// One server ends while the next one starts. The server that bound the path
+/// must be reachable through it.
 #[test]
 fn succeeding_server_keeps_its_unix_path() {
     fn successor(path: &PathBuf, barrier: &Barrier) -> io::Result<()> {
@@ -209,13 +209,13 @@ fn listening_socket_can_be_passed_in() {
     assert_echo(&mut reactor, &TcpStream::connect(addr).unwrap());
     assert_echo(&mut reactor, &UnixStream::connect(&path).unwrap());
     drop(reactor);
-    assert!(path.exists(), "whoever bound it removes it");
+    assert!(path.exists(), "the program that bound the path removes it");
 }
 
-/// Says hello, and then what it gets.
-struct Greets;
+/// Sends one byte when connected, then echoes.
+struct GreetsAndEchoes;
 
-impl Protocol for Greets {
+impl Protocol for GreetsAndEchoes {
     fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
         io.send(b"h")
     }
@@ -226,23 +226,23 @@ impl Protocol for Greets {
 
 #[test]
 fn reactors_on_two_threads_share_an_address() {
-    /// Serves until it is stopped, and says how many it accepted.
-    fn server(addr: SocketAddr, ready: &mpsc::Sender<(SocketAddr, Handle)>) -> u64 {
+    /// Serves until stopped; returns the number of accepted connections.
+    fn server(addr: SocketAddr, ready_tx: &mpsc::Sender<(SocketAddr, Handle)>) -> u64 {
         let mut reactor = Reactor::new().unwrap();
-        let listener = Listener::bind_reuse_port(addr, |_| Ok(Greets)).unwrap();
+        let listener = Listener::bind_reuse_port(addr, |_| Ok(GreetsAndEchoes)).unwrap();
         let addr = listener.local_addr().as_inet().unwrap();
         reactor.add(listener).unwrap();
-        ready.send((addr, reactor.handle())).unwrap();
+        ready_tx.send((addr, reactor.handle())).unwrap();
         run(&mut reactor);
         reactor.stats().accepted
     }
-    let (ready, readies) = mpsc::channel();
+    let (ready_tx, ready_rx) = mpsc::channel();
     let mut addr: SocketAddr = ([127, 0, 0, 1], 0).into();
     let mut servers = Vec::new();
     for _ in 0..2 {
-        let ready = ready.clone();
-        let thread = thread::spawn(move || server(addr, &ready));
-        let (bound, handle) = readies.recv_timeout(DEADLINE).unwrap();
+        let ready_tx = ready_tx.clone();
+        let thread = thread::spawn(move || server(addr, &ready_tx));
+        let (bound, handle) = ready_rx.recv_timeout(DEADLINE).unwrap();
         addr = bound;
         servers.push((thread, handle));
     }
@@ -261,25 +261,25 @@ fn reactors_on_two_threads_share_an_address() {
     assert_eq!(accepted.iter().sum::<u64>(), 100);
     assert!(accepted.iter().all(|&accepted| accepted > 0), "{accepted:?}");
 
-    let alone = Listener::bind("127.0.0.1:0", |_| Ok(Greets)).unwrap();
+    let alone = Listener::bind("127.0.0.1:0", |_| Ok(GreetsAndEchoes)).unwrap();
     let addr = alone.local_addr().as_inet().unwrap();
-    let error = Listener::bind_reuse_port(addr, |_| Ok(Greets)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::AddrInUse, "only among those that share");
+    let error = Listener::bind_reuse_port(addr, |_| Ok(GreetsAndEchoes)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrInUse, "the other listener does not share its address");
 }
 
 #[test]
 fn accepted_sockets_can_move_to_another_thread() {
-    let (ready, readies) = mpsc::channel();
+    let (ready_tx, ready_rx) = mpsc::channel();
     let worker = thread::spawn(move || {
         let mut reactor = Reactor::new().unwrap();
-        // Keeps it running while it has no stream.
+        // Keeps the reactor running while it has no other stream.
         let (ours, _theirs) = UnixStream::pair().unwrap();
         reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
-        ready.send(reactor.handle()).unwrap();
+        ready_tx.send(reactor.handle()).unwrap();
         run(&mut reactor);
         reactor.stats().received
     });
-    let worker_handle: Handle = readies.recv_timeout(DEADLINE).unwrap();
+    let worker_handle: Handle = ready_rx.recv_timeout(DEADLINE).unwrap();
 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();

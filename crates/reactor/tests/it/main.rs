@@ -1,18 +1,18 @@
-//! What the library does, over real sockets. A test named `invariant_N_…`
-//! holds invariant N of the design to its word:
+//! Integration tests over real sockets. A test named `invariant_N_…` checks
+//! invariant N of the design:
 //!
-//! 1. no callback after `handle_close`, none that is meant for another channel
+//! 1. no callback after `handle_close`, and none meant for another channel
 //! 2. `handle_close` exactly once, last, with the first reason
-//! 3. `handle_connect` at most once and first, and only for a connection
-//! 4. what `send` accepted goes out in order, or its loss is in the reason
-//! 5. memory is bounded, reading stops and resumes, a stalled peer is closed
+//! 3. `handle_connect` at most once, first, and only once connected
+//! 4. accepted output is sent in order, or the loss is counted in the reason
+//! 5. memory is bounded, reading pauses and resumes, a stalled peer is closed
 //! 6. an idle reactor never wakes
-//! 7. one event is a bounded piece of work
-//! 8. an error or a panic costs one channel
-//! 9. a shortage of descriptors passes (`../descriptors.rs`)
-//! 10. timers are never early, and leave nothing behind
-//! 11. posts are never lost, and starve nobody
-//! 12. cost follows the ready channels (`../allocations.rs`)
+//! 7. one event causes a bounded amount of work
+//! 8. an error or a panic closes only its channel
+//! 9. a lack of descriptors only pauses accepting (`../descriptors.rs`)
+//! 10. timers are never early, and are removed completely
+//! 11. posts are never lost, and starve no channel
+//! 12. cost depends on the ready channels only (`../allocations.rs`)
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -14,7 +14,7 @@ use reactor::{Context, Handle, Reactor, ReactorClosed, Stream};
 use crate::common::{Call, DEADLINE, Echo, Log, Probe, run, run_with, turn_all, turn_until};
 
 thread_local! {
-    /// What the posts of one reactor, on this thread, have brought.
+    /// The values posted to the reactor of this thread.
     static SEEN: RefCell<Vec<Vec<u32>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -74,7 +74,7 @@ fn invariant_11_many_posts_cause_one_wakeup() {
 
 #[test]
 fn invariant_11_post_flood_does_not_starve_io() {
-    /// Each post posts more, and so there are always some.
+    /// Each post makes another one, so the queue is never empty.
     fn again(handle: &Handle) {
         let next = handle.clone();
         handle.post(move |_| again(&next)).unwrap();
@@ -86,11 +86,11 @@ fn invariant_11_post_flood_does_not_starve_io() {
     for _ in 0..5_000 {
         again(&reactor.handle());
     }
-    // 5,000 posts wait at any time, and 1,024 run in a turn.
+    // 5,000 posts are always queued, and 1,024 run per turn.
     reactor.turn(None).unwrap();
     reactor.turn(None).unwrap();
     theirs.set_nonblocking(true).unwrap();
-    theirs.read_exact(&mut [0]).expect("served in between");
+    theirs.read_exact(&mut [0]).expect("echoed between the posts");
 }
 
 #[test]
@@ -99,12 +99,12 @@ fn invariant_11_post_wakes_unlimited_wait() {
     let (ours, _theirs) = UnixStream::pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     let handle = reactor.handle();
-    let (told, tell) = mpsc::channel();
+    let (ran_tx, ran_rx) = mpsc::channel();
     run_with(&mut reactor, move || {
         for _ in 0..100 {
-            let told = told.clone();
-            handle.post(move |_| told.send(()).unwrap()).unwrap();
-            tell.recv_timeout(DEADLINE).unwrap();
+            let ran_tx = ran_tx.clone();
+            handle.post(move |_| ran_tx.send(()).unwrap()).unwrap();
+            ran_rx.recv_timeout(DEADLINE).unwrap();
         }
     });
 }
@@ -114,7 +114,7 @@ fn invariant_11_post_to_dropped_reactor_is_rejected_and_dropped() {
     struct Posts(Handle, Arc<AtomicUsize>);
     impl Drop for Posts {
         fn drop(&mut self) {
-            // From within the reactor's own destructor: refused, no deadlock.
+            // Called from the reactor's destructor: rejected, no deadlock.
             assert_eq!(self.0.post(|_| {}), Err(ReactorClosed));
             self.1.fetch_add(1, Ordering::Relaxed);
         }
@@ -152,7 +152,7 @@ fn invariant_11_post_from_the_loop_wakes_no_further_turn() {
     assert!(begin.elapsed() >= quiet, "woken after {:?}", begin.elapsed());
 }
 
-/// On poll(2) a wait that begins with a wake-up does not look at the sources.
+/// On poll(2) a wait that starts with a pending wake-up checks no source.
 #[test]
 fn invariant_11_posts_from_timers_and_threads_do_not_starve_io() {
     fn again(cx: &mut Context) {
@@ -163,19 +163,19 @@ fn invariant_11_posts_from_timers_and_threads_do_not_starve_io() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     again(reactor.context());
-    assert_within_turns(&mut reactor, &theirs, 100);
+    assert_echo_within_turns(&mut reactor, &theirs, 100);
 
     let handle = reactor.handle();
     let flood = thread::spawn(move || while handle.post(|_| {}).is_ok() {});
     for _ in 0..10 {
-        assert_within_turns(&mut reactor, &theirs, 1_000);
+        assert_echo_within_turns(&mut reactor, &theirs, 1_000);
     }
     drop(reactor);
     flood.join().unwrap();
 }
 
 #[track_caller]
-fn assert_within_turns(reactor: &mut Reactor, mut peer: &UnixStream, most: u32) {
+fn assert_echo_within_turns(reactor: &mut Reactor, mut peer: &UnixStream, most: u32) {
     peer.set_nonblocking(true).unwrap();
     peer.write_all(b"x").unwrap();
     let mut turns = 0;
@@ -190,7 +190,7 @@ fn assert_within_turns(reactor: &mut Reactor, mut peer: &UnixStream, most: u32) 
 fn handles_of_dropped_reactors_keep_no_descriptor() {
     let count = || std::fs::read_dir("/dev/fd").unwrap().count();
     let before = count();
-    // Three descriptors each; other tests of this process use fewer meanwhile.
+    // Three descriptors each; the other tests of this process use fewer.
     let handles: Vec<_> = (0..3_000).map(|_| Reactor::new().unwrap().handle()).collect();
     let after = count();
     assert!(after < before + 5_000, "{before} descriptors before, {after} after");
@@ -208,7 +208,7 @@ fn signal_is_handled_by_the_loop() {
         cx.stop();
     });
     reactor.add(signals.unwrap()).unwrap();
-    // A background channel: alone it does not keep the loop.
+    // A background channel does not keep the loop running.
     run(&mut reactor);
     let (ours, _theirs) = UnixStream::pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Rate limits: the average is kept, and nothing else is disturbed by it.
+//! Rate limits: the average rate is kept, and nothing else is affected.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
@@ -19,9 +19,8 @@ fn rate(per_second: u64) -> Option<NonZeroU64> {
     NonZeroU64::new(per_second)
 }
 
-/// Turns for a second, with `peer` doing its part in between. How long that
-/// was, and how much of it the machine was late by: nothing to be learned from
-/// that time.
+/// Runs turns for a second and calls `peer` between them. Returns the elapsed
+/// time, and the part by which the machine was late, which proves nothing.
 fn turn_for_a_second(reactor: &mut Reactor, mut peer: impl FnMut()) -> (Duration, Duration) {
     let begin = Instant::now();
     let mut late = Duration::ZERO;
@@ -34,8 +33,8 @@ fn turn_for_a_second(reactor: &mut Reactor, mut peer: impl FnMut()) -> (Duration
     (begin.elapsed(), late)
 }
 
-/// No more than the rate, with a tenth of a second's worth at once in the
-/// beginning, and not much less.
+/// Asserts that at most the rate was moved, plus an initial burst of 100 ms,
+/// and not much less.
 #[track_caller]
 fn assert_rate(moved: usize, per_second: u64, (took, late): (Duration, Duration)) {
     let at_rate = |time: Duration| time.as_micros() * u128::from(per_second) / 1_000_000;
@@ -90,7 +89,7 @@ fn write_rate_is_kept() {
     }
 }
 
-/// A byte now and then: one is sent as soon as it may be, and nothing is lost.
+/// Each byte is sent as soon as the rate allows it, and none is lost.
 #[test]
 fn rate_below_one_byte_per_turn_is_kept() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
@@ -102,12 +101,12 @@ fn rate_below_one_byte_per_turn_is_kept() {
     let begin = Instant::now();
     let mut got = Vec::new();
     turn_until(&mut reactor, |_| {
-        // The end is `WouldBlock`, but for what it has read by then.
+        // Fails with `WouldBlock` after it has stored the available bytes.
         let _ = (&theirs).read_to_end(&mut got);
         got.len() == 3
     });
     assert_eq!(got, b"abc");
-    // One at once, and each of the others a fifth of a second later.
+    // The first at once, each other one 200 ms later.
     assert!(begin.elapsed() >= Duration::from_millis(400), "after {:?}", begin.elapsed());
     assert!(reactor.stats().turns < 100, "{} turns", reactor.stats().turns);
 }
@@ -122,7 +121,7 @@ fn invariant_4_rate_limit_loses_nothing_at_the_end() {
     let data = pattern(300_000);
     let expected = data.clone();
     let peer = thread::spawn(move || {
-        // The kernel takes all of it at once.
+        // The kernel accepts all of it at once.
         theirs.write_all(&data).unwrap();
         theirs.shutdown(Shutdown::Write).unwrap();
         let mut got = Vec::new();
@@ -134,7 +133,7 @@ fn invariant_4_rate_limit_loses_nothing_at_the_end() {
     assert!(got == expected, "{} of {} bytes", got.len(), expected.len());
 }
 
-/// epoll does not watch a file, and so the rate alone says when to read on.
+/// epoll does not accept a file, so the rate alone determines the next read.
 #[test]
 fn file_is_read_at_its_rate_without_spinning() {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -175,7 +174,7 @@ fn invariant_6_rate_limited_stream_wakes_rarely() {
         reactor.add(Stream::new(ours, Echo).unwrap().with_limits(limits)).unwrap();
         assert_idle(&mut reactor);
 
-        // Each way there is always more.
+        // Both directions always have more data.
         let flood = vec![0; 64 * 1024];
         let mut buffer = vec![0; 64 * 1024];
         let before = reactor.stats().turns;
@@ -185,7 +184,7 @@ fn invariant_6_rate_limited_stream_wakes_rarely() {
             while (&theirs).read(&mut buffer).is_ok() {}
             reactor.turn(None).unwrap();
         }
-        // Twenty times a second each way it looks whether it may go on.
+        // Each direction is checked twenty times a second.
         let turns = reactor.stats().turns - before;
         assert!(turns <= 80, "{per_second} bytes/s: {turns} turns in {:?}", begin.elapsed());
     }
@@ -197,7 +196,7 @@ fn invariant_6_idle_rate_limited_stream_causes_no_wakeup() {
     let mut reactor = Reactor::new().unwrap();
     let limits = Limits { read_rate: rate(1_000), write_rate: rate(1_000), ..Limits::default() };
     reactor.add(Stream::new(ours, Echo).unwrap().with_limits(limits)).unwrap();
-    // More than is allowed at once, so that both have to wait.
+    // More than the initial burst, so that both directions wait.
     theirs.write_all(&[7; 150]).unwrap();
     theirs.set_nonblocking(true).unwrap();
     let mut got = 0;
@@ -210,7 +209,7 @@ fn invariant_6_idle_rate_limited_stream_causes_no_wakeup() {
     assert_idle(&mut reactor);
 }
 
-/// Paused, it has no more to wait for.
+/// A paused stream does not wait for its rate.
 #[test]
 fn invariant_6_paused_rate_limited_stream_causes_no_wakeup() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
@@ -230,7 +229,7 @@ fn invariant_6_paused_rate_limited_stream_causes_no_wakeup() {
     turn_until(&mut reactor, |_| log.count("read") > reads);
 }
 
-/// Changes its rates when its timer falls due.
+/// Changes its rates when its timer expires.
 struct Changes {
     to: Option<NonZeroU64>,
     received: Rc<Cell<usize>>,
@@ -252,7 +251,7 @@ impl Protocol for Changes {
     }
 }
 
-/// At the rate that they begin with, both ways would take half an hour.
+/// At the initial rate both directions would take half an hour.
 #[test]
 fn rate_can_be_raised_or_removed_later() {
     const BYTES: usize = 150_000;
@@ -286,7 +285,7 @@ fn rate_can_be_set_later() {
     let token = reactor.add(Stream::new(ours, changes).unwrap()).unwrap();
     let begin = Instant::now();
     turn_until(&mut reactor, |reactor| {
-        // Until the timer has run there is no limit.
+        // There is no limit until the timer has run.
         reactor.stats().callbacks >= 2
     });
     theirs.write_all(&[0; 300]).unwrap();
@@ -297,7 +296,7 @@ fn rate_can_be_set_later() {
     assert!(begin.elapsed() >= Duration::from_millis(200), "after {:?}", begin.elapsed());
 }
 
-/// What waits for its rate does not wait for the peer.
+/// Output delayed by its rate does not count as stalled.
 #[test]
 fn rate_limited_output_is_no_stall() {
     let limits = Limits {
@@ -309,7 +308,7 @@ fn rate_limited_output_is_no_stall() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let mut stream = Stream::new(ours, Probe::passive("a", &log)).unwrap().with_limits(limits);
-    // Half a second's worth, which the kernel would take at once.
+    // Half a second at this rate; the kernel would accept it at once.
     stream.send(&[7; 500]).unwrap();
     stream.close();
     reactor.add(stream).unwrap();
@@ -317,7 +316,7 @@ fn rate_limited_output_is_no_stall() {
     assert_eq!(log.lines(), ["a close: closed"]);
     assert_eq!(io::read_to_string(theirs).unwrap().len(), 500);
 
-    // The peer's own is still noticed: it takes nothing, at whatever rate.
+    // A peer that reads nothing is still detected.
     let limits = Limits {
         stall_timeout: Some(Duration::from_millis(100)),
         write_rate: rate(100_000_000),

@@ -1,5 +1,5 @@
-//! Invariants 4 and 5: what was accepted goes out in order or is counted as
-//! lost, and what waits is bounded.
+//! Invariants 4 and 5: accepted output is sent in order or counted as lost, and
+//! queued output is bounded.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, Read, Write};
@@ -17,7 +17,7 @@ use crate::common::{
     turn_until,
 };
 
-/// Sends `data` in pieces, as fast as the peer takes it, and closes.
+/// Sends `data` in pieces, as fast as the peer accepts it, and closes.
 struct Sender {
     data: Vec<u8>,
     sent: usize,
@@ -35,7 +35,7 @@ impl Protocol for Sender {
     }
 
     fn handle_write(&mut self, io: &mut Io<'_>) -> io::Result<()> {
-        // Until it is told to wait: the next `handle_write` goes on.
+        // Stops at `WouldBlock`; the next `handle_write` continues.
         while self.sent < self.data.len() {
             let end = self.data.len().min(self.sent + self.piece);
             match io.send(&self.data[self.sent..end]) {
@@ -73,13 +73,13 @@ fn invariant_4_partial_writes_keep_their_order() {
     let sender = Sender { data, sent: 0, piece: 1_000, most: Rc::clone(&most) };
     reactor.add(Stream::new(ours, sender).unwrap()).unwrap();
     run(&mut reactor);
-    assert!(reader.join().unwrap() == expected, "other bytes than were sent");
-    // Invariant 5: the mark plus one message.
+    assert!(reader.join().unwrap() == expected, "received data differs from the data sent");
+    // Invariant 5: at most the high-water mark plus one message.
     let bound = Limits::default().high_water + 1_000;
-    assert!((1..=bound).contains(&most.get()), "{} bytes waited", most.get());
+    assert!((1..=bound).contains(&most.get()), "{} bytes queued", most.get());
 }
 
-/// asyncore lost 19.9 of 20 MB here: it took the half-close for a close.
+/// asyncore lost 19.9 of 20 MB here, as it treated the half-close as a close.
 #[test]
 fn invariant_4_half_closed_peer_receives_everything() {
     let data = pattern(20_000_000);
@@ -90,8 +90,7 @@ fn invariant_4_half_closed_peer_receives_everything() {
     let equal = run_with(&mut reactor, move || {
         let mut peer = TcpStream::connect(addr).unwrap();
         let mut got = vec![0; data.len()];
-        // Writes all, ends its side, and only reads then what it can; so the
-        // writing needs a thread of its own.
+        // The echo is bounded, so reading and writing need separate threads.
         let mut writer = peer.try_clone().unwrap();
         let sent = data.clone();
         let writing = thread::spawn(move || {
@@ -99,11 +98,11 @@ fn invariant_4_half_closed_peer_receives_everything() {
             writer.shutdown(Shutdown::Write).unwrap();
         });
         peer.read_exact(&mut got).unwrap();
-        assert_eq!(peer.read(&mut [0]).unwrap(), 0, "and then the end");
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0, "end of input follows");
         writing.join().unwrap();
         got == data
     });
-    assert!(equal, "other bytes than were sent");
+    assert!(equal, "received data differs from the data sent");
 }
 
 #[test]
@@ -129,8 +128,7 @@ fn invariant_4_reset_is_always_an_error() {
     }
 }
 
-/// While nothing is read, for whatever reason, and nothing waits to be written:
-/// the reset is noticed all the same.
+/// The reset is detected although nothing is read and no output is queued.
 #[test]
 fn invariant_4_reset_is_reported_to_stream_that_does_not_read() {
     struct NotYet(Log);
@@ -180,8 +178,7 @@ fn invariant_4_reset_is_reported_to_stream_that_does_not_read() {
     }
 }
 
-/// Of a stream that closes: what came before its last bytes went out is no
-/// clean end either.
+/// A reset before the last bytes of a closing stream are sent is an error too.
 #[test]
 fn invariant_4_reset_while_closing_is_an_error() {
     for lingers in [false, true] {
@@ -198,7 +195,7 @@ fn invariant_4_reset_while_closing_is_an_error() {
         let token = reactor.add(Stream::new(ours, probe).unwrap()).unwrap();
         turn_all(&mut reactor);
         if lingers {
-            // More than one read takes: the rest is thrown away.
+            // More than one read takes: the rest is discarded.
             theirs.write_all(&vec![0; 100_000]).unwrap();
             turn_until(&mut reactor, |_| log.has("read"));
             reset(theirs);
@@ -255,8 +252,8 @@ fn invariant_4_close_flushes_and_abort_counts_unsent() {
     }
 }
 
-/// Input that was not read when the stream closes must not turn the close
-/// into a reset, which would destroy output on its way to the peer.
+/// Unread input must not turn the close into a reset, which would destroy
+/// output in transit to the peer.
 #[test]
 fn invariant_4_unread_input_does_not_destroy_output() {
     let listener = Listener::bind("127.0.0.1:0", |_| {
@@ -272,14 +269,14 @@ fn invariant_4_unread_input_does_not_destroy_output() {
     let addr = listener.local_addr().as_inet().unwrap();
     let mut reactor = Reactor::new().unwrap();
     reactor.add(listener).unwrap();
-    // Much more than one read takes, all of it there before the first one.
+    // Much more than one read takes, all of it available before the first read.
     let mut peer = TcpStream::connect(addr).unwrap();
     peer.set_nonblocking(true).unwrap();
     let mut written = 0;
     while let Ok(more) = peer.write(&[0; 4096]) {
         written += more;
     }
-    assert!(written > 100_000, "no more than {written} bytes were on their way");
+    assert!(written > 100_000, "only {written} bytes in transit");
     peer.set_nonblocking(false).unwrap();
     let got = run_with(&mut reactor, move || {
         let mut got = Vec::new();
@@ -289,7 +286,7 @@ fn invariant_4_unread_input_does_not_destroy_output() {
     assert_eq!(got, 200_000);
 }
 
-/// As before, with input that no ordinary read sees, or that comes later.
+/// The same with urgent input, and with input that arrives after the close.
 #[test]
 fn invariant_4_input_during_close_does_not_destroy_output() {
     for urgent in [true, false] {
@@ -427,14 +424,14 @@ fn shutdown_ends_output_and_continues_receiving() {
     assert_eq!(log.lines(), expected);
 }
 
-/// Counts what an echo stream holds for a peer that never reads.
-struct Greedy {
+/// Measures the output queued by an echo stream for a peer that never reads.
+struct MeasuredEcho {
     held: Rc<Cell<usize>>,
     read: Rc<Cell<usize>>,
     reason: Rc<RefCell<String>>,
 }
 
-impl Protocol for Greedy {
+impl Protocol for MeasuredEcho {
     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
         io.send(data)?;
         self.read.set(self.read.get() + data.len());
@@ -456,22 +453,22 @@ fn invariant_5_stalled_peer_is_not_read_and_is_closed() {
     let mut reactor = Reactor::new().unwrap();
     let stall = Duration::from_millis(200);
     let limits = Limits { stall_timeout: Some(stall), ..Limits::default() };
-    let greedy =
-        Greedy { held: Rc::clone(&held), read: Rc::clone(&read), reason: Rc::clone(&reason) };
-    reactor.add(Stream::new(ours, greedy).unwrap().with_limits(limits)).unwrap();
+    let echo =
+        MeasuredEcho { held: Rc::clone(&held), read: Rc::clone(&read), reason: Rc::clone(&reason) };
+    reactor.add(Stream::new(ours, echo).unwrap().with_limits(limits)).unwrap();
     let flood = vec![0; 64 * 1024];
     let mut accepted = 0;
     turn_until(&mut reactor, |_| {
-        // Always more where that came from.
+        // The input never ends.
         while let Ok(written) = (&theirs).write(&flood) {
             accepted += written;
         }
         !reason.borrow().is_empty()
     });
     let limits = Limits::default();
-    assert!(held.get() >= limits.high_water, "the mark was reached: {}", held.get());
-    assert!(held.get() <= limits.high_water + 64 * 1024, "the mark and one message");
-    assert!(accepted > read.get(), "it was not read to the end");
+    assert!(held.get() >= limits.high_water, "high-water mark not reached: {}", held.get());
+    assert!(held.get() <= limits.high_water + 64 * 1024, "more than the mark and one message");
+    assert!(accepted > read.get(), "all input was read");
     let expected = format!("timed out: the peer does not read, {} bytes unsent", held.get());
     assert_eq!(*reason.borrow(), expected);
 }
@@ -482,14 +479,14 @@ fn invariant_5_reading_resumes_once_the_peer_reads() {
     theirs.set_nonblocking(true).unwrap();
     let mut reactor = Reactor::new().unwrap();
     let read = Rc::default();
-    let greedy = Greedy { held: Rc::default(), read: Rc::clone(&read), reason: Rc::default() };
-    reactor.add(Stream::new(ours, greedy).unwrap()).unwrap();
+    let echo = MeasuredEcho { held: Rc::default(), read: Rc::clone(&read), reason: Rc::default() };
+    reactor.add(Stream::new(ours, echo).unwrap()).unwrap();
     let data = pattern(5_000_000);
     let mut sent = 0;
     let mut got = Vec::<u8>::new();
     for round in 0_u32.. {
-        // Push until nothing moves any more, then take a little; so both marks
-        // are passed over and over.
+        // Write until nothing is accepted, then read a little, so that
+        // both marks are crossed repeatedly.
         loop {
             let before = sent;
             while let Ok(written) = (&theirs).write(&data[sent..]) {
@@ -529,7 +526,8 @@ fn invariant_5_send_above_high_water_accepts_nothing() {
     assert_eq!(stream.unsent(), unsent);
 }
 
-/// Below the default low mark: it must not be full and have room at once.
+/// The mark is below the default low-water mark: the output must not be
+/// congested and have room at the same time.
 #[test]
 fn invariant_5_high_water_below_low_water_applies() {
     let limits = Limits { high_water: 4096, ..Limits::default() };
@@ -557,7 +555,7 @@ fn invariant_5_high_water_below_low_water_applies() {
     assert!(got == expected, "{} of {} bytes", got.len(), expected.len());
 }
 
-/// Where it may not send it is not asked to.
+/// `handle_write` is not called while `send` would return `WouldBlock`.
 #[test]
 fn invariant_5_handle_write_runs_only_when_send_has_room() {
     let limits = Limits { high_water: 2048, ..Limits::default() };

@@ -1,4 +1,4 @@
-//! What a reactor says of itself: its counts, and the watch over callbacks.
+//! The reactor's counters, and the detection of slow callbacks and spinning.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -40,7 +40,7 @@ fn counters_of_a_small_conversation_are_exact() {
 
     let stats = reactor.stats();
     assert_eq!(stats.events, 3, "accept, read, end");
-    assert_eq!(stats.callbacks, 5, "two channels added as well");
+    assert_eq!(stats.callbacks, 5, "including two added channels");
     assert_eq!(stats.jobs, 2, "a post and a timed call");
     assert_eq!((stats.received, stats.sent, stats.accepted), (5, 5, 1));
     let refused = (stats.rejected_over_limit, stats.rejected_by_handler, stats.accept_errors);
@@ -48,7 +48,7 @@ fn counters_of_a_small_conversation_are_exact() {
     assert_eq!((stats.slow_callbacks, stats.max_callback_time, stats.spins), (0, None, 0));
 }
 
-/// Bytes that are sent from outside, or go out only later, are counted once.
+/// This includes bytes sent from outside a callback and bytes sent later.
 #[test]
 fn sent_bytes_are_counted_once() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
@@ -99,7 +99,7 @@ fn rejected_connections_are_counted_by_cause() {
     assert_eq!(reactor.get_mut::<Listener>(token).unwrap().refused(), 4);
 }
 
-/// Takes its time over what it reads.
+/// Sleeps when it reads.
 struct Slow(Duration);
 
 impl Protocol for Slow {
@@ -142,7 +142,7 @@ fn watched(limit: u16) -> Reactor {
     Reactor::builder().spin_limit(limit).build().unwrap()
 }
 
-/// Its source stays ready, whatever the event.
+/// Handles no event, so that its source stays ready.
 struct Ignores {
     source: UnixStream,
     progress: bool,
@@ -197,7 +197,7 @@ fn busy_server_does_not_spin() {
         }
         reset(peer);
     }
-    // Half of it goes out late, to a peer that is slow.
+    // Half of the output is queued for a slow peer.
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     SockRef::from(&ours).set_send_buffer_size(4096).unwrap();
     let mut stream = Stream::new(ours, Echo).unwrap();
@@ -227,7 +227,7 @@ fn rate_limited_stream_does_not_spin() {
     assert_eq!(reactor.stats().spins, 0, "in {} events", reactor.stats().events);
 }
 
-/// At its end a stream throws away what still comes: work as well.
+/// A closing stream discards its input, which counts as progress.
 #[test]
 fn lingering_stream_does_not_spin() {
     let mut reactor = watched(3);
@@ -239,7 +239,7 @@ fn lingering_stream_does_not_spin() {
         }
         Ok(())
     });
-    // More than it reads before it closes.
+    // More input than one read takes before the close.
     theirs.set_nonblocking(true).unwrap();
     let flood = vec![0; 64 * 1024];
     let mut written = 0;
@@ -269,7 +269,7 @@ fn urgent_data_does_not_spin() {
     assert_eq!(reactor.stats().spins, 0, "in {} events", reactor.stats().events);
 }
 
-/// Timers and deadlines are no events of the kernel's.
+/// Timers and deadlines are not kernel events.
 #[test]
 fn timers_count_as_callbacks_not_events() {
     struct Ticks(u32);

@@ -1,5 +1,5 @@
-//! Invariant 10: timers are never early, and cancelling frees. (Order, the
-//! extremes and churn have their tests beside the code.)
+//! Invariant 10: timers are never early, and cancelling frees their memory.
+//! (Unit tests cover order, extreme durations and churn.)
 
 use std::cell::Cell;
 use std::io;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use reactor::{CloseReason, Context, Io, Limits, Protocol, Reactor, Stream};
 
 use crate::common::{
-    Call, Echo, Log, Probe, assert_idle, run, run_with, silent, turn_all, turn_until,
+    Call, Echo, Log, Probe, assert_idle, run, run_with, turn_all, turn_until, unresponsive_listener,
 };
 
 #[test]
@@ -74,8 +74,8 @@ fn invariant_10_longest_durations_do_not_panic() {
     turn_all(&mut reactor);
 }
 
-/// A zero-delay timer that sets itself again runs once a turn, and lets I/O
-/// come round.
+/// A timer without delay that sets itself again runs once a turn, so that I/O
+/// is served too.
 #[test]
 fn timer_that_rearms_itself_runs_once_per_turn() {
     fn again(cx: &mut Context, count: &Rc<Cell<u32>>) {
@@ -130,14 +130,13 @@ fn idle_timeout_counts_from_the_last_byte() {
     reactor.add(Stream::new(ours, probe).unwrap().with_limits(limits)).unwrap();
     let begin = Instant::now();
     let mut last = begin;
-    // Each byte comes well within the time, all together take longer.
+    // Each byte arrives within the timeout; all together take longer.
     while begin.elapsed() < 2 * IDLE {
         theirs.write_all(b"x").unwrap();
         last = Instant::now();
         turn_all(&mut reactor);
         if log.has("close") {
-            // The machine was too slow to be in time: nothing to be learned
-            // from that, but it must have been slow indeed.
+            // The machine was too slow for the test to prove anything.
             assert!(begin.elapsed() > IDLE);
             return;
         }
@@ -177,13 +176,12 @@ fn distant_idle_timeout_causes_no_wakeup() {
     assert_idle(&mut reactor);
 }
 
-/// Time that passes between the last turn and what begins a wait is not part
-/// of the wait.
+/// Time between the last turn and the start of a wait does not count.
 #[test]
 fn invariant_10_timeouts_count_from_the_start_of_the_wait() {
     const TIMEOUT: Duration = Duration::from_millis(50);
     const BEFORE: Duration = Duration::from_millis(80);
-    let (_listener, silent, _fillers) = silent();
+    let (_listener, silent, _fillers) = unresponsive_listener();
     for which in ["idle", "stall", "connect", "connect within a callback"] {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
@@ -219,7 +217,7 @@ fn invariant_10_timeouts_count_from_the_start_of_the_wait() {
             _ => {
                 let begin = Rc::clone(&begin);
                 reactor.context().call_later(Duration::ZERO, move |cx| {
-                    // As a look-up may.
+                    // Name resolution may take this long.
                     thread::sleep(BEFORE);
                     begin.set(Some(Instant::now()));
                     cx.add(Stream::connect(silent, probe).unwrap().with_limits(limits)).unwrap();
@@ -255,7 +253,7 @@ fn invariant_10_timer_set_in_handle_close_is_dropped() {
     assert_eq!(reactor.next_deadline(), None);
 }
 
-/// Whatever the system's own clock types hold.
+/// Includes durations that exceed the range of the system's clock types.
 #[test]
 fn invariant_10_distant_timers_neither_fail_nor_spin() {
     let most = i64::MAX.unsigned_abs();
@@ -264,6 +262,6 @@ fn invariant_10_distant_timers_neither_fail_nor_spin() {
         reactor.context().call_later(Duration::from_secs(secs), |_| unreachable!());
         run_with(&mut reactor, || thread::sleep(Duration::from_millis(20)));
         let turns = reactor.stats().turns;
-        assert!(turns <= 2, "{turns} turns while a timer in {secs} seconds waits");
+        assert!(turns <= 2, "{turns} turns while a timer in {secs} seconds is pending");
     }
 }
