@@ -1,42 +1,41 @@
-//! The counterparts of Python 3.11's `test_asynchat.py`, and of what is wrong
-//! with asynchat. (asyncore's are in `asyncore_parity.rs`, which also says how
-//! both are meant.)
+//! Counterparts of Python 3.11's `test_asynchat.py`, and tests for asynchat's
+//! faults. (Those for asyncore, and an introduction to both, are in
+//! `asyncore_parity.rs`.)
 //!
-//! Python runs 32 to 42 over IPv4, with `select` and with `poll`. Here all that
-//! take a connection run over IPv4, IPv6 and Unix sockets (a machine without
-//! IPv6 skips those, and says so) on the polling backend that is compiled in:
-//! CI compiles this suite for epoll, and once more for poll(2)
-//! (`--cfg polling_test_poll_backend`).
+//! Python runs 32 to 42 over IPv4, with `select` and with `poll`. Here all tests
+//! with a connection run over IPv4, IPv6 and Unix sockets (IPv6 is reported as
+//! skipped if the machine has none) on the compiled polling backend. CI compiles
+//! this suite for epoll and for poll(2) (`--cfg polling_test_poll_backend`).
 //!
 //! # The methods
 //!
-//! Each counterpart has the method's name; those of `api` run in a module for
-//! each kind of socket.
+//! Each counterpart has the name of the method; those of `api` run in a module
+//! for each kind of socket.
 //!
 //! | # | Python | counterpart | remark |
 //! | --- | --- | --- | --- |
-//! | 32 | `TestAsynchat.test_line_terminator1` | `api::test_line_terminator1` | each piece is received before the next one is sent; no sleep makes it likely |
+//! | 32 | `TestAsynchat.test_line_terminator1` | `api::test_line_terminator1` | each piece is received before the next one is sent, without sleeping |
 //! | 33 | `….test_line_terminator2` | `api::test_line_terminator2` | |
 //! | 34 | `….test_line_terminator3` | `api::test_line_terminator3` | |
 //! | 35 | `….test_numeric_terminator1` | `api::test_numeric_terminator1` | and what follows is collected |
 //! | 36 | `….test_numeric_terminator2` | `api::test_numeric_terminator2` | likewise |
 //! | 37 | `….test_none_terminator` | `api::test_none_terminator` | [`Terminator::Never`], no bytes, and a length of 0 are the same |
-//! | 38 | `….test_simple_producer` | `api::test_simple_producer` | any closure is a producer; [`reader`] is made of a file |
-//! | 39 | `….test_string_producer` | `api::test_string_producer` | [`pieces`] of one |
+//! | 38 | `….test_simple_producer` | `api::test_simple_producer` | any closure is a producer; [`producer_from_reader`] reads a file |
+//! | 39 | `….test_string_producer` | `api::test_string_producer` | [`producer_from_iter`] with one item |
 //! | 40 | `….test_empty_line` | `api::test_empty_line` | |
-//! | 41 | `….test_close_when_done` | `api::test_close_when_done` | and all of it arrived, not just some |
-//! | 42 | `….test_push` | `api::test_push` | that others than bytes are refused is for the compiler: `push` takes `&[u8]`, which the test states as a type |
-//! | 43 | `TestAsynchatMocked.test_blockingioerror` | `api::test_blockingioerror` | a real socket in place of a mock |
-//! | 44 | `TestHelperFunctions.test_find_prefix_at_end` | `test_find_prefix_at_end`, and the one of the same name beside the private function, in `src/framing.rs` | here, what it is for: only what may begin a terminator is held back |
-//! | 45 | `TestNotConnected.test_disallow_negative_terminator` | none | cannot apply: a length is a `usize`. `test_disallow_negative_terminator` tests what is left, that the least length, 0, is no length |
+//! | 41 | `….test_close_when_done` | `api::test_close_when_done` | and all of the output arrives |
+//! | 42 | `….test_push` | `api::test_push` | the compiler rejects other types: `push` takes `&[u8]`, which the test states as a type |
+//! | 43 | `TestAsynchatMocked.test_blockingioerror` | `api::test_blockingioerror` | a real socket instead of a mock |
+//! | 44 | `TestHelperFunctions.test_find_prefix_at_end` | `test_find_prefix_at_end`, and the test of the same name beside the private function, in `src/chat/terminator.rs` | here its purpose: only a possible start of a terminator is held back |
+//! | 45 | `TestNotConnected.test_disallow_negative_terminator` | none | cannot apply: a length is a `usize`. `test_disallow_negative_terminator` tests that the least length, 0, never completes a message |
 //!
-//! # What is wrong with asynchat
+//! # Faults of asynchat
 //!
 //! | # | asynchat's fault | test |
 //! | --- | --- | --- |
-//! | 11 | goes on after a close; drops a partial line in silence | `fault_11_close_stops_callbacks_and_partial_line_is_reported` |
-//! | 12 | `push(b"")` sends nothing, but sends | `fault_12_empty_push_sends_nothing` |
-//! | 13 | no cap on a line, none on output | `fault_13_line_and_output_are_limited` |
+//! | 11 | continues after a close; drops a partial line silently | `fault_11_close_stops_callbacks_and_partial_line_is_reported` |
+//! | 12 | `push(b"")` calls `send` with no data | `fault_12_empty_push_sends_nothing` |
+//! | 13 | no limit on a line or on output | `fault_13_line_and_output_are_limited` |
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -59,123 +58,127 @@ use reactor::{
 use socket2::{Domain, Socket, Type};
 
 use crate::parity::common::{run, run_with, turn_all, turn_until};
-use crate::parity::{Place, connect, over, pair, patient, peer, record, recorded};
+use crate::parity::{Place, connect, over, pair, peer, record, recorded, set_timeouts};
 
-/// What came of a conversation.
+/// The result of a conversation.
 #[derive(Clone, Default)]
-struct Came {
-    /// The messages, as they were found.
+struct Transcript {
+    /// The messages, in order.
     contents: Rc<RefCell<Vec<Vec<u8>>>>,
-    /// What belongs to none.
+    /// Input of no complete message.
     rest: Rc<RefCell<Vec<u8>>>,
     /// How the conversation ended.
     ends: Rc<RefCell<Vec<String>>>,
 }
 
-impl Came {
+impl Transcript {
     #[track_caller]
     fn assert(&self, contents: &[&[u8]], rest: &[u8]) {
-        let came = self.contents.borrow();
+        let got = self.contents.borrow();
         let readable = |message: &[u8]| String::from_utf8_lossy(message).into_owned();
-        let came: Vec<_> = came.iter().map(|message| readable(message)).collect();
+        let got: Vec<_> = got.iter().map(|message| readable(message)).collect();
         let expected: Vec<_> = contents.iter().map(|message| readable(message)).collect();
-        assert_eq!(came, expected);
+        assert_eq!(got, expected);
         assert_eq!(readable(&self.rest.borrow()), readable(rest));
     }
 }
 
-/// Collects messages, and each part of one as it comes.
+/// Collects messages and their parts.
 struct Client {
-    came: Came,
+    transcript: Transcript,
 }
 
 impl ChatProtocol for Client {
     fn collect_incoming_data(&mut self, chat: &mut ChatIo<'_>, data: &[u8]) -> io::Result<()> {
-        assert!(!data.is_empty(), "nothing is no part");
-        self.came.rest.borrow_mut().extend(data);
+        assert!(!data.is_empty(), "an empty part");
+        self.transcript.rest.borrow_mut().extend(data);
         chat.collect(data)
     }
     fn found_terminator(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
         let message = chat.take_collected();
-        assert_eq!(*self.came.rest.borrow(), message, "all of its parts, and no others");
-        self.came.rest.borrow_mut().clear();
-        self.came.contents.borrow_mut().push(message);
+        assert_eq!(
+            *self.transcript.rest.borrow(),
+            message,
+            "the message is not the sum of its parts"
+        );
+        self.transcript.rest.borrow_mut().clear();
+        self.transcript.contents.borrow_mut().push(message);
         Ok(())
     }
     fn handle_error(&mut self, _: &mut ChatIo<'_>, cause: &Cause) {
-        self.came.ends.borrow_mut().push(format!("error: {cause}"));
+        self.transcript.ends.borrow_mut().push(format!("error: {cause}"));
     }
     fn handle_close(&mut self, _: &mut ChatIo<'_>, reason: &CloseReason) {
-        self.came.ends.borrow_mut().push(format!("close: {reason}"));
+        self.transcript.ends.borrow_mut().push(format!("close: {reason}"));
     }
 }
 
-/// A client on its way to a server, which the test is.
+/// A client connected to the test, which is the server.
 struct Conversation {
     reactor: Reactor,
     client: Token,
     server: Socket,
-    came: Came,
+    transcript: Transcript,
 }
 
 impl Conversation {
-    fn begin(place: &Place, terminator: impl Into<Terminator>) -> Self {
+    fn start(place: &Place, terminator: impl Into<Terminator>) -> Self {
         let mut reactor = Reactor::new().unwrap();
         let (listener, at) = place.listening();
-        let came = Came::default();
-        let chat = Chat::new(terminator, Client { came: came.clone() });
+        let transcript = Transcript::default();
+        let chat = Chat::new(terminator, Client { transcript: transcript.clone() });
         let client = reactor.add(connect(&at, chat).unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
-        patient(&server);
-        Conversation { reactor, client, server, came }
+        set_timeouts(&server);
+        Conversation { reactor, client, server, transcript }
     }
 
     fn client(&mut self) -> &mut Stream<Chat<Client>> {
         self.reactor.get_mut(self.client).unwrap()
     }
 
-    /// What the client pushed arrives at the server.
+    /// Expects `message` to arrive at the server.
     #[track_caller]
     fn expect(&mut self, message: &[u8]) {
         let (server, len) = (self.server.try_clone().unwrap(), message.len());
-        let came = run_with(&mut self.reactor, move || {
-            let mut came = vec![0; len];
-            (&server).read_exact(&mut came).unwrap();
-            came
+        let got = run_with(&mut self.reactor, move || {
+            let mut got = vec![0; len];
+            (&server).read_exact(&mut got).unwrap();
+            got
         });
-        assert_eq!(String::from_utf8_lossy(&came), String::from_utf8_lossy(message));
+        assert_eq!(String::from_utf8_lossy(&got), String::from_utf8_lossy(message));
     }
 
-    /// The server answers in pieces, of which each is received before the next
-    /// one is sent.
+    /// Sends `data` from the server in pieces, each of which is received before
+    /// the next one is sent.
     fn answer(&mut self, data: &[u8], piece: usize) {
         for piece in data.chunks(piece) {
             let expected = self.reactor.stats().received + piece.len() as u64;
             (&self.server).write_all(piece).unwrap();
             turn_until(&mut self.reactor, |reactor| reactor.stats().received >= expected);
-            assert_eq!(self.reactor.stats().received, expected, "by itself");
+            assert_eq!(self.reactor.stats().received, expected, "more than the piece");
         }
     }
 
-    /// The server ends, and so does the client.
+    /// Ends the server's output, which closes the client.
     #[track_caller]
-    fn end(mut self) -> Came {
+    fn end(mut self) -> Transcript {
         self.server.shutdown(Shutdown::Write).unwrap();
         run(&mut self.reactor);
-        assert_eq!(*self.came.ends.borrow(), ["close: closed by the peer"]);
-        self.came
+        assert_eq!(*self.transcript.ends.borrow(), ["close: closed by the peer"]);
+        self.transcript
     }
 }
 
-/// Tests over each kind of socket.
+/// Tests that run over each kind of socket.
 mod api {
     use super::*;
 
-    /// Lines that are ended by `terminator` come in pieces of each length.
+    /// Sends lines that end in `terminator` in pieces of several lengths.
     fn check_line_terminator(place: &Place, terminator: &str) {
         let lines = format!("hello world{terminator}I'm not dead yet!{terminator}");
         for piece in 1..=3 {
-            let mut conversation = Conversation::begin(place, terminator);
+            let mut conversation = Conversation::start(place, terminator);
             let client = conversation.client();
             client.push(b"hello ").unwrap();
             client.push(format!("world{terminator}").as_bytes()).unwrap();
@@ -200,10 +203,10 @@ mod api {
 
     const DATA: &[u8] = b"hello world, I'm not dead yet!\n";
 
-    /// So many bytes are a message; what follows belongs to none.
+    /// The first `length` bytes are a message; the rest belongs to none.
     fn check_numeric_terminator(place: &Place, length: usize) {
         for piece in [1, 4, DATA.len()] {
-            let mut conversation = Conversation::begin(place, Terminator::Length(length));
+            let mut conversation = Conversation::start(place, Terminator::Length(length));
             conversation.client().push(DATA).unwrap();
             conversation.expect(DATA);
             conversation.answer(DATA, piece);
@@ -221,7 +224,7 @@ mod api {
 
     pub(super) fn test_none_terminator(place: &Place) {
         for terminator in [Terminator::Never, b"".into(), Terminator::Length(0)] {
-            let mut conversation = Conversation::begin(place, terminator);
+            let mut conversation = Conversation::start(place, terminator);
             conversation.client().push(DATA).unwrap();
             conversation.expect(DATA);
             conversation.answer(DATA, 3);
@@ -232,7 +235,7 @@ mod api {
     const LINES: &[u8] = b"hello world\nI'm not dead yet!\n";
 
     pub(super) fn test_simple_producer(place: &Place) {
-        // What is made, in pieces of 8: by a closure, and of something to read.
+        // Produced in pieces of 8 bytes: by a closure, and from a reader.
         let mut rest = LINES;
         let made: Rc<Cell<u32>> = Rc::default();
         let count = Rc::clone(&made);
@@ -243,20 +246,20 @@ mod api {
             rest = more;
             Ok(())
         };
-        let mut conversation = Conversation::begin(place, "\n");
+        let mut conversation = Conversation::start(place, "\n");
         let client = conversation.client();
         client.push_with_producer(closure).unwrap();
         client.push_with_producer(producer_from_reader(Cursor::new(LINES))).unwrap();
         client.push(b"and done").unwrap();
-        assert_eq!(made.get(), 0, "nothing is made before it can be sent");
+        assert_eq!(made.get(), 0, "produced before it can be sent");
         conversation.expect(&[LINES, LINES, b"and done"].concat());
-        assert_eq!(made.get(), 4 + 1, "four pieces of 8 bytes at the most, and no more");
+        assert_eq!(made.get(), 4 + 1, "four pieces of up to 8 bytes, then the end");
         conversation.answer(LINES, 7);
         conversation.end().assert(&[b"hello world", b"I'm not dead yet!"], b"");
     }
 
     pub(super) fn test_string_producer(place: &Place) {
-        let mut conversation = Conversation::begin(place, "\n");
+        let mut conversation = Conversation::start(place, "\n");
         conversation.client().push_with_producer(producer_from_iter([LINES])).unwrap();
         conversation.expect(LINES);
         conversation.answer(LINES, LINES.len());
@@ -266,7 +269,7 @@ mod api {
     pub(super) fn test_empty_line(place: &Place) {
         const LINES: &[u8] = b"hello world\n\nI'm not dead yet!\n";
         for piece in [1, LINES.len()] {
-            let mut conversation = Conversation::begin(place, "\n");
+            let mut conversation = Conversation::start(place, "\n");
             conversation.client().push(LINES).unwrap();
             conversation.expect(LINES);
             conversation.answer(LINES, piece);
@@ -275,9 +278,9 @@ mod api {
     }
 
     pub(super) fn test_close_when_done(place: &Place) {
-        // Whether it still has to be made, or is with the stream already.
+        // Pushed as data, and by a producer that has not run yet.
         for produced in [false, true] {
-            let mut conversation = Conversation::begin(place, "\n");
+            let mut conversation = Conversation::start(place, "\n");
             let client = conversation.client();
             if produced {
                 client.push_with_producer(producer_from_iter([LINES])).unwrap();
@@ -287,26 +290,25 @@ mod api {
             client.close_when_done();
             let late = client.push(b"too late").unwrap_err();
             assert_eq!(late.kind(), ErrorKind::NotConnected);
-            let (server, came) = (conversation.server, conversation.came);
+            let (server, transcript) = (conversation.server, conversation.transcript);
             let all = run_with(&mut conversation.reactor, move || {
                 let mut all = Vec::new();
                 (&server).read_to_end(&mut all).unwrap();
-                // It may be gone by now, so that this may fail.
+                // This fails if the client has closed already.
                 let _ = (&server).write_all(LINES);
                 all
             });
-            assert_eq!(all, LINES, "all of it was sent before the end");
-            turn_until(&mut conversation.reactor, |_| !came.ends.borrow().is_empty());
-            assert_eq!(*came.ends.borrow(), ["close: closed"]);
-            came.assert(&[], b"");
+            assert_eq!(all, LINES, "not all output was sent before the close");
+            turn_until(&mut conversation.reactor, |_| !transcript.ends.borrow().is_empty());
+            assert_eq!(*transcript.ends.borrow(), ["close: closed"]);
+            transcript.assert(&[], b"");
         }
     }
 
     pub(super) fn test_push(place: &Place) {
-        // This very type: no number, no text, nothing that would have to be
-        // encoded first.
+        // `push` takes bytes only: no number and no text that needs encoding.
         let push: fn(&mut Stream<Chat<Client>>, &[u8]) -> io::Result<()> = Stream::push;
-        let mut conversation = Conversation::begin(place, "\n");
+        let mut conversation = Conversation::start(place, "\n");
         let client = conversation.client();
         let (array, mut vector) = (*b"bytes\n", b"bytes\n".to_vec());
         push(client, b"bytes\n").unwrap();
@@ -325,14 +327,14 @@ mod api {
         let (listener, at) = place.listening();
         let ours = peer(&at);
         let (_server, _) = listener.accept().unwrap();
-        let came = Came::default();
-        let chat = Chat::new("\n", Client { came: came.clone() });
+        let transcript = Transcript::default();
+        let chat = Chat::new("\n", Client { transcript: transcript.clone() });
         let mut stream = Stream::new(OwnedFd::from(ours), chat).unwrap();
-        // Said to be readable, with nothing there to be read.
+        // Reported as readable without any input.
         stream.handle_read(reactor.context()).unwrap();
         assert!(stream.poll_close().is_none());
-        came.assert(&[], b"");
-        assert!(came.ends.borrow().is_empty());
+        transcript.assert(&[], b"");
+        assert!(transcript.ends.borrow().is_empty());
     }
 }
 
@@ -354,15 +356,15 @@ over! { Unix in test_asynchat_over_unix:
     test_empty_line test_close_when_done test_push test_blockingioerror
 }
 
-/// A stream that is sent `input`, and turned until all of it was received.
-fn received(terminator: impl Into<Terminator>, input: &[u8]) -> (Reactor, Came, Socket) {
+/// Sends `input` to a stream, and runs turns until all of it was received.
+fn received(terminator: impl Into<Terminator>, input: &[u8]) -> (Reactor, Transcript, Socket) {
     let mut reactor = Reactor::new().unwrap();
-    let came = Came::default();
+    let transcript = Transcript::default();
     let (ours, theirs) = pair();
-    let chat = Chat::new(terminator, Client { came: came.clone() });
+    let chat = Chat::new(terminator, Client { transcript: transcript.clone() });
     reactor.add(Stream::new(ours, chat).unwrap()).unwrap();
     receive(&mut reactor, &theirs, input);
-    (reactor, came, theirs)
+    (reactor, transcript, theirs)
 }
 
 fn receive(reactor: &mut Reactor, mut theirs: &Socket, input: &[u8]) {
@@ -373,43 +375,43 @@ fn receive(reactor: &mut Reactor, mut theirs: &Socket, input: &[u8]) {
 
 #[test]
 fn test_find_prefix_at_end() {
-    // What cannot begin a terminator is collected at once.
-    let (mut reactor, came, theirs) = received("\r\n", b"qwertydkjf");
-    came.assert(&[], b"qwertydkjf");
-    // What can is held back, and nothing else is.
+    // Input that cannot start a terminator is collected at once.
+    let (mut reactor, transcript, theirs) = received("\r\n", b"qwertydkjf");
+    transcript.assert(&[], b"qwertydkjf");
+    // A possible start of a terminator is held back, and nothing else.
     receive(&mut reactor, &theirs, b"qwerty\r");
-    came.assert(&[], b"qwertydkjfqwerty");
-    // It was one;
+    transcript.assert(&[], b"qwertydkjfqwerty");
+    // It was the start of a terminator.
     receive(&mut reactor, &theirs, b"\n");
-    came.assert(&[b"qwertydkjfqwerty"], b"");
-    // it was none.
+    transcript.assert(&[b"qwertydkjfqwerty"], b"");
+    // It was not the start of a terminator.
     receive(&mut reactor, &theirs, b"\r");
-    came.assert(&[b"qwertydkjfqwerty"], b"");
+    transcript.assert(&[b"qwertydkjfqwerty"], b"");
     receive(&mut reactor, &theirs, b"x");
-    came.assert(&[b"qwertydkjfqwerty"], b"\rx");
-    // And one that overlaps with itself.
-    let (mut reactor, came, theirs) = received("aab", b"aa");
-    came.assert(&[], b"");
+    transcript.assert(&[b"qwertydkjfqwerty"], b"\rx");
+    // A terminator that overlaps with itself.
+    let (mut reactor, transcript, theirs) = received("aab", b"aa");
+    transcript.assert(&[], b"");
     receive(&mut reactor, &theirs, b"a");
-    came.assert(&[], b"a");
+    transcript.assert(&[], b"a");
     receive(&mut reactor, &theirs, b"b");
-    came.assert(&[b"a"], b"");
+    transcript.assert(&[b"a"], b"");
 }
 
 #[test]
 fn test_disallow_negative_terminator() {
-    // `Terminator::Length(-1)` does not compile. The least there is, 0, is met
-    // before anything has come: it must not be found for ever.
-    let (_reactor, came, _theirs) = received(Terminator::Length(usize::MIN), b"anything");
-    came.assert(&[], b"anything");
+    // `Terminator::Length(-1)` does not compile. A length of 0 is complete
+    // before any input: it must not be found repeatedly.
+    let (_reactor, transcript, _theirs) = received(Terminator::Length(usize::MIN), b"anything");
+    transcript.assert(&[], b"anything");
 }
 
-// --- what is wrong with asynchat ---------------------------------------------
+// --- faults of asynchat ------------------------------------------------------
 
-/// How a conversation is ended within `found_terminator`.
+/// Closes a conversation within `found_terminator`.
 type End = fn(&mut ChatIo<'_>);
 
-/// Ends with its first message, or not at all.
+/// Calls `end` for its first message.
 struct Ends {
     found: Rc<Cell<u32>>,
     collected: Rc<Cell<usize>>,
@@ -469,47 +471,51 @@ fn fault_11_close_stops_callbacks_and_partial_line_is_reported() {
         run(&mut reactor);
         if end.is_none() {
             assert_eq!((found.get(), collected.get()), (3, 14));
-            assert_eq!(unfinished.get(), Some(3), "of the fourth");
+            assert_eq!(unfinished.get(), Some(3), "bytes of the fourth message");
         } else {
-            assert_eq!((found.get(), collected.get()), (1, 3), "end {which}: nothing later");
+            assert_eq!(
+                (found.get(), collected.get()),
+                (1, 3),
+                "end {which}: callbacks after the close"
+            );
             assert_eq!(unfinished.get(), None, "end {which}");
         }
     }
 
-    // The default says so where an operator sees it; and nothing where all is
-    // well.
+    // The default `handle_eof` logs a warning, but only for a partial message.
     for (input, warnings) in [(&b"one\nfou"[..], 1), (b"one\n", 0)] {
         record();
         let (mut reactor, _came, theirs) = received("\n", input);
         drop(theirs);
         run(&mut reactor);
-        let told = recorded(Level::Warn);
-        assert_eq!(told.len(), warnings, "{told:?}");
-        assert!(told.iter().all(|line| line.contains("3 bytes into a message")), "{told:?}");
+        let logged = recorded(Level::Warn);
+        assert_eq!(logged.len(), warnings, "{logged:?}");
+        assert!(logged.iter().all(|line| line.contains("3 bytes into a message")), "{logged:?}");
     }
 }
 
 #[test]
 fn fault_12_empty_push_sends_nothing() {
-    // A socket that keeps messages apart, so that one of no bytes is seen: it
-    // looks like the end.
+    // SEQPACKET keeps message boundaries, so an empty message is visible: it
+    // looks like end of input.
     let (ours, theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
     theirs.set_nonblocking(true).unwrap();
     let mut reactor = Reactor::new().unwrap();
-    let came = Came::default();
-    let mut stream = Stream::new(ours, Chat::new("\n", Client { came: came.clone() })).unwrap();
+    let transcript = Transcript::default();
+    let mut stream =
+        Stream::new(ours, Chat::new("\n", Client { transcript: transcript.clone() })).unwrap();
     stream.push(b"").unwrap();
     let token = reactor.add(stream).unwrap();
     turn_all(&mut reactor);
     let stream = reactor.get_mut::<Stream<Chat<Client>>>(token).unwrap();
     stream.push(b"").unwrap();
-    // And behind something that waits for its turn.
+    // Also behind queued output.
     stream.push_with_producer(producer_from_iter([b"one"])).unwrap();
     stream.push(b"").unwrap();
     stream.push_with_producer(producer_from_iter(["", "", "two"])).unwrap();
     let mut nothing_yet = [0; 8];
     let error = (&theirs).read(&mut nothing_yet).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::WouldBlock, "not even an empty message");
+    assert_eq!(error.kind(), ErrorKind::WouldBlock, "an empty message was sent");
     turn_until(&mut reactor, |reactor| reactor.stats().sent == 6);
     turn_all(&mut reactor);
     let mut messages = Vec::new();
@@ -519,15 +525,15 @@ fn fault_12_empty_push_sends_nothing() {
         messages.push(buffer[..read].to_vec());
     }
     assert_eq!(messages, [b"one", b"two"]);
-    assert!(came.ends.borrow().is_empty());
+    assert!(transcript.ends.borrow().is_empty());
 }
 
 #[test]
 fn fault_13_line_and_output_are_limited() {
-    /// Keeps how it ended, as a type.
+    /// Records a close because of a message that is too long.
     #[derive(Clone, Default)]
     struct Capped {
-        /// Whether it keeps what comes, or only lets it pass.
+        /// `true` if it collects the input instead of ignoring it.
         keeps: bool,
         found: Rc<Cell<u32>>,
         too_long: Rc<Cell<Option<MessageTooLong>>>,
@@ -549,7 +555,7 @@ fn fault_13_line_and_output_are_limited() {
         }
     }
 
-    // A line of just the most that may be, and one that goes on and on.
+    // A line of exactly the maximum length, and one that is longer.
     for (len, ends, keeps) in
         [(1_000, false, false), (1_000, false, true), (1_001, true, false), (1_001, true, true)]
     {
@@ -572,7 +578,7 @@ fn fault_13_line_and_output_are_limited() {
         }
     }
 
-    // Output over the cap is refused, and what was accepted before is kept.
+    // Output above the limit is rejected; the output accepted before is sent.
     let (ours, theirs) = pair();
     let mut stream = Stream::new(ours, Chat::new("\n", Capped::default())).unwrap();
     let mut accepted = 0;
@@ -581,17 +587,17 @@ fn fault_13_line_and_output_are_limited() {
             Ok(()) => accepted += 4096,
             Err(error) => break error,
         }
-        assert!(accepted < 100_000_000, "no cap in sight");
+        assert!(accepted < 100_000_000, "output is not limited");
     };
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
     assert!(stream.unsent() < Limits::default().high_water + 4096);
     stream.close_when_done();
     let mut reactor = Reactor::new().unwrap();
     reactor.add(stream).unwrap();
-    let came = run_with(&mut reactor, move || {
-        let mut came = Vec::new();
-        (&theirs).read_to_end(&mut came).unwrap();
-        came.len()
+    let got = run_with(&mut reactor, move || {
+        let mut got = Vec::new();
+        (&theirs).read_to_end(&mut got).unwrap();
+        got.len()
     });
-    assert_eq!(came, accepted);
+    assert_eq!(got, accepted);
 }

@@ -1,89 +1,86 @@
-//! The counterparts of Python 3.11's `test_asyncore.py`, of what is wrong with
-//! asyncore, and of ten tests that tell a good reactor from a poor one. (Those
-//! of `test_asynchat.py`, and of asynchat's own faults, are in
-//! `asynchat_parity.rs`.)
+//! Counterparts of Python 3.11's `test_asyncore.py`, tests for asyncore's
+//! faults, and ten acceptance tests for a reactor. (`asynchat_parity.rs` has
+//! the counterparts of `test_asynchat.py` and the tests for asynchat's faults.)
 //!
-//! Where we differ on purpose the test states the better behaviour. Nothing
-//! here is taken from Python's files but what a method is called and what it
-//! is about.
+//! Where this library differs on purpose, the test states its behaviour. Only
+//! the name and the subject of each method come from Python's files.
 //!
-//! Python runs 18 to 31 for each kind of socket, and each of those with
-//! `select` and with `poll`. Here they run over IPv4, IPv6 and Unix sockets (a
-//! machine without IPv6 skips those, and says so) on the polling backend that is
-//! compiled in: CI compiles this suite for epoll, and once more for poll(2)
-//! (`--cfg polling_test_poll_backend`).
+//! Python runs 18 to 31 for each kind of socket, with `select` and with `poll`.
+//! Here they run over IPv4, IPv6 and Unix sockets (IPv6 is reported as skipped
+//! if the machine has none) on the compiled polling backend. CI compiles this
+//! suite for epoll and for poll(2) (`--cfg polling_test_poll_backend`).
 //!
 //! # The methods
 //!
-//! Each counterpart has the method's name, in a module with the name of its
+//! Each counterpart has the name of the method, in a module named after its
 //! class.
 //!
 //! | # | Python | counterpart | remark |
 //! | --- | --- | --- | --- |
-//! | 1 | `HelperFunctionTests.test_readwriteexc` | `helper_function_tests::test_readwriteexc` | `ExitNow` is [`Context::stop`]: nothing unwinds, the turn is finished first |
-//! | 2 | `….test_readwrite` | `helper_function_tests::test_readwrite` | `POLLHUP` and `POLLERR` without interest are `handle_hangup`. `POLLNVAL` cannot apply: a dispatcher owns its descriptor, which is open for as long as it is registered |
-//! | 3 | `….test_closeall` | `helper_function_tests::test_closeall` | of one reactor: another one's channels are not concerned |
-//! | 4 | `….test_closeall_default` | `helper_function_tests::test_closeall_default` | there is no global map: the default is that a reactor which goes closes its channels |
-//! | 5 | `….test_compact_traceback` | `helper_function_tests::test_compact_traceback` | the cause carries the error itself, or the panic's message; the place of a panic is for the panic hook |
+//! | 1 | `HelperFunctionTests.test_readwriteexc` | `helper_function_tests::test_readwriteexc` | `ExitNow` is [`Context::stop`]: nothing unwinds, and the turn is completed |
+//! | 2 | `….test_readwrite` | `helper_function_tests::test_readwrite` | `POLLHUP` and `POLLERR` without interest are `handle_hangup`. `POLLNVAL` cannot occur: a dispatcher owns its descriptor, which stays open while registered |
+//! | 3 | `….test_closeall` | `helper_function_tests::test_closeall` | closes the channels of one reactor only |
+//! | 4 | `….test_closeall_default` | `helper_function_tests::test_closeall_default` | there is no global map: a dropped reactor closes its channels |
+//! | 5 | `….test_compact_traceback` | `helper_function_tests::test_compact_traceback` | the cause contains the error itself, or the panic message; the panic hook reports the location |
 //! | 6 | `DispatcherTests.test_basic` | `dispatcher_tests::test_basic` | `writable` defaults to false: an idle socket does not spin |
-//! | 7 | `….test_repr` | `dispatcher_tests::test_repr` | and says where it is, rather than at which address in memory |
+//! | 7 | `….test_repr` | `dispatcher_tests::test_repr` | contains the socket address instead of the memory address |
 //! | 8 | `….test_log` | `dispatcher_tests::test_log` | through the `log` crate |
-//! | 9 | `….test_log_info` | `dispatcher_tests::test_log_info` | asyncore's types are levels |
-//! | 10 | `….test_unhandled` | `dispatcher_tests::test_unhandled` | a warning too, and then no spin; an unhandled connect is nothing to warn of |
+//! | 9 | `….test_log_info` | `dispatcher_tests::test_log_info` | asyncore's types become log levels |
+//! | 10 | `….test_unhandled` | `dispatcher_tests::test_unhandled` | also a warning, but no spin; an unhandled connect is not reported |
 //! | 11 | `….test_strerror` | `dispatcher_tests::test_strerror` | |
 //! | 12 | `DispatcherWithSendTests.test_send` | `dispatcher_with_send_tests::test_send` | |
-//! | 13 | `FileWrapperTest.test_recv` | `file_wrapper_test::test_recv` | a `FileDispatcher` owns what it is given; who wants to keep theirs gives it a clone |
+//! | 13 | `FileWrapperTest.test_recv` | `file_wrapper_test::test_recv` | a `FileDispatcher` owns its descriptor; pass a clone to keep the original |
 //! | 14 | `….test_send` | `file_wrapper_test::test_send` | |
 //! | 15 | `….test_dispatcher` | `file_wrapper_test::test_dispatcher` | |
-//! | 16 | `….test_resource_warning` | `file_wrapper_test::test_resource_warning` | nothing to warn of: what is dropped is closed |
+//! | 16 | `….test_resource_warning` | `file_wrapper_test::test_resource_warning` | no warning: dropping closes |
 //! | 17 | `….test_close_twice` | `file_wrapper_test::test_close_twice` | |
-//! | 18 | `BaseTestAPI.test_handle_connect` | `api::test_handle_connect` | never from within `connect` |
-//! | 19 | `….test_handle_accept` | `api::test_handle_accept` | [`Listener::with_handler`]; a spurious readiness is no callback |
+//! | 18 | `BaseTestAPI.test_handle_connect` | `api::test_handle_connect` | never called within `connect` |
+//! | 19 | `….test_handle_accept` | `api::test_handle_accept` | [`Listener::with_handler`]; spurious readiness causes no callback |
 //! | 20 | `….test_handle_accepted` | `api::test_handle_accepted` | |
 //! | 21 | `….test_handle_read` | `api::test_handle_read` | |
-//! | 22 | `….test_handle_write` | `api::test_handle_write` | only for who wants to write |
-//! | 23 | `….test_handle_close` | `api::test_handle_close` | without a `recv` |
+//! | 22 | `….test_handle_write` | `api::test_handle_write` | only while `writable` is true |
+//! | 23 | `….test_handle_close` | `api::test_handle_close` | without calling `recv` |
 //! | 24 | `….test_handle_close_after_conn_broken` | `api::test_handle_close_after_conn_broken` | |
-//! | 25 | `….test_handle_expt` | `api::test_handle_expt` | not over Unix sockets, as in Python: they have no urgent data |
+//! | 25 | `….test_handle_expt` | `api::test_handle_expt` | not over Unix sockets, as in Python, because they have no urgent data |
 //! | 26 | `….test_handle_error` | `api::test_handle_error` | |
 //! | 27 | `….test_connection_attributes` | `api::test_connection_attributes` | `accepting` and `connected` are types: [`Listener`] and [`Stream`] |
 //! | 28 | `….test_create_socket` | `api::test_create_socket` | |
 //! | 29 | `….test_bind` | `api::test_bind` | over Unix sockets too |
-//! | 30 | `….test_set_reuse_addr` | `api::test_set_reuse_addr` | always on; over Unix sockets, a path left behind is taken over |
-//! | 31 | `….test_quick_connect` | `api::test_quick_connect` | over Unix sockets too, where it is a close |
+//! | 30 | `….test_set_reuse_addr` | `api::test_set_reuse_addr` | always on; over Unix sockets, a stale path is replaced |
+//! | 31 | `….test_quick_connect` | `api::test_quick_connect` | over Unix sockets too, where the reset is a close |
 //!
-//! # What is wrong with asyncore
+//! # Faults of asyncore
 //!
 //! | # | asyncore's fault | test |
 //! | --- | --- | --- |
 //! | 1 | `handle_connect` before it is connected | `fault_01_handle_connect_runs_first_and_connected` |
-//! | 2 | a close inside of `handle_connect` is not final | `fault_02_close_in_handle_connect_stops_callbacks` |
-//! | 3 | a refused connect is an error, then a close | `fault_03_refused_connect_closes_once_with_its_error` |
-//! | 4 | a reset is read, close, write, close | `fault_04_reset_closes_once` |
-//! | 5 | events for a descriptor that changed hands | `fault_05_reused_descriptor_gets_no_stale_event` |
+//! | 2 | a close within `handle_connect` is not final | `fault_02_close_in_handle_connect_stops_callbacks` |
+//! | 3 | a refused connect calls `handle_error`, then `handle_close` | `fault_03_refused_connect_closes_once_with_its_error` |
+//! | 4 | a reset calls read, close, write, close | `fault_04_reset_closes_once` |
+//! | 5 | stale events for a reused descriptor | `fault_05_reused_descriptor_gets_no_stale_event` |
 //! | 6 | EMFILE, or a faulty `handle_accepted`, ends the listener | `fault_06_listener_survives_emfile_and_failing_handler` |
 //! | 7 | a fault in `handle_close` or `handle_error` ends the loop | `fault_07_panic_in_last_callbacks_is_isolated` |
-//! | 8 | half-close is close | `fault_08_half_close_is_not_close` |
+//! | 8 | a half-close is treated as a close | `fault_08_half_close_is_not_close` |
 //! | 9 | an urgent byte spins | `fault_09_urgent_byte_does_not_spin` |
 //! | 10 | `create_socket` registers | `fault_10_constructors_register_nothing` |
 //! | 11 | (asynchat) | in `asynchat_parity.rs` |
 //! | 12 | (asynchat) | in `asynchat_parity.rs` |
-//! | 13 | every turn asks everybody; quadratic, unbounded output | `fault_13_only_called_channels_are_queried`, `fault_13_output_is_limited_and_send_never_blocks`, `tells_06_…` for the cost; lines in `asynchat_parity.rs` |
-//! | 14 | no timers, wake-up, signals, backpressure; one accept a turn | `fault_14_features_missing_in_asyncore_exist` |
+//! | 13 | every turn queries every channel; quadratic, unbounded output | `fault_13_only_called_channels_are_queried`, `fault_13_output_is_limited_and_send_never_blocks`, `acceptance_06_…` for the cost; line length in `asynchat_parity.rs` |
+//! | 14 | no timers, wake-up, signals, backpressure; one accept per turn | `fault_14_features_missing_in_asyncore_exist` |
 //!
-//! # Ten tests that tell
+//! # Ten acceptance tests
 //!
-//! | # | what | test |
+//! | # | subject | test |
 //! | --- | --- | --- |
-//! | 1 | closed means silent | `acceptance_01_close_stops_callbacks` |
-//! | 2 | a descriptor that changes hands within a batch | `acceptance_02_reused_slot_gets_only_its_own_events` |
-//! | 3 | refused, and connected with data there already | `acceptance_03_refusal_is_reported_and_connect_precedes_read` |
-//! | 4 | a storm at the limit of descriptors | `acceptance_04_client_is_served_after_storm_at_descriptor_limit` |
+//! | 1 | no callback after close | `acceptance_01_close_stops_callbacks` |
+//! | 2 | a descriptor reused within a batch | `acceptance_02_reused_slot_gets_only_its_own_events` |
+//! | 3 | refused, and connected with data already available | `acceptance_03_refusal_is_reported_and_connect_precedes_read` |
+//! | 4 | a connection storm at the descriptor limit | `acceptance_04_client_is_served_after_storm_at_descriptor_limit` |
 //! | 5 | a panic in each callback | `acceptance_05_panic_leaves_other_channels_served` |
 //! | 6 | twice the output, twice the time | `acceptance_06_cost_is_linear_in_output` |
-//! | 7 | 20 MB, half-closed | `acceptance_07_half_closed_peer_receives_all_20_mb` |
-//! | 8 | a second of nothing | `acceptance_08_idle_second_has_at_most_five_waits` |
-//! | 9 | 10,000 idle ones, and a flood | `acceptance_09_ten_thousand_idle_channels_cost_nothing`, `acceptance_09_flood_delays_others_by_one_budget_and_timers_fire` |
+//! | 7 | 20 MB after a half-close | `acceptance_07_half_closed_peer_receives_all_20_mb` |
+//! | 8 | an idle second | `acceptance_08_idle_second_has_at_most_five_waits` |
+//! | 9 | 10,000 idle channels, and a flood | `acceptance_09_ten_thousand_idle_channels_cost_nothing`, `acceptance_09_flood_delays_others_by_one_budget_and_timers_fire` |
 //! | 10 | posts, and stops | `acceptance_10_posts_run_in_order_and_wake_and_stop_the_loop` |
 #![allow(
     clippy::unwrap_used,
@@ -116,25 +113,25 @@ use crate::parity::common::{
     Call, DEADLINE, Echo, Log, Probe, pattern, run, run_with, turn_all, turn_until,
 };
 use crate::parity::{
-    Both, Family, Place, Spam, alone, connect, least_cost, listen, over, pair, peer, record,
-    recorded, reset, skipped, tcp_pair, waits_in,
+    AddressExt, Family, Place, Spam, connect, count_waits, in_separate_process, listen,
+    min_cpu_time, over, pair, peer, record, recorded, report_skip, reset, tcp_pair,
 };
 
-/// One read, and so what a flood may delay others by.
+/// The size of one read, which bounds the delay that a flood causes.
 const BUDGET: usize = 64 * 1024;
 
-/// More by far than any kernel takes at once, to be made only once.
+/// Far more than the kernel accepts at once; created only once.
 static TWENTY_MB: LazyLock<Vec<u8>> = LazyLock::new(|| pattern(20_000_000));
 
-type React = Box<dyn FnMut(&mut Context) -> io::Result<()>>;
+type Reaction = Box<dyn FnMut(&mut Context) -> io::Result<()>>;
 
-/// A dispatcher that writes down each callback, then does what the test says.
+/// A dispatcher that logs each callback, then runs the closure of the test.
 struct Raw {
     source: Socket,
     readable: bool,
     writable: bool,
     log: Log,
-    react: React,
+    react: Reaction,
 }
 
 impl Raw {
@@ -161,7 +158,7 @@ impl Dispatcher for Raw {
         self.call("write", cx)
     }
     fn handle_expt(&mut self, cx: &mut Context) -> io::Result<()> {
-        // Else it would be told again; and what is told is counted.
+        // Consume the byte: otherwise it would be reported again.
         let _ =
             SockRef::from(&self.source).recv_out_of_band(&mut [std::mem::MaybeUninit::uninit()]);
         self.call("expt", cx)
@@ -177,12 +174,12 @@ impl Dispatcher for Raw {
     }
 }
 
-/// Whether it is the user's very own error.
+/// Returns `true` if `error` contains the user's [`Spam`].
 fn is_spam(error: &io::Error) -> bool {
     error.get_ref().and_then(|error| error.downcast_ref()) == Some(&Spam)
 }
 
-/// What poll(2) can say of a source.
+/// A poll(2) event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flag {
     In,
@@ -204,8 +201,8 @@ impl Flag {
         }
     }
 
-    /// A dispatcher of which poll(2) says this and nothing else, with its peer
-    /// where that is to stay.
+    /// Creates a dispatcher for which poll(2) reports only this event, and the
+    /// peer if it has to stay open.
     fn ready(
         self,
         log: &Log,
@@ -241,7 +238,7 @@ impl Flag {
     }
 }
 
-/// Whoever is called leaves the loop, and stays.
+/// Checks that a callback can stop the loop and its channel stays open.
 fn check_stop(flag: Flag) {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
@@ -251,25 +248,26 @@ fn check_stop(flag: Flag) {
     });
     let token = reactor.add(raw).unwrap();
     run(&mut reactor);
-    assert_eq!(log.lines(), [flag.handler()], "{flag:?}: exactly one");
-    assert!(reactor.get_mut::<Raw>(token).is_some(), "{flag:?}: it is open");
+    assert_eq!(log.lines(), [flag.handler()], "{flag:?}: exactly one callback");
+    assert!(reactor.get_mut::<Raw>(token).is_some(), "{flag:?}: still open");
 }
 
-/// Whoever fails hears of it and closes, and the loop goes on to its end.
+/// Checks that a failing callback is reported and closes its channel, and that
+/// the loop continues.
 fn check_failures(flag: Flag) {
     type Fail = fn(&mut Context) -> io::Result<()>;
     let failures: [(Fail, &str); 2] = [
         (|_| Err(io::Error::other(Spam)), "I don't like spam!"),
         (|_| panic!("I don't like spam!"), "a callback panicked: I don't like spam!"),
     ];
-    for (fail, said) in failures {
+    for (fail, text) in failures {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
         let (raw, _theirs) = flag.ready(&log, fail);
         reactor.add(raw).unwrap();
         run(&mut reactor);
         let expected =
-            [flag.handler().to_owned(), format!("error: {said}"), format!("close: {said}")];
+            [flag.handler().to_owned(), format!("error: {text}"), format!("close: {text}")];
         assert_eq!(log.lines(), expected, "{flag:?}");
     }
 }
@@ -293,14 +291,14 @@ mod helper_function_tests {
             let (raw, _theirs) = flag.ready(&log, |_| Ok(()));
             reactor.add(raw).unwrap();
             turn_until(&mut reactor, |_| !log.lines().is_empty());
-            assert_eq!(log.lines(), [flag.handler()], "{flag:?}: exactly one");
+            assert_eq!(log.lines(), [flag.handler()], "{flag:?}: exactly one callback");
             check_stop(flag);
             check_failures(flag);
         }
     }
 
-    /// Ten channels of `reactor`, and who is at their other ends.
-    fn ten(reactor: &mut Reactor, log: &Log) -> Vec<Socket> {
+    /// Adds ten channels to `reactor`; returns their peers.
+    fn add_ten(reactor: &mut Reactor, log: &Log) -> Vec<Socket> {
         let add = |_| {
             let (ours, theirs) = pair();
             reactor.add(Stream::new(ours, Probe::passive("a", log)).unwrap()).unwrap();
@@ -314,7 +312,7 @@ mod helper_function_tests {
     fn assert_all_closed(peers: Vec<Socket>, log: &Log) {
         assert_eq!(log.count("a close: shut down"), 10, "{:?}", log.lines());
         for mut peer in peers {
-            assert_eq!(peer.read(&mut [0]).unwrap(), 0, "its descriptor is closed");
+            assert_eq!(peer.read(&mut [0]).unwrap(), 0, "the descriptor is still open");
         }
     }
 
@@ -322,33 +320,33 @@ mod helper_function_tests {
     fn test_closeall() {
         let (mut reactor, mut other) = (Reactor::new().unwrap(), Reactor::new().unwrap());
         let (log, other_log) = (Log::default(), Log::default());
-        let peers = ten(&mut reactor, &log);
-        let _others = ten(&mut other, &other_log);
+        let peers = add_ten(&mut reactor, &log);
+        let _others = add_ten(&mut other, &other_log);
         reactor.close_all();
         assert_all_closed(peers, &log);
-        assert!(!reactor.turn(Some(Duration::ZERO)).unwrap(), "nothing is left");
+        assert!(!reactor.turn(Some(Duration::ZERO)).unwrap(), "no work remains");
         turn_all(&mut other);
-        assert!(!other_log.has("close"), "of another reactor");
+        assert!(!other_log.has("close"), "a channel of another reactor");
     }
 
     #[test]
     fn test_closeall_default() {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
-        let peers = ten(&mut reactor, &log);
+        let peers = add_ten(&mut reactor, &log);
         drop(reactor);
         assert_all_closed(peers, &log);
     }
 
-    /// Keeps what it is told at its end.
+    /// Records the last callbacks.
     #[derive(Clone, Default)]
-    struct Told {
+    struct Recorder {
         error: Rc<Cell<bool>>,
         close: Rc<RefCell<Option<CloseReason>>>,
         panics: bool,
     }
 
-    impl Told {
+    impl Recorder {
         fn is_spam(cause: &Cause) -> bool {
             match cause {
                 Cause::Error(error) => is_spam(error),
@@ -358,13 +356,13 @@ mod helper_function_tests {
         }
     }
 
-    impl Protocol for Told {
+    impl Protocol for Recorder {
         fn handle_connect(&mut self, _: &mut Io<'_>) -> io::Result<()> {
             assert!(!self.panics, "{Spam}");
             Err(io::Error::other(Spam))
         }
         fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
-            unreachable!("it is closed")
+            unreachable!("the stream is closed")
         }
         fn handle_error(&mut self, _: &mut Io<'_>, cause: &Cause) {
             self.error.set(Self::is_spam(cause));
@@ -373,7 +371,7 @@ mod helper_function_tests {
             assert!(!io.context().is_draining());
             let cause = match &reason.cause {
                 Cause::Panicked(message) => Cause::Panicked(message.clone()),
-                // The reason is lent: who wants it longer says what it was.
+                // The reason is borrowed, so create an equal cause.
                 cause if Self::is_spam(cause) => Cause::Error(io::Error::other(Spam)),
                 _ => Cause::Local,
             };
@@ -385,13 +383,13 @@ mod helper_function_tests {
     fn test_compact_traceback() {
         for panics in [false, true] {
             let mut reactor = Reactor::new().unwrap();
-            let told = Told { panics, ..Told::default() };
+            let recorder = Recorder { panics, ..Recorder::default() };
             let (ours, _theirs) = pair();
-            reactor.add(Stream::new(ours, told.clone()).unwrap()).unwrap();
+            reactor.add(Stream::new(ours, recorder.clone()).unwrap()).unwrap();
             run(&mut reactor);
-            assert!(told.error.get(), "the error itself, or the message");
-            let reason = told.close.take().unwrap();
-            assert!(Told::is_spam(&reason.cause), "{reason}");
+            assert!(recorder.error.get(), "the error itself, or the panic message");
+            let reason = recorder.close.take().unwrap();
+            assert!(Recorder::is_spam(&reason.cause), "{reason}");
             assert_eq!(matches!(reason.cause, Cause::Panicked(_)), panics);
             assert!(reason.to_string().ends_with("I don't like spam!"), "{reason}");
         }
@@ -401,8 +399,7 @@ mod helper_function_tests {
 mod dispatcher_tests {
     use super::*;
 
-    /// A dispatcher, and a protocol, of which nothing was written that need not
-    /// be.
+    /// A dispatcher and protocol with the required methods only.
     struct Bare(Socket);
 
     impl Dispatcher for Bare {
@@ -421,7 +418,7 @@ mod dispatcher_tests {
     fn test_basic() {
         let mut bare = Bare(pair().0);
         assert!(Dispatcher::readable(&bare));
-        assert!(!Dispatcher::writable(&bare), "asyncore's yes kept a processor busy");
+        assert!(!Dispatcher::writable(&bare), "asyncore's default makes the loop spin");
         assert!(Protocol::readable(&bare));
         assert!(!Protocol::writable(&bare));
         assert_eq!(bare.update_deadline(Instant::now()), None);
@@ -446,8 +443,8 @@ mod dispatcher_tests {
         assert!(format!("{reactor:?}").starts_with("Reactor { channels: 2"), "{reactor:?}");
     }
 
-    /// A channel that is sent `line`, and fails with it.
-    fn fails(reactor: &mut Reactor, line: &str) -> String {
+    /// Runs a channel that receives `line` and fails with it; returns its name.
+    fn run_failing(reactor: &mut Reactor, line: &str) -> String {
         let (ours, mut theirs) = tcp_pair();
         let stream = Stream::new(ours, Bare(pair().0)).unwrap();
         let name = stream.peer_addr().to_string();
@@ -462,8 +459,8 @@ mod dispatcher_tests {
         let mut reactor = Reactor::new().unwrap();
         record();
         let lines = ["Lovely spam! Wonderful spam!", "I don't like spam!"];
-        let expected = lines.map(|line| format!("{}: {line}", fails(&mut reactor, line)));
-        assert_eq!(recorded(Level::Warn), expected, "as it is, by whom, and in order");
+        let expected = lines.map(|line| format!("{}: {line}", run_failing(&mut reactor, line)));
+        assert_eq!(recorded(Level::Warn), expected, "unchanged, with the name, in order");
     }
 
     #[test]
@@ -484,7 +481,7 @@ mod dispatcher_tests {
         drop(client);
         reactor.context().close(listener);
 
-        // A conversation that ends in good order: for who looks for it.
+        // An orderly close is logged at debug level.
         let (ours, theirs) = tcp_pair();
         let stream = Stream::new(ours, Echo).unwrap();
         let name = stream.peer_addr().to_string();
@@ -494,13 +491,13 @@ mod dispatcher_tests {
         let ends = recorded(Level::Debug);
         assert!(ends.contains(&format!("{name}: closed by the peer")), "{ends:?}");
 
-        // What the operator asked for: information.
+        // A drain is logged at info level.
         reactor.context().drain(DEADLINE);
         run(&mut reactor);
         let informed = recorded(Level::Info);
         assert_eq!(informed, [format!("draining 0 channels, for {DEADLINE:?} at most")]);
 
-        // A fault that is nobody's: an error.
+        // A panic outside of all channels is logged as an error.
         reactor.context().call_later(Duration::ZERO, |_| panic!("I don't like spam!"));
         run(&mut reactor);
         let errors = recorded(Level::Error);
@@ -508,12 +505,12 @@ mod dispatcher_tests {
         assert!(errors[0].ends_with("I don't like spam!"), "{errors:?}");
         let warnings = recorded(Level::Warn);
         let refused = |line: &String| line.starts_with(&at.to_string()) && line.contains("refused");
-        assert!(warnings.iter().all(refused), "nothing else is worth one: {warnings:?}");
+        assert!(warnings.iter().all(refused), "unexpected warnings: {warnings:?}");
     }
 
     #[test]
     fn test_unhandled() {
-        /// One that also wants to write.
+        /// A dispatcher that is also writable.
         struct Writing(Socket);
         impl Dispatcher for Writing {
             fn source(&self) -> BorrowedFd<'_> {
@@ -524,7 +521,7 @@ mod dispatcher_tests {
             }
         }
 
-        // Each warns once and ends: asyncore's went on, as fast as it could.
+        // Each warns once and closes; in asyncore they spin.
         for (flag, what) in [(Flag::Pri, "urgent data"), (Flag::In, "read"), (Flag::Out, "write")] {
             let mut reactor = Reactor::new().unwrap();
             record();
@@ -539,8 +536,8 @@ mod dispatcher_tests {
             assert!(warnings[0].ends_with(&format!("unhandled {what} event")), "{warnings:?}");
         }
 
-        // A stream's urgent byte is gone once it was read: no reason to end.
-        // And that it is connected is no reason to warn.
+        // A stream's urgent byte is consumed by reading it, so the stream stays
+        // open. An unhandled connect causes no warning.
         let mut reactor = Reactor::new().unwrap();
         record();
         let (ours, theirs) = tcp_pair();
@@ -558,13 +555,13 @@ mod dispatcher_tests {
 
     #[test]
     fn test_strerror() {
-        let say = |code| Cause::Error(io::Error::from_raw_os_error(code)).to_string();
+        let text = |code| Cause::Error(io::Error::from_raw_os_error(code)).to_string();
         let eperm = rustix::io::Errno::PERM.raw_os_error();
-        assert!(say(eperm).starts_with("Operation not permitted"), "{}", say(eperm));
-        assert!(!say(-1).is_empty());
+        assert!(text(eperm).starts_with("Operation not permitted"), "{}", text(eperm));
+        assert!(!text(-1).is_empty());
         let reason =
             CloseReason { cause: Cause::Error(io::Error::from_raw_os_error(eperm)), unsent: 2 };
-        assert_eq!(reason.to_string(), format!("{}, 2 bytes unsent", say(eperm)));
+        assert_eq!(reason.to_string(), format!("{}, 2 bytes unsent", text(eperm)));
     }
 }
 
@@ -583,7 +580,7 @@ mod dispatcher_with_send_tests {
             Ok(())
         }
         fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
-            unreachable!("it does not want to")
+            unreachable!("not readable")
         }
     }
 
@@ -591,7 +588,7 @@ mod dispatcher_with_send_tests {
     fn test_send() {
         const DATA: &[u8] = b"Suppose there isn't a 16-ton weight?";
         let (listener, at) = Place::new(Family::Ipv4).unwrap().listening();
-        // Whether it is connected by then, or only on its way.
+        // Before and after the connection is established.
         for connected in [true, false] {
             let mut reactor = Reactor::new().unwrap();
             let log = Log::default();
@@ -604,13 +601,13 @@ mod dispatcher_with_send_tests {
                 stream.send(data).unwrap();
             }
             let (peer, _) = listener.accept().unwrap();
-            parity::patient(&peer);
-            let came = run_with(&mut reactor, move || {
-                let mut came = vec![0; 2 * DATA.len() + 1];
-                (&peer).read_exact(&mut came).unwrap();
-                came
+            parity::set_timeouts(&peer);
+            let got = run_with(&mut reactor, move || {
+                let mut got = vec![0; 2 * DATA.len() + 1];
+                (&peer).read_exact(&mut got).unwrap();
+                got
             });
-            assert_eq!(came, [DATA, DATA, b"\n"].concat());
+            assert_eq!(got, [DATA, DATA, b"\n"].concat());
         }
     }
 }
@@ -620,7 +617,7 @@ mod file_wrapper_test {
 
     const CONTENTS: &[u8] = b"It's not dead, it's sleeping!";
 
-    /// A file with these contents, in a directory that goes with it.
+    /// Creates a file with these contents in a temporary directory.
     fn file() -> (tempfile::TempDir, std::path::PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
@@ -628,7 +625,7 @@ mod file_wrapper_test {
         (directory, path)
     }
 
-    /// Reads a file to its end.
+    /// Reads a file to its end and logs the close.
     #[derive(Clone, Default)]
     struct Reader(Rc<RefCell<Vec<u8>>>, Log);
 
@@ -652,12 +649,12 @@ mod file_wrapper_test {
         let token = reactor.add(FileDispatcher::from_fd(clone, reader.clone()).unwrap()).unwrap();
         run(&mut reactor);
         assert_eq!(*reader.0.borrow(), CONTENTS);
-        // Closed is gone; and the one that was kept is as good as before.
+        // The channel was removed; the original descriptor is still usable.
         assert!(reactor.get_mut::<FileDispatcher<Reader>>(token).is_none());
         kept.rewind().unwrap();
         assert_eq!(io::read_to_string(kept).unwrap().as_bytes(), CONTENTS);
 
-        // The other way round: what was given stays, whoever drops theirs.
+        // Conversely, dropping the original does not affect the channel.
         let (_directory, path) = file();
         let ours = File::open(path).unwrap();
         let dispatcher =
@@ -691,7 +688,7 @@ mod file_wrapper_test {
         let mut reactor = Reactor::new().unwrap();
         let file = File::open(path).unwrap();
         reactor.add(FileDispatcher::from_fd(file, reader.clone()).unwrap()).unwrap();
-        // The data, then the end: a file that is always ready keeps no loop.
+        // The data, then the end: a file does not keep the loop running.
         assert!(!reactor.run_turns(3).unwrap(), "{:?}", reader.1.lines());
         assert_eq!(*reader.0.borrow(), CONTENTS);
         assert_eq!(reader.1.lines(), ["close: closed by the peer"]);
@@ -699,19 +696,19 @@ mod file_wrapper_test {
 
     #[test]
     fn test_resource_warning() {
-        // Never added; and added to a reactor that goes.
+        // Never added, and added to a reactor that is dropped.
         for added in [false, true] {
             let (reader, mut writer) = io::pipe().unwrap();
             let dispatcher = FileDispatcher::from_fd(reader, Reader::default()).unwrap();
             let mut reactor = Reactor::new().unwrap();
-            writer.write_all(b"somebody reads").unwrap();
+            writer.write_all(b"open").unwrap();
             if added {
                 reactor.add(dispatcher).unwrap();
             } else {
                 drop(dispatcher);
             }
             drop(reactor);
-            let error = writer.write_all(b"nobody does").unwrap_err();
+            let error = writer.write_all(b"closed").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::BrokenPipe);
         }
     }
@@ -726,7 +723,7 @@ mod file_wrapper_test {
         dispatcher.close();
         dispatcher.close();
         let error = dispatcher.send(b"more").unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotConnected, "closed is an error");
+        assert_eq!(error.kind(), ErrorKind::NotConnected, "send after close");
         let token = reactor.add(dispatcher).unwrap();
         reactor.context().close(token);
         reactor.context().close(token);
@@ -734,11 +731,11 @@ mod file_wrapper_test {
         reactor.context().close(token);
         reactor.close_all();
         turn_all(&mut reactor);
-        assert_eq!(reader.1.lines(), ["close: closed"], "told once");
+        assert_eq!(reader.1.lines(), ["close: closed"], "closed once");
     }
 }
 
-/// What Python's `BaseTestAPI` has, over each kind of socket.
+/// The tests of Python's `BaseTestAPI`, over each kind of socket.
 mod api {
     use super::*;
 
@@ -747,8 +744,9 @@ mod api {
         let log = Log::default();
         let (_listener, at) = place.listening();
         reactor.add(connect(&at, Probe::passive("client", &log)).unwrap()).unwrap();
-        // A Unix connection is there at once: asyncore called back right then.
-        assert!(log.lines().is_empty(), "only from within the loop");
+        // A Unix connection is established at once: asyncore calls back within
+        // `connect`.
+        assert!(log.lines().is_empty(), "callbacks run in the loop only");
         turn_until(&mut reactor, |_| log.has("connect"));
         turn_all(&mut reactor);
         assert_eq!(log.lines(), ["client connect"]);
@@ -761,19 +759,19 @@ mod api {
         let accepted = log.clone();
         let mut listener = Listener::with_handler(socket, move |_, socket, _| {
             accepted.note("accept");
-            // Ours to keep, or to drop.
+            // The handler owns the socket.
             drop(socket);
             Ok(())
         })
         .unwrap();
         listener.handle_read(reactor.context()).unwrap();
-        assert!(log.lines().is_empty(), "nobody is there: a spurious readiness");
+        assert!(log.lines().is_empty(), "spurious readiness");
         reactor.add(listener).unwrap();
         let mut client = peer(&at);
         turn_until(&mut reactor, |_| log.has("accept"));
         turn_all(&mut reactor);
         assert_eq!(log.lines(), ["accept"]);
-        assert_eq!(client.read(&mut [0]).unwrap(), 0, "it was dropped");
+        assert_eq!(client.read(&mut [0]).unwrap(), 0, "the socket was dropped");
     }
 
     pub(super) fn test_handle_accepted(place: &Place) {
@@ -782,7 +780,7 @@ mod api {
         let (accepted, serving) = (log.clone(), served.clone());
         let listener = place.listener(move |peer| {
             accepted.note(format!("accepted {peer}"));
-            // The first one is not welcome.
+            // Reject the first connection.
             match accepted.count("accepted") {
                 1 => Err(io::Error::other("not you")),
                 _ => Ok(Probe::passive("server", &serving)),
@@ -815,20 +813,20 @@ mod api {
         });
         let at = listener.local_addr().clone();
         reactor.add(listener).unwrap();
-        let came: Rc<RefCell<Vec<u8>>> = Rc::default();
+        let got: Rc<RefCell<Vec<u8>>> = Rc::default();
         let client = {
-            let came = Rc::clone(&came);
+            let got = Rc::clone(&got);
             Probe::new("client", &Log::default(), move |call, _| {
                 if let Call::Read(data) = call {
                     assert!(!data.is_empty());
-                    came.borrow_mut().extend(data);
+                    got.borrow_mut().extend(data);
                 }
                 Ok(())
             })
         };
         reactor.add(connect(&at, client).unwrap()).unwrap();
-        turn_until(&mut reactor, |_| came.borrow().len() >= 1024);
-        assert_eq!(*came.borrow(), pattern(1024));
+        turn_until(&mut reactor, |_| got.borrow().len() >= 1024);
+        assert_eq!(*got.borrow(), pattern(1024));
     }
 
     pub(super) fn test_handle_write(place: &Place) {
@@ -841,7 +839,7 @@ mod api {
             reactor.add(connect(&at, probe).unwrap()).unwrap();
         }
         turn_until(&mut reactor, |_| log.count("client write") > 2 && log.has("silent connect"));
-        assert!(!log.has("silent write"), "it never wanted to");
+        assert!(!log.has("silent write"), "it was not writable");
     }
 
     pub(super) fn test_handle_close(place: &Place) {
@@ -864,10 +862,10 @@ mod api {
         );
     }
 
-    /// Writes on and on, and reads nothing: only a write can tell it.
-    struct Deaf(Log, Rc<Cell<Option<ErrorKind>>>);
+    /// Writes without end and never reads, so that only a write can fail.
+    struct WriteOnly(Log, Rc<Cell<Option<ErrorKind>>>);
 
-    impl Protocol for Deaf {
+    impl Protocol for WriteOnly {
         fn readable(&self) -> bool {
             false
         }
@@ -878,7 +876,7 @@ mod api {
             io.send(&[0; 128])
         }
         fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
-            unreachable!("it does not want to")
+            unreachable!("not readable")
         }
         fn handle_error(&mut self, _: &mut Io<'_>, cause: &Cause) {
             self.0.note(format!("error: {cause}"));
@@ -905,10 +903,10 @@ mod api {
         let at = listener.local_addr().clone();
         reactor.add(listener).unwrap();
         let kind = Rc::default();
-        reactor.add(connect(&at, Deaf(log.clone(), Rc::clone(&kind))).unwrap()).unwrap();
+        reactor.add(connect(&at, WriteOnly(log.clone(), Rc::clone(&kind))).unwrap()).unwrap();
         turn_until(&mut reactor, |_| log.has("close"));
         turn_all(&mut reactor);
-        assert_eq!(log.lines(), ["close"], "no error: connections end like that");
+        assert_eq!(log.lines(), ["close"], "a reset does not call `handle_error`");
         let kind = kind.get();
         let broken = [Some(ErrorKind::ConnectionReset), Some(ErrorKind::BrokenPipe)];
         assert!(broken.contains(&kind), "{kind:?}");
@@ -927,7 +925,7 @@ mod api {
         assert_eq!(log.lines(), ["client connect", "client expt 244", "client read 6"]);
     }
 
-    /// Fails when it writes: with an error of its own, or a panic.
+    /// Fails in `handle_write`: with a user error, or a panic.
     struct Faulty(Log, bool);
 
     impl Protocol for Faulty {
@@ -979,14 +977,14 @@ mod api {
         let at = listener.local_addr().clone();
         let accepting = reactor.add(listener).unwrap();
         let client = connect(&at, Probe::passive("client", &log)).unwrap();
-        // Whether it is connected is not known yet; where to, it is.
+        // The peer's address is known before the connection is established.
         assert_eq!(client.peer_addr(), at);
         let connected = reactor.add(client).unwrap();
 
         turn_until(&mut reactor, |_| log.count("connect") == 2);
-        assert!(reactor.get_mut::<Stream<Probe>>(accepting).is_none(), "it accepts");
+        assert!(reactor.get_mut::<Stream<Probe>>(accepting).is_none(), "it is a listener");
         assert_eq!(*reactor.get_mut::<Listener>(accepting).unwrap().local_addr(), at);
-        assert!(reactor.get_mut::<Listener>(connected).is_none(), "it is connected");
+        assert!(reactor.get_mut::<Listener>(connected).is_none(), "it is a stream");
         let client = reactor.get_mut::<Stream<Probe>>(connected).unwrap();
         assert_eq!(client.peer_addr(), at);
         assert_eq!(peers.lines(), [client.local_addr().unwrap().to_string()]);
@@ -1003,18 +1001,21 @@ mod api {
         reactor.context().close(accepting);
         turn_all(&mut reactor);
         assert!(reactor.get_mut::<Listener>(accepting).is_none());
-        let nobody = Socket::new(place.domain(), socket2::Type::STREAM, None).unwrap();
-        assert!(nobody.connect(&at.to_sock()).is_err());
+        let refused = Socket::new(place.domain(), socket2::Type::STREAM, None).unwrap();
+        assert!(refused.connect(&at.to_sock()).is_err());
     }
 
-    fn assert_made_well(source: BorrowedFd<'_>, place: &Place) {
+    fn assert_socket_flags(source: BorrowedFd<'_>, place: &Place) {
         use rustix::fs::{OFlags, fcntl_getfl};
         use rustix::io::{FdFlags, fcntl_getfd};
         let socket = SockRef::from(&source);
         assert_eq!(socket.r#type().unwrap(), socket2::Type::STREAM);
         assert_eq!(socket.domain().unwrap(), place.domain());
         assert!(fcntl_getfl(source).unwrap().contains(OFlags::NONBLOCK));
-        assert!(fcntl_getfd(source).unwrap().contains(FdFlags::CLOEXEC), "not inherited");
+        assert!(
+            fcntl_getfd(source).unwrap().contains(FdFlags::CLOEXEC),
+            "the descriptor would be inherited"
+        );
     }
 
     pub(super) fn test_create_socket(place: &Place) {
@@ -1028,32 +1029,32 @@ mod api {
                 Ok(())
             }))
         });
-        assert_made_well(listener.source(), place);
+        assert_socket_flags(listener.source(), place);
         let client = connect(listener.local_addr(), Echo).unwrap();
-        assert_made_well(client.source(), place);
+        assert_socket_flags(client.source(), place);
         reactor.add(listener).unwrap();
         reactor.add(client).unwrap();
         turn_until(&mut reactor, |_| accepted.get().is_some());
         let server = reactor.get_mut::<Stream<Probe>>(accepted.get().unwrap()).unwrap();
-        assert_made_well(server.source(), place);
+        assert_socket_flags(server.source(), place);
     }
 
     pub(super) fn test_bind(place: &Place) {
         let first = place.listener(|_| Ok(Echo));
         let at = first.local_addr().clone();
-        assert_ne!(at.as_inet().map(|at| at.port()), Some(0), "a port was taken");
+        assert_ne!(at.as_inet().map(|at| at.port()), Some(0), "no port was assigned");
         let error = listen(&at, |_| Ok(Echo)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
         drop(first);
-        listen(&at, |_| Ok(Echo)).expect("free again");
+        listen(&at, |_| Ok(Echo)).expect("the address is free");
     }
 
     pub(super) fn test_set_reuse_addr(place: &Place) {
         if place.family == Family::Unix {
-            let (left_behind, at) = place.listening();
-            drop(left_behind);
+            let (stale, at) = place.listening();
+            drop(stale);
             assert!(matches!(&at, reactor::Address::Unix(Some(path)) if path.exists()));
-            listen(&at, |_| Ok(Echo)).expect("nobody listens there");
+            listen(&at, |_| Ok(Echo)).expect("the path is stale");
             return;
         }
         let listener = place.listener(|_| Ok(Echo));
@@ -1061,9 +1062,8 @@ mod api {
         if place.family == Family::Ipv6 {
             return;
         }
-        // A restart, while a connection of the one before is still there. On an
-        // address that no other test uses, so that nobody takes the port in
-        // between.
+        // A restart while a connection of the previous server is open. No other
+        // test uses this address, so the port cannot be taken in between.
         let mut reactor = Reactor::new().unwrap();
         let listener = Listener::bind("127.0.30.1:0", |_| Ok(Echo)).unwrap();
         let at = listener.local_addr().clone();
@@ -1075,9 +1075,9 @@ mod api {
         assert!(reactor.get_mut::<Listener>(token).is_none());
         let plain = Socket::new(place.domain(), socket2::Type::STREAM, None).unwrap();
         let error = plain.bind(&at.to_sock()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::AddrInUse, "without the option");
-        listen(&at, |_| Ok(Echo)).expect("with it");
-        assert!(is_echoed(&mut reactor, client));
+        assert_eq!(error.kind(), ErrorKind::AddrInUse, "without SO_REUSEADDR");
+        listen(&at, |_| Ok(Echo)).expect("with SO_REUSEADDR");
+        assert!(try_echo(&mut reactor, client));
     }
 
     pub(super) fn test_quick_connect(place: &Place) {
@@ -1096,7 +1096,7 @@ mod api {
         });
         let at = listener.local_addr().clone();
         let token = reactor.add(listener).unwrap();
-        // Over before anybody accepted it.
+        // Closed before it was accepted.
         reset(peer(&at));
         let mut client = peer(&at);
         run_with(&mut reactor, move || {
@@ -1105,7 +1105,7 @@ mod api {
         });
         assert!(reactor.get_mut::<Listener>(token).is_some());
         assert!(!log.has("error:"), "{:?}", log.lines());
-        // The system may keep the lost one from us altogether.
+        // The kernel may never report the reset connection.
         let lost = log.count("server connect") - 1;
         assert!(lost <= 1, "{:?}", log.lines());
         turn_until(&mut reactor, |_| log.count("close") == lost + 1);
@@ -1135,9 +1135,9 @@ over! { Unix in test_api_use_unix_sockets:
     test_set_reuse_addr test_quick_connect
 }
 
-// --- what is wrong with asyncore ---------------------------------------------
+// --- faults of asyncore ------------------------------------------------------
 
-/// Every kind of socket that this machine has.
+/// Returns every kind of socket that this machine supports.
 fn places() -> impl Iterator<Item = Place> {
     [Family::Ipv4, Family::Ipv6, Family::Unix].into_iter().filter_map(Place::new)
 }
@@ -1152,10 +1152,10 @@ fn fault_01_handle_connect_runs_first_and_connected() {
         let probe = Probe::new("a", &log, move |call, io| {
             match call {
                 Call::Connect => {
-                    // Everything that takes a connection works here already.
+                    // All operations that need a connection work here.
                     assert_eq!(io.peer_addr(), inside);
                     io.send(b"hello")?;
-                    assert_eq!(io.unsent(), 0, "it went out at once");
+                    assert_eq!(io.unsent(), 0, "it was sent at once");
                 }
                 Call::Eof => io.close(),
                 _ => {}
@@ -1163,7 +1163,7 @@ fn fault_01_handle_connect_runs_first_and_connected() {
             Ok(())
         });
         reactor.add(connect(&at, probe.writable()).unwrap()).unwrap();
-        // All three events are there before the loop looks for the first time.
+        // All three events are pending before the first turn.
         let (mut server, _) = listener.accept().unwrap();
         server.write_all(b"early").unwrap();
         server.shutdown(Shutdown::Write).unwrap();
@@ -1179,7 +1179,7 @@ fn fault_01_handle_connect_runs_first_and_connected() {
     }
 }
 
-/// The ways in which a callback closes its own stream.
+/// The ways to close a stream within its callback.
 const CLOSES: [fn(&mut Io<'_>); 3] = [
     |io| {
         io.close();
@@ -1189,7 +1189,7 @@ const CLOSES: [fn(&mut Io<'_>); 3] = [
         io.abort();
         assert_eq!(io.send(b"x").unwrap_err().kind(), ErrorKind::NotConnected);
     },
-    // As any channel can be closed.
+    // By token, like any channel.
     |io| {
         let token = io.token();
         io.context().close(token);
@@ -1231,7 +1231,7 @@ fn fault_03_refused_connect_closes_once_with_its_error() {
                 let refused = io::Error::from(rustix::io::Errno::CONNREFUSED);
                 assert_eq!(log.lines(), [format!("a close: {refused}")]);
             }
-            // A Unix socket knows at once: there never is a channel.
+            // A Unix socket fails at once: no channel is created.
             Err(error) => {
                 assert_eq!(place.family, Family::Unix, "{error}");
                 assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
@@ -1258,55 +1258,56 @@ fn fault_04_reset_closes_once() {
     assert!(!log.has("error:") && !log.has("read"), "{lines:?}");
 }
 
-/// Two channels are ready in one batch. The one that is called first closes the
-/// other; before the turn is over a third comes in its place.
+/// Two channels are ready in one batch. The one called first closes the other;
+/// before the turn ends a third reuses its slot.
 struct Exchange {
-    /// The one that was closed.
-    gone: Token,
-    /// The one in its place.
-    heir: Token,
-    /// The peers: of the two, then of the heir.
+    /// The channel that was closed.
+    closed: Token,
+    /// The channel that reuses its slot.
+    successor: Token,
+    /// The peers: of the two, then of the successor.
     peers: Vec<Socket>,
-    /// Whether the heir has the descriptor of the one that is gone.
+    /// `true` if the successor reuses the descriptor of the closed channel.
     same_descriptor: bool,
 }
 
 fn exchange(reactor: &mut Reactor, log: &Log) -> Exchange {
-    type Heir = Rc<RefCell<Option<(Token, i32, Socket)>>>;
-    /// Adds the heir when the descriptor is free: at the end of the turn.
-    fn helper(log: &Log, heir: &Heir) -> Probe {
-        let (log, heir) = (log.clone(), Rc::clone(heir));
+    type Successor = Rc<RefCell<Option<(Token, i32, Socket)>>>;
+    /// Adds the successor when the descriptor is free, at the end of the turn.
+    fn helper(log: &Log, successor: &Successor) -> Probe {
+        let (log, successor) = (log.clone(), Rc::clone(successor));
         Probe::new("helper", &Log::default(), move |call, io| {
             if call == Call::Connect {
                 let (ours, theirs) = pair();
                 let number = ours.as_raw_fd();
-                let token = io.context().add(Stream::new(ours, Probe::passive("heir", &log))?)?;
-                *heir.borrow_mut() = Some((token, number, theirs));
+                let token =
+                    io.context().add(Stream::new(ours, Probe::passive("successor", &log))?)?;
+                *successor.borrow_mut() = Some((token, number, theirs));
                 io.close();
             }
             Ok(())
         })
     }
 
-    let heir = Heir::default();
-    // Each with the number of its descriptor.
+    let successor = Successor::default();
+    // Tokens and descriptor numbers.
     let rivals = Rc::<Cell<Option<[(Token, i32); 2]>>>::default();
-    let gone = Rc::<Cell<Option<(Token, i32)>>>::default();
+    let closed = Rc::<Cell<Option<(Token, i32)>>>::default();
     let mut peers = Vec::new();
     let mut add = || {
         let (ours, mut theirs) = pair();
         let number = ours.as_raw_fd();
         theirs.write_all(b"x").unwrap();
         peers.push(theirs);
-        let (rivals, gone) = (Rc::clone(&rivals), Rc::clone(&gone));
-        let (heirs_log, heir) = (log.clone(), Rc::clone(&heir));
+        let (rivals, closed) = (Rc::clone(&rivals), Rc::clone(&closed));
+        let (successor_log, successor) = (log.clone(), Rc::clone(&successor));
         let rival = Probe::new("rival", log, move |call, io| {
             if matches!(call, Call::Read(_)) {
                 let [a, b] = rivals.get().unwrap();
                 let other = if io.token() == a.0 { b } else { a };
-                gone.set(Some(other));
+                closed.set(Some(other));
                 let (ours, _) = pair();
-                let helper = Stream::new(ours, helper(&heirs_log, &heir))?;
+                let helper = Stream::new(ours, helper(&successor_log, &successor))?;
                 io.context().close(other.0);
                 io.context().add(helper)?;
             }
@@ -1316,37 +1317,38 @@ fn exchange(reactor: &mut Reactor, log: &Log) -> Exchange {
     };
     rivals.set(Some([add(), add()]));
     reactor.turn(Some(DEADLINE)).unwrap();
-    let (gone, number) = gone.get().expect("both were ready");
-    let (heir, heirs_number, theirs) = heir.take().expect("in the same turn");
+    let (closed, number) = closed.get().expect("one of the two was read");
+    let (successor, successor_number, theirs) =
+        successor.take().expect("a successor in the same turn");
     peers.push(theirs);
-    Exchange { gone, heir, peers, same_descriptor: number == heirs_number }
+    Exchange { closed, successor, peers, same_descriptor: number == successor_number }
 }
 
 #[test]
 fn fault_05_reused_descriptor_gets_no_stale_event() {
-    // Descriptor numbers are the process's.
-    alone("fault_05_reused_descriptor_gets_no_stale_event", || {
+    // The process has only one table of descriptors.
+    in_separate_process("fault_05_reused_descriptor_gets_no_stale_event", || {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
         for round in 1..=200 {
             let exchanged = exchange(&mut reactor, &log);
-            assert!(exchanged.same_descriptor, "it is about the same one");
+            assert!(exchanged.same_descriptor, "the descriptor was not reused");
             turn_all(&mut reactor);
             assert_eq!(log.count("rival read"), round, "{:?}", log.lines());
-            assert_eq!(log.count("heir connect"), round);
-            assert!(!log.has("heir read") && !log.has("heir eof"), "{:?}", log.lines());
+            assert_eq!(log.count("successor connect"), round);
+            assert!(!log.has("successor read") && !log.has("successor eof"), "{:?}", log.lines());
             reactor.close_all();
         }
     });
 }
 
-/// Leaves this process no descriptor, until it is dropped.
+/// Prevents this process from opening descriptors, until dropped.
 struct Shortage(Rlimit);
 
 impl Shortage {
-    fn begin() -> Self {
+    fn start() -> Self {
         let before = getrlimit(Resource::Nofile);
-        // The lowest that is free: all below it are taken.
+        // The lowest free number: all below it are in use.
         let next = File::open("/dev/null").unwrap().as_raw_fd();
         let tight = Rlimit { current: Some(next.try_into().unwrap()), ..before };
         setrlimit(Resource::Nofile, tight).unwrap();
@@ -1360,8 +1362,8 @@ impl Drop for Shortage {
     }
 }
 
-/// Whether `client` is sent back what it sends; not, where it is closed.
-fn is_echoed(reactor: &mut Reactor, mut client: Socket) -> bool {
+/// Sends through `client`; returns `true` if the data is echoed.
+fn try_echo(reactor: &mut Reactor, mut client: Socket) -> bool {
     run_with(reactor, move || {
         client.write_all(b"hello").unwrap();
         let mut echo = [0; 5];
@@ -1371,7 +1373,7 @@ fn is_echoed(reactor: &mut Reactor, mut client: Socket) -> bool {
 
 #[test]
 fn fault_06_listener_survives_emfile_and_failing_handler() {
-    alone("fault_06_listener_survives_emfile_and_failing_handler", || {
+    in_separate_process("fault_06_listener_survives_emfile_and_failing_handler", || {
         let mut reactor = Reactor::new().unwrap();
         let mut count = 0;
         let listener = Listener::bind("127.0.0.1:0", move |_| {
@@ -1387,16 +1389,16 @@ fn fault_06_listener_survives_emfile_and_failing_handler() {
         let token = reactor.add(listener).unwrap();
 
         let client = peer(&at);
-        let shortage = Shortage::begin();
-        assert!(File::open("/dev/null").is_err(), "there is none left");
+        let shortage = Shortage::start();
+        assert!(File::open("/dev/null").is_err(), "a descriptor is still available");
         turn_until(&mut reactor, |reactor| reactor.stats().accept_pauses > 0);
         assert_eq!(reactor.stats().accepted, 0);
-        assert!(reactor.get_mut::<Listener>(token).is_some(), "it survives that");
+        assert!(reactor.get_mut::<Listener>(token).is_some(), "the listener was closed");
         drop(shortage);
-        assert!(is_echoed(&mut reactor, client), "and serves who waited");
+        assert!(try_echo(&mut reactor, client), "the waiting client is not served");
 
         for echoed in [false, false, true] {
-            assert_eq!(is_echoed(&mut reactor, peer(&at)), echoed);
+            assert_eq!(try_echo(&mut reactor, peer(&at)), echoed);
         }
         assert_eq!(reactor.get_mut::<Listener>(token).unwrap().refused(), 2);
     });
@@ -1428,31 +1430,31 @@ fn fault_07_panic_in_last_callbacks_is_isolated() {
         theirs.write_all(b"x").unwrap();
         turn_until(&mut reactor, |_| log.has("close"));
         assert_eq!(log.lines(), [format!("error: {Spam}"), format!("close: {Spam}")]);
-        assert!(is_echoed(&mut reactor, neighbour));
-        run(&mut reactor); // nothing is left
+        assert!(try_echo(&mut reactor, neighbour));
+        run(&mut reactor); // no work remains
     }
 }
 
 #[test]
 fn fault_08_half_close_is_not_close() {
-    /// Sends all that at once; the rest is as it comes.
+    /// Sends 20 MB when connected; the other methods are the defaults.
     struct Sends(Log);
     impl Protocol for Sends {
         fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
             io.send(&TWENTY_MB)?;
-            assert!(io.unsent() > 0, "it has to wait for room");
+            assert!(io.unsent() > 0, "all of it was sent at once");
             Ok(())
         }
         fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
-            unreachable!("nothing is sent to it")
+            unreachable!("the peer sends nothing")
         }
         fn handle_close(&mut self, _: &mut Io<'_>, reason: &CloseReason) {
             self.0.note(format!("close: {reason}"));
         }
     }
 
-    // With the default cap the end is read only when most of it has gone; with
-    // none, while all of it waits.
+    // With the default limit the end of input is read when most of the output
+    // was sent; without a limit, while all of it is queued.
     let caps = [Limits::default().high_water, usize::MAX];
     let all = places().map(Rc::new).flat_map(|place| caps.map(|cap| (Rc::clone(&place), cap)));
     for (place, high_water) in all {
@@ -1465,15 +1467,15 @@ fn fault_08_half_close_is_not_close() {
         reactor.add(listener).unwrap();
         let client = peer(&at);
         client.shutdown(Shutdown::Write).unwrap();
-        // The end has come before anything was read.
+        // The end of input arrives before the client reads.
         turn_until(&mut reactor, |reactor| reactor.stats().accepted == 1);
         turn_all(&mut reactor);
         let same = run_with(&mut reactor, move || {
-            let mut came = Vec::new();
-            (&client).read_to_end(&mut came).unwrap();
-            came == *TWENTY_MB
+            let mut got = Vec::new();
+            (&client).read_to_end(&mut got).unwrap();
+            got == *TWENTY_MB
         });
-        assert!(same, "all that waited came");
+        assert!(same, "received data differs from the data sent");
         turn_until(&mut reactor, |_| log.has("close"));
         assert_eq!(log.lines(), ["close: closed by the peer"]);
     }
@@ -1486,7 +1488,7 @@ fn fault_09_urgent_byte_does_not_spin() {
     // The default handler.
     let (ours, theirs) = tcp_pair();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
-    // One of its own; and one that reads nothing at the moment.
+    // A custom handler, and a paused stream.
     let log = Log::default();
     let (own, other) = tcp_pair();
     reactor.add(Stream::new(own, Probe::passive("a", &log)).unwrap()).unwrap();
@@ -1498,11 +1500,11 @@ fn fault_09_urgent_byte_does_not_spin() {
         peer.send_out_of_band(b"!").unwrap();
     }
     turn_until(&mut reactor, |_| log.has("expt") && !recorded(Level::Warn).is_empty());
-    let waits = waits_in(&mut reactor, Duration::from_millis(200));
+    let waits = count_waits(&mut reactor, Duration::from_millis(200));
     assert!(waits <= 5, "{waits} waits in 200 ms");
     assert_eq!(log.count("a expt 33"), 1, "delivered once: {:?}", log.lines());
     assert_eq!(recorded(Level::Warn).len(), 1, "{:?}", recorded(Level::Warn));
-    assert!(is_echoed(&mut reactor, theirs), "ordinary data follows as ever");
+    assert!(try_echo(&mut reactor, theirs), "ordinary data does not arrive");
 }
 
 #[test]
@@ -1510,19 +1512,19 @@ fn fault_10_constructors_register_nothing() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (listener, at) = Place::new(Family::Ipv4).unwrap().listening();
-    // Made, and not added: the reactor knows nothing of it, nor it of the end
-    // that comes meanwhile.
+    // Created but not added: the reactor is not affected, and the reset is not
+    // reported.
     let stream = connect(&at, Probe::passive("never added", &log)).unwrap();
     let unconnected = Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap();
     reset(listener.accept().unwrap().0);
-    assert!(!reactor.run_turns(10).unwrap(), "there is nothing to wait for");
+    assert!(!reactor.run_turns(10).unwrap(), "no channel was added");
     drop((stream, unconnected));
     assert!(log.lines().is_empty(), "{:?}", log.lines());
 
-    // Added while it is on its way: nothing before it has arrived.
+    // Added while connecting: no callback before the connection is established.
     let (_full, silent, _fillers) = silent();
     let token = reactor.add(connect(&silent, Probe::passive("a", &log).writable()).unwrap());
-    let waits = waits_in(&mut reactor, Duration::from_millis(100));
+    let waits = count_waits(&mut reactor, Duration::from_millis(100));
     assert!(waits <= 5, "{waits} waits in 100 ms");
     assert!(log.lines().is_empty(), "{:?}", log.lines());
     reactor.context().close(token.unwrap());
@@ -1530,15 +1532,15 @@ fn fault_10_constructors_register_nothing() {
     assert_eq!(log.lines(), ["a close: closed"]);
 }
 
-/// An address that answers to no attempt to connect: a listener that accepts
-/// nobody, with its queue filled.
+/// Returns an address that answers no connection attempt: a listener that
+/// accepts nothing and whose queue is full.
 fn silent() -> (Socket, reactor::Address, Vec<Socket>) {
     let (listener, at) = Place::new(Family::Ipv4).unwrap().bound();
     listener.listen(0).unwrap();
     let fill = || {
         let filler = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         filler.set_nonblocking(true).unwrap();
-        // In progress, for ever; or, for the first, connected.
+        // The first connects; the others remain in progress.
         let _ = filler.connect(&at.to_sock());
         filler
     };
@@ -1546,19 +1548,19 @@ fn silent() -> (Socket, reactor::Address, Vec<Socket>) {
     (listener, at, fillers)
 }
 
-/// Counts how often it was asked, and whether it was called.
-struct Asked {
-    asked: Rc<Cell<u32>>,
+/// Counts queries and callbacks.
+struct CountsQueries {
+    queried: Rc<Cell<u32>>,
     called: Rc<Cell<u32>>,
 }
 
-impl Protocol for Asked {
+impl Protocol for CountsQueries {
     fn readable(&self) -> bool {
-        self.asked.set(self.asked.get() + 1);
+        self.queried.set(self.queried.get() + 1);
         true
     }
     fn writable(&self) -> bool {
-        self.asked.set(self.asked.get() + 1);
+        self.queried.set(self.queried.get() + 1);
         false
     }
     fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
@@ -1567,32 +1569,32 @@ impl Protocol for Asked {
     }
 }
 
-/// Fills `reactor` with so many channels that have nothing to do.
-fn idle_ones(reactor: &mut Reactor, count: usize) -> (Rc<Cell<u32>>, Rc<Cell<u32>>) {
-    let (asked, called) = (Rc::<Cell<u32>>::default(), Rc::<Cell<u32>>::default());
+/// Adds `count` idle channels to `reactor`.
+fn add_idle_channels(reactor: &mut Reactor, count: usize) -> (Rc<Cell<u32>>, Rc<Cell<u32>>) {
+    let (queried, called) = (Rc::<Cell<u32>>::default(), Rc::<Cell<u32>>::default());
     for _ in 0..count / 2 {
-        // Each is the other's peer.
+        // The two channels are peers of each other.
         let (one, other) = pair();
         for socket in [one, other] {
-            let idle = Asked { asked: Rc::clone(&asked), called: Rc::clone(&called) };
+            let idle = CountsQueries { queried: Rc::clone(&queried), called: Rc::clone(&called) };
             reactor.add(Stream::new(socket, idle).unwrap()).unwrap();
         }
     }
     reactor.turn(Some(Duration::ZERO)).unwrap();
     while reactor.next_deadline().is_some_and(|at| at <= reactor.context().now()) {
-        // They are more than are settled in one turn.
+        // One turn does not settle that many channels.
         reactor.turn(Some(Duration::ZERO)).unwrap();
     }
-    (asked, called)
+    (queried, called)
 }
 
-/// So many messages there and back over one stream, all on this thread.
+/// Echoes `rounds` messages over one stream, all on this thread.
 fn echo(reactor: &mut Reactor, client: &Socket, rounds: u32) {
     for round in 0..rounds {
         let mut message = round.to_be_bytes();
         (&*client).write_all(&message).unwrap();
         let received = reactor.stats().received;
-        // Unix sockets: what was written is there to be read.
+        // On a Unix socket written data is readable at once.
         while reactor.stats().received == received {
             reactor.turn(Some(DEADLINE)).unwrap();
         }
@@ -1604,16 +1606,16 @@ fn echo(reactor: &mut Reactor, client: &Socket, rounds: u32) {
 #[test]
 fn fault_13_only_called_channels_are_queried() {
     let mut reactor = Reactor::new().unwrap();
-    let (asked, called) = idle_ones(&mut reactor, 100);
+    let (queried, called) = add_idle_channels(&mut reactor, 100);
     let (ours, theirs) = pair();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     echo(&mut reactor, &theirs, 1);
-    let (before, callbacks) = (asked.get(), reactor.stats().callbacks);
-    assert!(before >= 100, "when they were added they were");
+    let (before, callbacks) = (queried.get(), reactor.stats().callbacks);
+    assert!(before >= 100, "not queried when added");
     echo(&mut reactor, &theirs, 200);
-    assert_eq!(asked.get(), before, "asked in 200 turns that were not about them");
+    assert_eq!(queried.get(), before, "idle channels were queried");
     assert_eq!(called.get(), 0);
-    assert_eq!(reactor.stats().callbacks - callbacks, 200, "one for each message");
+    assert_eq!(reactor.stats().callbacks - callbacks, 200, "one callback per message");
 }
 
 #[test]
@@ -1628,21 +1630,21 @@ fn fault_13_output_is_limited_and_send_never_blocks() {
             Ok(()) => accepted += message.len(),
             Err(error) => break error,
         }
-        assert!(accepted < 100_000_000, "no cap in sight");
+        assert!(accepted < 100_000_000, "output is not limited");
     };
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
     let high_water = Limits::default().high_water;
     assert!((high_water..high_water + message.len()).contains(&stream.unsent()));
-    // What was accepted before that comes, and nothing of what was not.
+    // Exactly the accepted output is sent.
     stream.close();
     reactor.add(stream).unwrap();
-    let came = run_with(&mut reactor, move || {
-        let mut came = Vec::new();
-        (&theirs).read_to_end(&mut came).unwrap();
-        came
+    let got = run_with(&mut reactor, move || {
+        let mut got = Vec::new();
+        (&theirs).read_to_end(&mut got).unwrap();
+        got
     });
-    assert_eq!(came.len(), accepted);
-    assert!(came.chunks(message.len()).all(|chunk| chunk == message));
+    assert_eq!(got.len(), accepted);
+    assert!(got.chunks(message.len()).all(|chunk| chunk == message));
 }
 
 #[test]
@@ -1655,7 +1657,7 @@ fn fault_14_features_missing_in_asyncore_exist() {
     reactor.context().call_later(Duration::from_millis(1), move |_| timed.note("timer"));
     run(&mut reactor);
 
-    // Many accepted in a turn.
+    // Many connections are accepted in one turn.
     let place = Place::new(Family::Unix).unwrap();
     let listener = place.listener(|_| Ok(Echo));
     let at = listener.local_addr().clone();
@@ -1667,10 +1669,10 @@ fn fault_14_features_missing_in_asyncore_exist() {
 
     // A wake-up from another thread.
     let handle = reactor.handle();
-    let (told, tell) = mpsc::channel();
+    let (ran_tx, ran_rx) = mpsc::channel();
     run_with(&mut reactor, move || {
-        handle.post(move |_| told.send("posted").unwrap()).unwrap();
-        assert_eq!(tell.recv_timeout(DEADLINE), Ok("posted"));
+        handle.post(move |_| ran_tx.send("posted").unwrap()).unwrap();
+        assert_eq!(ran_rx.recv_timeout(DEADLINE), Ok("posted"));
     });
 
     // Signals.
@@ -1684,7 +1686,7 @@ fn fault_14_features_missing_in_asyncore_exist() {
     run(&mut reactor);
     assert_eq!(log.lines(), ["timer".to_owned(), format!("signal {}", signal::SIGUSR1)]);
 
-    // Backpressure: who does not read is not read from.
+    // Backpressure: a peer that does not read is not read from.
     let (ours, theirs) = pair();
     theirs.set_nonblocking(true).unwrap();
     let token = reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
@@ -1697,19 +1699,19 @@ fn fault_14_features_missing_in_asyncore_exist() {
             Err(_) => stuck += 1,
         }
         turn_all(&mut reactor);
-        assert!(accepted < 100_000_000, "it reads on and on");
+        assert!(accepted < 100_000_000, "reading does not stop");
     }
     let unsent = reactor.get_mut::<Stream<Echo>>(token).unwrap().unsent();
     let high_water = Limits::default().high_water;
-    assert!((high_water..high_water + BUDGET).contains(&unsent), "{unsent} bytes wait");
-    assert!(accepted > reactor.stats().received - before, "the rest waits where it is");
+    assert!((high_water..high_water + BUDGET).contains(&unsent), "{unsent} bytes queued");
+    assert!(accepted > reactor.stats().received - before, "all input was read");
 }
 
-// --- ten tests that tell ----------------------------------------------------
+// --- ten acceptance tests ---------------------------------------------------
 
 #[test]
 fn acceptance_01_close_stops_callbacks() {
-    // A reset, with both interests; and with input and output on their way.
+    // A reset, with both interests; and with input and output pending.
     for waiting in [0, 1_000_000] {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
@@ -1728,7 +1730,7 @@ fn acceptance_01_close_stops_callbacks() {
         assert!(lines.last().unwrap().starts_with("a close: Connection reset"), "{lines:?}");
     }
 
-    // A close inside of a callback, with everything else ready.
+    // A close within a callback, while all other events are ready.
     let callbacks = ["connect", "read", "write", "expt", "timer"];
     let ways = callbacks.iter().flat_map(|within| CLOSES.map(|close| (*within, close)));
     for (within, close) in ways {
@@ -1763,37 +1765,37 @@ fn acceptance_01_close_stops_callbacks() {
         let first = format!("a {within}");
         let at = lines.iter().position(|line| line.starts_with(&first)).unwrap();
         assert!(lines[at + 1].starts_with("a close"), "{lines:?}");
-        assert_eq!(at + 2, lines.len(), "nothing comes later: {lines:?}");
+        assert_eq!(at + 2, lines.len(), "callbacks after the close: {lines:?}");
     }
 }
 
 #[test]
 fn acceptance_02_reused_slot_gets_only_its_own_events() {
-    alone("acceptance_02_reused_slot_gets_only_its_own_events", || {
+    in_separate_process("acceptance_02_reused_slot_gets_only_its_own_events", || {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
         let mut exchanged = exchange(&mut reactor, &log);
-        assert!(exchanged.same_descriptor, "it is about the same one");
+        assert!(exchanged.same_descriptor, "the descriptor was not reused");
         turn_all(&mut reactor);
         assert_eq!(log.count("rival read"), 1, "{:?}", log.lines());
-        assert_eq!(log.count("heir"), log.count("heir connect"), "{:?}", log.lines());
-        // Whoever has the old name is told that it names nobody.
-        assert_ne!(exchanged.gone, exchanged.heir);
-        assert!(reactor.get_mut::<Stream<Probe>>(exchanged.gone).is_none());
-        reactor.context().close(exchanged.gone);
+        assert_eq!(log.count("successor"), log.count("successor connect"), "{:?}", log.lines());
+        // The old token is not valid any more.
+        assert_ne!(exchanged.closed, exchanged.successor);
+        assert!(reactor.get_mut::<Stream<Probe>>(exchanged.closed).is_none());
+        reactor.context().close(exchanged.closed);
         turn_all(&mut reactor);
-        assert!(reactor.get_mut::<Stream<Probe>>(exchanged.heir).is_some());
-        // And the heir gets what is for it.
+        assert!(reactor.get_mut::<Stream<Probe>>(exchanged.successor).is_some());
+        // The successor gets its own input.
         exchanged.peers[2].write_all(b"for you").unwrap();
-        turn_until(&mut reactor, |_| log.has("heir read"));
-        assert_eq!(log.count("heir read 7"), 1, "{:?}", log.lines());
+        turn_until(&mut reactor, |_| log.has("successor read"));
+        assert_eq!(log.count("successor read 7"), 1, "{:?}", log.lines());
         assert_eq!(log.count("rival read"), 1, "{:?}", log.lines());
     });
 }
 
 #[test]
 fn acceptance_03_refusal_is_reported_and_connect_precedes_read() {
-    /// Keeps the kind of error that it ended with.
+    /// Logs its callbacks and records the error kind of the close reason.
     struct Client(Log, Rc<Cell<Option<ErrorKind>>>);
     impl Protocol for Client {
         fn writable(&self) -> bool {
@@ -1828,7 +1830,7 @@ fn acceptance_03_refusal_is_reported_and_connect_precedes_read() {
     let (_bound, at) = Place::new(Family::Ipv4).unwrap().bound();
     reactor.add(connect(&at, Client(log.clone(), Rc::clone(&kind))).unwrap()).unwrap();
     run(&mut reactor);
-    assert_eq!(log.lines(), ["close"], "0 connects, 1 close");
+    assert_eq!(log.lines(), ["close"], "one close, no connect");
     assert_eq!(kind.get(), Some(ErrorKind::ConnectionRefused));
 
     for place in places() {
@@ -1848,42 +1850,43 @@ fn acceptance_03_refusal_is_reported_and_connect_precedes_read() {
 
 #[test]
 fn acceptance_04_client_is_served_after_storm_at_descriptor_limit() {
-    alone("acceptance_04_client_is_served_after_storm_at_descriptor_limit", || {
+    in_separate_process("acceptance_04_client_is_served_after_storm_at_descriptor_limit", || {
         let mut reactor = Reactor::new().unwrap();
         let listener = Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap();
         let at = listener.local_addr().clone();
         reactor.add(listener).unwrap();
-        // One who was here before.
+        // A client from before the shortage.
         let neighbour = peer(&at);
         turn_until(&mut reactor, |reactor| reactor.stats().accepted == 1);
 
         let hoard: Vec<_> = (0..100).map(|_| File::open("/dev/null").unwrap()).collect();
         let last = File::open("/dev/null").unwrap();
-        let shortage = Shortage::begin();
+        let shortage = Shortage::start();
         drop(last);
         for _ in 0..1_000 {
-            // It takes the one descriptor that is left.
+            // It uses the only free descriptor.
             let client = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
             client.set_nonblocking(true).unwrap();
-            // Where the queue is full it stays on its way.
+            // If the queue is full, the connection remains in progress.
             let _ = client.connect(&at.to_sock());
             reactor.turn(Some(Duration::ZERO)).unwrap();
             reset(client);
         }
         let accept_pauses = reactor.stats().accept_pauses;
-        assert!(accept_pauses > 0, "the limit was never hit");
-        // It waits a tenth of a second each time, rather than try for ever.
-        assert!(accept_pauses < 500, "{accept_pauses} times");
-        assert!(is_echoed(&mut reactor, neighbour), "who was here before never noticed");
+        assert!(accept_pauses > 0, "the limit was not reached");
+        // The listener pauses for 100 ms each time instead of spinning.
+        assert!(accept_pauses < 500, "{accept_pauses} pauses");
+        assert!(try_echo(&mut reactor, neighbour), "the earlier client is not served");
         drop((shortage, hoard));
-        assert!(is_echoed(&mut reactor, peer(&at)), "the next one");
+        assert!(try_echo(&mut reactor, peer(&at)), "the next client is not served");
     });
 }
 
-/// Panics in one of its callbacks.
+/// Panics in the callback named by `within`.
 struct Panics {
     within: &'static str,
-    /// Before it is, `add` asks: a panic there is the caller's.
+    /// `false` while `add` queries the interest: a panic there would reach the
+    /// caller.
     connected: bool,
     log: Log,
 }
@@ -1990,20 +1993,20 @@ fn acceptance_05_panic_leaves_other_channels_served() {
         assert!(log.has(&format!("panic in {within}")), "{within}: {lines:?}");
         assert_eq!(lines.iter().filter(|line| *line == "close").count(), 1, "{within}: {lines:?}");
 
-        assert!(is_echoed(&mut reactor, neighbour), "{within}");
-        // Nothing is left over: no channel, and no descriptor.
+        assert!(try_echo(&mut reactor, neighbour), "{within}");
+        // No channel and no descriptor remain.
         run(&mut reactor);
         let end = (&theirs).read(&mut [0]).map_err(|error| error.kind());
-        // By a reset, where something was left unread.
+        // A reset, if input was left unread.
         let closed = matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset));
-        assert!(closed, "{within}: its descriptor is open: {end:?}");
+        assert!(closed, "{within}: the descriptor is still open: {end:?}");
     }
 }
 
-/// Sends so many bytes, 4 KiB at a time and as its output has room, and closes.
+/// Sends `left` bytes in messages of 4 KiB while there is room, then closes.
 struct Pump {
     left: usize,
-    most_unsent: Rc<Cell<usize>>,
+    max_unsent: Rc<Cell<usize>>,
 }
 
 impl Protocol for Pump {
@@ -2020,7 +2023,7 @@ impl Protocol for Pump {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             }
-            self.most_unsent.set(self.most_unsent.get().max(io.unsent()));
+            self.max_unsent.set(self.max_unsent.get().max(io.unsent()));
         }
         io.close();
         Ok(())
@@ -2030,45 +2033,45 @@ impl Protocol for Pump {
 #[test]
 fn acceptance_06_cost_is_linear_in_output() {
     const MIB: usize = 1024 * 1024;
-    // With the default cap; and with none, where all of it waits at once. That
-    // is less, for what takes more than 32 MiB is mapped anew by the allocator
-    // each time, which is no cost of ours.
+    // With the default limit; and without one, so that all output is queued. The
+    // latter is smaller because the allocator maps more than 32 MiB anew each
+    // time, and that cost is not the library's.
     for (high_water, half) in [(Limits::default().high_water, 32 * MIB), (usize::MAX, 8 * MIB)] {
-        let most_unsent: Rc<Cell<usize>> = Rc::default();
+        let max_unsent: Rc<Cell<usize>> = Rc::default();
         let cost = |size: usize| {
-            least_cost(5, || {
+            min_cpu_time(5, || {
                 let mut reactor = Reactor::new().unwrap();
                 let (ours, theirs) = pair();
                 theirs.set_nonblocking(true).unwrap();
-                let pump = Pump { left: size, most_unsent: Rc::clone(&most_unsent) };
+                let pump = Pump { left: size, max_unsent: Rc::clone(&max_unsent) };
                 let limits = Limits { high_water, ..Limits::default() };
                 reactor.add(Stream::new(ours, pump).unwrap().with_limits(limits)).unwrap();
-                // The slow reader: on this thread, and so in step.
+                // The slow reader runs on this thread, in step with the reactor.
                 let mut buffer = vec![0; 16 * 1024];
-                let mut came = 0;
+                let mut got = 0;
                 let begin = Instant::now();
-                while came < size {
-                    assert!(begin.elapsed() < DEADLINE, "{came} bytes of {size} in that time");
+                while got < size {
+                    assert!(begin.elapsed() < DEADLINE, "{got} of {size} bytes in {DEADLINE:?}");
                     reactor.turn(Some(Duration::ZERO)).unwrap();
-                    came += (&theirs).read(&mut buffer).unwrap_or_default();
+                    got += (&theirs).read(&mut buffer).unwrap_or_default();
                 }
                 run(&mut reactor);
             })
         };
         let costs = [cost(half), cost(2 * half)];
         let ratio = costs[1].as_secs_f64() / costs[0].as_secs_f64();
-        // Copying all that waits for each part of it that goes makes it 4.
-        assert!(ratio < 3.0, "{half} bytes and twice as many: {costs:?}, {ratio:.2}");
+        // Copying all queued output for each partial write makes it 4.
+        assert!(ratio < 3.0, "{half} bytes and twice that: {costs:?}, {ratio:.2}");
         if high_water != usize::MAX {
-            let held = most_unsent.get();
-            assert!((high_water..high_water + 4096).contains(&held), "{held} bytes waited");
+            let held = max_unsent.get();
+            assert!((high_water..high_water + 4096).contains(&held), "{held} bytes queued");
         }
     }
 }
 
 #[test]
 fn acceptance_07_half_closed_peer_receives_all_20_mb() {
-    /// Answers once it has all of the question.
+    /// Echoes all input at end of input.
     #[derive(Default)]
     struct Answers(Vec<u8>);
     impl Protocol for Answers {
@@ -2085,15 +2088,15 @@ fn acceptance_07_half_closed_peer_receives_all_20_mb() {
 
     for place in places() {
         let mut reactor = Reactor::new().unwrap();
-        // One that answers at the end; and one that echoes all along, whose
-        // client has to read meanwhile, for what an echo holds is bounded.
+        // One answers at end of input. The other echoes at once, so its client
+        // has to read while it writes, as the queued output is bounded.
         let listeners = [place.listener(|_| Ok(Answers::default())), place.listener(|_| Ok(Echo))];
         for (meanwhile, listener) in [false, true].into_iter().zip(listeners) {
             let at = listener.local_addr().clone();
             reactor.add(listener).unwrap();
             let same = run_with(&mut reactor, move || {
                 let client = peer(&at);
-                let mut came = vec![0; TWENTY_MB.len()];
+                let mut got = vec![0; TWENTY_MB.len()];
                 let write = || {
                     (&client).write_all(&TWENTY_MB).unwrap();
                     client.shutdown(Shutdown::Write).unwrap();
@@ -2104,18 +2107,17 @@ fn acceptance_07_half_closed_peer_receives_all_20_mb() {
                     } else {
                         write();
                     }
-                    (&client).read_exact(&mut came).unwrap();
+                    (&client).read_exact(&mut got).unwrap();
                 });
-                assert_eq!((&client).read(&mut [0]).unwrap(), 0, "and then the end");
-                came == *TWENTY_MB
+                assert_eq!((&client).read(&mut [0]).unwrap(), 0, "end of input follows");
+                got == *TWENTY_MB
             });
-            assert!(same, "all of it, and in order");
+            assert!(same, "received data differs from the data sent");
         }
     }
 }
 
-/// Something that has nothing to do, once it is set up; what it needs to stay
-/// so is returned.
+/// Sets up an idle reactor; returns the peers that must stay open.
 type Quiet = fn(&mut Reactor) -> Vec<Socket>;
 
 #[test]
@@ -2130,7 +2132,7 @@ fn acceptance_08_idle_second_has_at_most_five_waits() {
         ("paused with a reset peer", |reactor| {
             let log = Log::default();
             let mut theirs = Vec::new();
-            // TCP, where an error waits; and Unix, where it hung up.
+            // TCP, where an error is pending, and Unix, where a hang-up is.
             for (ours, peer) in [tcp_pair(), pair()] {
                 let mut stream = Stream::new(ours, Probe::passive("a", &log)).unwrap();
                 stream.pause();
@@ -2151,7 +2153,7 @@ fn acceptance_08_idle_second_has_at_most_five_waits() {
             let (ours, theirs) = pair();
             let mut stream = Stream::new(ours, Echo).unwrap();
             stream.send(&pattern(1_000_000)).unwrap();
-            assert!(stream.unsent() > 0, "it has to wait for room");
+            assert!(stream.unsent() > 0, "all of it was sent at once");
             let token = reactor.add(stream).unwrap();
             let theirs = run_with(reactor, move || {
                 (&theirs).read_exact(&mut vec![0; 1_000_000]).unwrap();
@@ -2161,11 +2163,11 @@ fn acceptance_08_idle_second_has_at_most_five_waits() {
             vec![theirs]
         }),
     ];
-    // All in the same second.
+    // All cases run at the same time.
     let watch = |quiet: Quiet| {
         let mut reactor = Reactor::new().unwrap();
         let _peers = quiet(&mut reactor);
-        waits_in(&mut reactor, Duration::from_secs(1))
+        count_waits(&mut reactor, Duration::from_secs(1))
     };
     let threads = quiet.map(|(name, quiet)| (name, thread::spawn(move || watch(quiet))));
     for (name, thread) in threads {
@@ -2174,8 +2176,8 @@ fn acceptance_08_idle_second_has_at_most_five_waits() {
     }
 }
 
-/// Raises the limit of descriptors, as far as it may be raised; returns what it
-/// is then.
+/// Raises the descriptor limit to `wanted`, or as far as allowed; returns the
+/// new limit.
 fn raise_descriptor_limit(wanted: u64) -> u64 {
     let limits = getrlimit(Resource::Nofile);
     let current = limits.current.unwrap_or(u64::MAX);
@@ -2190,35 +2192,40 @@ fn raise_descriptor_limit(wanted: u64) -> u64 {
 #[test]
 fn acceptance_09_ten_thousand_idle_channels_cost_nothing() {
     const IDLE: usize = 10_000;
-    /// For what else this process has open.
+    /// For the other descriptors of this process.
     const OTHERS: usize = 1_000;
     let limit = raise_descriptor_limit((IDLE + OTHERS) as u64);
     let idle = IDLE.min(usize::try_from(limit).unwrap().saturating_sub(OTHERS));
     if idle < IDLE {
-        skipped(&format!("with a limit of {limit} descriptors: {idle} idle ones, not {IDLE}"));
+        report_skip(&format!("the descriptor limit is {limit}: {idle} idle channels, not {IDLE}"));
     }
-    // With poll(2) it is the system call that looks at every descriptor:
-    // nothing that we could save, and a reason to have fewer rounds.
+    // With poll(2) the system call checks every descriptor, which the library
+    // cannot avoid, so run fewer rounds.
     let only_poll = cfg!(polling_test_poll_backend);
     let rounds = if only_poll { 50 } else { 1_000 };
 
     let mut cost = [Duration::ZERO; 2];
     for (cost, idle) in cost.iter_mut().zip([0, idle]) {
         let mut reactor = Reactor::new().unwrap();
-        let (asked, called) = idle_ones(&mut reactor, idle);
+        let (queried, called) = add_idle_channels(&mut reactor, idle);
         let (ours, theirs) = pair();
         reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
         echo(&mut reactor, &theirs, 1);
-        let (before, callbacks) = (asked.get(), reactor.stats().callbacks);
-        *cost = least_cost(5, || echo(&mut reactor, &theirs, rounds));
-        assert_eq!(asked.get(), before, "nobody else was asked");
-        assert_eq!(called.get(), 0, "nobody else was called");
+        let (before, callbacks) = (queried.get(), reactor.stats().callbacks);
+        *cost = min_cpu_time(5, || echo(&mut reactor, &theirs, rounds));
+        assert_eq!(queried.get(), before, "an idle channel was queried");
+        assert_eq!(called.get(), 0, "an idle channel was called");
         assert_eq!(reactor.stats().callbacks - callbacks, u64::from(5 * rounds));
         theirs.shutdown(Shutdown::Write).unwrap();
     }
     let ratio = cost[1].as_secs_f64() / cost[0].as_secs_f64();
-    // To look at each would make it hundreds.
-    assert!(only_poll || ratio < 3.0, "alone {:?}, among {idle} {:?}", cost[0], cost[1]);
+    // Checking each channel would make the ratio several hundred.
+    assert!(
+        only_poll || ratio < 3.0,
+        "alone {:?}, with {idle} idle channels {:?}",
+        cost[0],
+        cost[1]
+    );
 }
 
 #[test]
@@ -2244,13 +2251,13 @@ fn acceptance_09_flood_delays_others_by_one_budget_and_timers_fire() {
 
     let data = vec![0; BUDGET];
     for round in 0..200 {
-        // There is always more, and never a turn without it.
+        // The flood never ends: each turn has input to read.
         while (&flood).write(&data).is_ok() {}
         (&client).write_all(&[round]).unwrap();
         let before = flooded.get();
         reactor.turn(Some(DEADLINE)).unwrap();
         let mut byte = [0];
-        (&client).read_exact(&mut byte).expect("answered in the same turn");
+        (&client).read_exact(&mut byte).expect("echoed in the same turn");
         assert_eq!(byte, [round]);
         let budget = flooded.get() - before;
         assert!((1..=BUDGET).contains(&budget), "{budget} bytes in one turn");
@@ -2272,7 +2279,7 @@ fn acceptance_10_posts_run_in_order_and_wake_and_stop_the_loop() {
     let (ours, _theirs) = pair();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
 
-    // All run, in order for each thread.
+    // All posts run, in the order of each thread.
     let seen = Arc::new(Mutex::new(vec![Vec::new(); THREADS]));
     let threads: Vec<_> = (0..THREADS)
         .map(|me| {
@@ -2290,25 +2297,25 @@ fn acceptance_10_posts_run_in_order_and_wake_and_stop_the_loop() {
             thread.join().unwrap();
         }
     });
-    // The stop came last, and nothing that was posted before it is lost.
+    // The stop is posted last, and no post before it is lost.
     turn_all(&mut reactor);
     let expected: Vec<_> = (0..POSTS).collect();
     assert!(seen.lock().unwrap().iter().all(|posts| *posts == expected));
     assert_eq!(reactor.stats().jobs, THREADS as u64 * u64::from(POSTS) + 1);
 
-    // A post wakes a wait without end.
+    // A post wakes an unlimited wait.
     let handle = reactor.handle();
-    let (told, tell) = mpsc::channel();
+    let (ran_tx, ran_rx) = mpsc::channel();
     run_with(&mut reactor, move || {
         for number in 0..100 {
-            let told = told.clone();
-            handle.post(move |_| told.send(number).unwrap()).unwrap();
-            assert_eq!(tell.recv_timeout(DEADLINE), Ok(number));
+            let ran_tx = ran_tx.clone();
+            handle.post(move |_| ran_tx.send(number).unwrap()).unwrap();
+            assert_eq!(ran_rx.recv_timeout(DEADLINE), Ok(number));
         }
         // `run_with` stops the loop from this thread.
     });
 
-    // And a signal stops it.
+    // A signal handler stops the loop.
     let signals = Signals::new([signal::SIGUSR2], |cx, _| cx.stop());
     reactor.add(signals.unwrap()).unwrap();
     for _ in 0..10 {

@@ -1,4 +1,4 @@
-//! What the two parity suites share, beside the helpers of `it/common.rs`.
+//! Helpers of the two parity suites, in addition to `it/common.rs`.
 #![allow(dead_code, reason = "each of the two suites uses a part")]
 
 #[path = "../it/common.rs"]
@@ -30,25 +30,25 @@ pub(crate) enum Family {
     Unix,
 }
 
-/// Where the sockets of one test live.
+/// Creates the sockets of one test, and holds the directory of their paths.
 pub(crate) struct Place {
     pub(crate) family: Family,
     directory: TempDir,
-    /// How many paths were given out.
+    /// The number of paths returned by `path`.
     paths: Cell<u32>,
 }
 
 impl Place {
-    /// `None`, and a word about it, where this machine has no such sockets.
+    /// Returns `None`, and reports a skip, if this machine has no such sockets.
     pub(crate) fn new(family: Family) -> Option<Self> {
         let place =
             Place { family, directory: tempfile::tempdir().unwrap(), paths: Cell::default() };
         let probe = Socket::new(place.domain(), Type::STREAM, None)
-            .and_then(|socket| socket.bind(&place.free()));
+            .and_then(|socket| socket.bind(&place.unused_addr()));
         match probe {
             Ok(()) => Some(place),
             Err(error) => {
-                skipped(&format!("this machine has no {family:?} sockets: {error}"));
+                report_skip(&format!("this machine has no {family:?} sockets: {error}"));
                 None
             }
         }
@@ -62,14 +62,14 @@ impl Place {
         }
     }
 
-    /// A path that is not there.
+    /// Returns a path that does not exist.
     pub(crate) fn path(&self) -> PathBuf {
         self.paths.set(self.paths.get() + 1);
         self.directory.path().join(format!("socket {}", self.paths.get()))
     }
 
-    /// An address to bind to that nobody has.
-    fn free(&self) -> SockAddr {
+    /// Returns an unused address to bind to.
+    fn unused_addr(&self) -> SockAddr {
         match self.family {
             Family::Ipv4 => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into(),
             Family::Ipv6 => SocketAddr::from((Ipv6Addr::LOCALHOST, 0)).into(),
@@ -77,25 +77,25 @@ impl Place {
         }
     }
 
-    /// A listener of ours, not yet added.
+    /// Returns a `Listener` that is not added yet.
     pub(crate) fn listener<P: Protocol>(
         &self,
         handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
     ) -> Listener {
-        let at = Address::from_sock(&self.free());
+        let at = Address::from_sock(&self.unused_addr());
         listen(&at, handle_accepted).unwrap()
     }
 
-    /// A socket that is bound and does not listen: connecting to it is
-    /// refused, and nobody else can come to listen there meanwhile.
+    /// Returns a bound socket that does not listen: connections are refused,
+    /// and no other program can listen at the address.
     pub(crate) fn bound(&self) -> (Socket, Address) {
         let socket = Socket::new(self.domain(), Type::STREAM, None).unwrap();
-        socket.bind(&self.free()).unwrap();
+        socket.bind(&self.unused_addr()).unwrap();
         let at = Address::from_sock(&socket.local_addr().unwrap());
         (socket, at)
     }
 
-    /// A socket that listens, and is nobody's yet.
+    /// Returns a listening socket and its address.
     pub(crate) fn listening(&self) -> (Socket, Address) {
         let (socket, at) = self.bound();
         socket.listen(128).unwrap();
@@ -103,13 +103,13 @@ impl Place {
     }
 }
 
-/// An address of ours as the system has it, and back.
-pub(crate) trait Both: Sized {
+/// Conversions between [`Address`] and [`SockAddr`].
+pub(crate) trait AddressExt: Sized {
     fn from_sock(addr: &SockAddr) -> Self;
     fn to_sock(&self) -> SockAddr;
 }
 
-impl Both for Address {
+impl AddressExt for Address {
     fn from_sock(addr: &SockAddr) -> Self {
         match addr.as_socket() {
             Some(addr) => Address::Inet(addr),
@@ -126,7 +126,7 @@ impl Both for Address {
     }
 }
 
-/// Listens at exactly `at`.
+/// Creates a listener at `at`.
 pub(crate) fn listen<P: Protocol>(
     at: &Address,
     handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
@@ -138,7 +138,7 @@ pub(crate) fn listen<P: Protocol>(
     }
 }
 
-/// A client of ours.
+/// Creates a [`Stream`] that connects to `at`.
 pub(crate) fn connect<P: Protocol>(at: &Address, protocol: P) -> io::Result<Stream<P>> {
     match at {
         Address::Inet(addr) => Stream::connect(addr, protocol),
@@ -147,34 +147,34 @@ pub(crate) fn connect<P: Protocol>(at: &Address, protocol: P) -> io::Result<Stre
     }
 }
 
-/// A client that is not ours. Its calls fail rather than hang.
+/// Connects a blocking client whose calls fail after [`DEADLINE`].
 pub(crate) fn peer(at: &Address) -> Socket {
     let at = at.to_sock();
     let socket = Socket::new(at.domain(), Type::STREAM, None).unwrap();
-    patient(&socket);
+    set_timeouts(&socket);
     socket.connect(&at).unwrap();
     socket
 }
 
-pub(crate) fn patient(socket: &Socket) {
+pub(crate) fn set_timeouts(socket: &Socket) {
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     socket.set_write_timeout(Some(DEADLINE)).unwrap();
 }
 
-/// Two ends of a Unix connection. The second one's calls fail rather than
-/// hang.
+/// Returns two ends of a Unix connection. Calls on the second one fail after
+/// [`DEADLINE`].
 pub(crate) fn pair() -> (Socket, Socket) {
     let (ours, theirs) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
-    patient(&theirs);
+    set_timeouts(&theirs);
     (ours, theirs)
 }
 
-/// Two ends of a TCP connection, likewise.
+/// Returns two ends of a TCP connection, likewise.
 pub(crate) fn tcp_pair() -> (Socket, Socket) {
     let (listener, at) = Place::new(Family::Ipv4).unwrap().listening();
     let ours = peer(&at);
     let (theirs, _) = listener.accept().unwrap();
-    patient(&theirs);
+    set_timeouts(&theirs);
     (ours, theirs)
 }
 
@@ -184,14 +184,14 @@ pub(crate) fn reset(socket: Socket) {
     drop(socket);
 }
 
-/// Says that something was not tested: past libtest, which keeps what a test
-/// that passes prints to itself.
-pub(crate) fn skipped(why: &str) {
+/// Reports a skipped test, bypassing libtest, which captures the output of a
+/// test that passes.
+pub(crate) fn report_skip(why: &str) {
     let _ = writeln!(io::stderr(), "SKIPPED: {why}");
 }
 
-/// How often the reactor waits in `time`, while it has nothing to do.
-pub(crate) fn waits_in(reactor: &mut Reactor, time: Duration) -> u64 {
+/// Returns the number of waits of an idle reactor in `time`.
+pub(crate) fn count_waits(reactor: &mut Reactor, time: Duration) -> u64 {
     let before = reactor.stats().turns;
     let end = Instant::now() + time;
     loop {
@@ -203,10 +203,10 @@ pub(crate) fn waits_in(reactor: &mut Reactor, time: Duration) -> u64 {
     }
 }
 
-/// Runs `test` in a process of its own: it needs descriptor numbers, or limits,
-/// that nobody else plays with. `name` is the test's.
-pub(crate) fn alone(name: &str, test: impl FnOnce()) {
-    const MARK: &str = "REACTOR_PARITY_ALONE";
+/// Runs `test`, whose name is `name`, in a separate process, so that no other
+/// test uses its descriptor numbers and limits.
+pub(crate) fn in_separate_process(name: &str, test: impl FnOnce()) {
+    const MARK: &str = "REACTOR_PARITY_SEPARATE";
     if env::var_os(MARK).is_some_and(|mark| mark == name) {
         return test();
     }
@@ -215,43 +215,43 @@ pub(crate) fn alone(name: &str, test: impl FnOnce()) {
         .env(MARK, name)
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&child.stdout);
-    let why = String::from_utf8_lossy(&child.stderr);
-    assert!(child.status.success(), "{}\n{told}\n{why}", child.status);
-    assert!(told.contains("1 passed"), "there is no test {name}:\n{told}");
-    for line in why.lines().filter(|line| line.starts_with("SKIPPED: ")) {
+    let stdout = String::from_utf8_lossy(&child.stdout);
+    let stderr = String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success(), "{}\n{stdout}\n{stderr}", child.status);
+    assert!(stdout.contains("1 passed"), "there is no test {name}:\n{stdout}");
+    for line in stderr.lines().filter(|line| line.starts_with("SKIPPED: ")) {
         let _ = writeln!(io::stderr(), "{line}");
     }
 }
 
-/// The processor time that this thread has used.
-pub(crate) fn processor_time() -> Duration {
-    // The kernel brings its count up to date when it schedules.
+/// Returns the processor time used by this thread.
+pub(crate) fn cpu_time() -> Duration {
+    // The kernel updates the count when it schedules.
     thread::yield_now();
-    // Its first number is in nanoseconds: /proc/[pid]/schedstat, as
-    // Documentation/scheduler/sched-stats.rst of the kernel has it.
+    // The first number is in nanoseconds: see /proc/<pid>/schedstat in the
+    // kernel's Documentation/scheduler/sched-stats.rst.
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     let nanos = stat.split_whitespace().next().unwrap().parse().unwrap();
     Duration::from_nanos(nanos)
 }
 
-/// The least processor time that one of several attempts takes: what disturbs
-/// one only adds to it.
-pub(crate) fn least_cost(attempts: u32, mut attempt: impl FnMut()) -> Duration {
+/// Returns the least processor time of several attempts, as disturbances only
+/// add to it.
+pub(crate) fn min_cpu_time(attempts: u32, mut attempt: impl FnMut()) -> Duration {
     let cost = |_| {
-        let before = processor_time();
+        let before = cpu_time();
         attempt();
-        processor_time().saturating_sub(before)
+        cpu_time().saturating_sub(before)
     };
     (0..attempts).map(cost).min().unwrap()
 }
 
 thread_local! {
-    /// What was logged on this thread, which is one test with its reactor.
+    /// The records logged on this thread, which runs one test.
     static RECORDS: RefCell<Vec<(Level, String)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Keeps what is logged, for each thread by itself.
+/// A logger that stores records separately for each thread.
 struct Recorder;
 
 impl log::Log for Recorder {
@@ -260,7 +260,7 @@ impl log::Log for Recorder {
     }
 
     fn log(&self, record: &Record<'_>) {
-        // A thread that ends may log when this is gone already.
+        // Fails if the thread logs after its thread-locals were dropped.
         let _ = RECORDS.try_with(|records| {
             records.borrow_mut().push((record.level(), record.args().to_string()));
         });
@@ -269,7 +269,7 @@ impl log::Log for Recorder {
     fn flush(&self) {}
 }
 
-/// Keeps what is logged on this thread from here on.
+/// Starts recording on this thread, and removes earlier records.
 pub(crate) fn record() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -279,13 +279,13 @@ pub(crate) fn record() {
     RECORDS.with_borrow_mut(Vec::clear);
 }
 
-/// What was logged at `level`, on this thread and since it was asked.
+/// Returns the lines logged at `level` on this thread since [`record`].
 pub(crate) fn recorded(level: Level) -> Vec<String> {
     let at_level = |(at, line): &(Level, String)| (*at == level).then(|| line.clone());
     RECORDS.with_borrow(|records| records.iter().filter_map(at_level).collect())
 }
 
-/// An error of the user's own.
+/// A user-defined error.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Spam;
 
@@ -297,8 +297,8 @@ impl fmt::Display for Spam {
 
 impl std::error::Error for Spam {}
 
-/// A module of tests, each of which is a function of `api` that is given a
-/// place of that family: so that a failure names both.
+/// Defines a module of tests that call the functions of `api` with a `Place`
+/// of one family, so that the name of a failed test contains both.
 macro_rules! over {
     ($family:ident in $module:ident: $($test:ident)*) => {
         mod $module {
