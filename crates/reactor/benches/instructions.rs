@@ -1,5 +1,5 @@
-//! So many echoes of 64 bytes over a socket pair, and nothing else, for a tool
-//! that counts instructions: see `scripts/instructions.sh`.
+//! Echoes 64 bytes a given number of times over a socket pair, for a tool that
+//! counts instructions: see `scripts/instructions.sh`.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot run says why")]
 
 use std::env;
@@ -17,7 +17,7 @@ impl Protocol for Echo {
 }
 
 fn main() {
-    // `cargo bench` runs it with none, and need not wait.
+    // `cargo bench` passes no number: it runs no echo.
     let rounds: u32 = env::args().nth(1).and_then(|rounds| rounds.parse().ok()).unwrap_or(0);
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let mut reactor = Reactor::new().unwrap();

@@ -1,5 +1,5 @@
-//! What a turn costs without the kernel's TCP: over socket pairs, on one
-//! thread. `cargo bench --package reactor`.
+//! The cost of a turn without TCP: over socket pairs, on one thread. Run with
+//! `cargo bench --package reactor`.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot run says why")]
 
 use std::io::{self, Read, Write};
@@ -21,9 +21,9 @@ impl Protocol for Echo {
     }
 }
 
-/// A reactor with so many streams, and their peers.
+/// Creates a reactor with `count` streams; returns it and their peers.
 fn with_streams(count: usize) -> (Reactor, Vec<UnixStream>) {
-    // Two descriptors each, and some for everything else.
+    // Two descriptors each, and some others.
     let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     limit.current = limit.maximum;
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
@@ -38,7 +38,7 @@ fn with_streams(count: usize) -> (Reactor, Vec<UnixStream>) {
     (reactor, peers)
 }
 
-/// One event, with so many channels registered: it should cost the same.
+/// One event with this many registered channels: the cost should not change.
 #[divan::bench(args = [1, 1_000, 9_000])]
 fn echo_with_others_idle(bencher: Bencher<'_, '_>, registered: usize) {
     let (mut reactor, mut peers) = with_streams(registered);
@@ -50,7 +50,7 @@ fn echo_with_others_idle(bencher: Bencher<'_, '_>, registered: usize) {
     });
 }
 
-/// So many events in one turn.
+/// This many events in one turn.
 #[divan::bench(args = [64])]
 fn echo_of_all(bencher: Bencher<'_, '_>, ready: usize) {
     let (mut reactor, mut peers) = with_streams(ready);
@@ -73,7 +73,7 @@ fn empty_turn(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| reactor.turn(Some(Duration::ZERO)).unwrap());
 }
 
-/// A timer set and cancelled, among so many others.
+/// A timer set and cancelled, among this many others.
 #[divan::bench(args = [0, 100_000])]
 fn timer_set_and_cancelled(bencher: Bencher<'_, '_>, others: u32) {
     let mut reactor = Reactor::new().unwrap();
@@ -87,7 +87,7 @@ fn timer_set_and_cancelled(bencher: Bencher<'_, '_>, others: u32) {
     });
 }
 
-/// So many posts, run in one turn.
+/// This many posts, run in one turn.
 #[divan::bench(args = [1, 1_000])]
 fn posts(bencher: Bencher<'_, '_>, count: usize) {
     let (mut reactor, _peers) = with_streams(1);

@@ -1,14 +1,14 @@
-//! A chat room: what one peer writes on a line, all get.
+//! A chat room: each line of a peer is sent to all peers.
 //!
 //! ```text
 //! cargo run --package reactor --example chat_server [ADDRESS]
 //! nc 127.0.0.1 9999      # in several other terminals
 //! ```
 //!
-//! Nobody waits for a peer that does not read. What the kernel will not take
-//! for it is kept in its stream; once `high_water` bytes wait there, the next
-//! message is refused, and the peer is cut off. Where too little is said to come
-//! to that, its stall deadline ends it.
+//! A peer that does not read does not delay the others. Output that the kernel
+//! does not accept is queued in its stream; once `high_water` bytes are queued,
+//! the next message is rejected, and the peer is closed. With less output, the
+//! stall timeout closes it.
 
 use std::cell::RefCell;
 use std::env;
@@ -19,12 +19,12 @@ use std::time::Duration;
 use anyhow::bail;
 use reactor::{Chat, ChatIo, ChatProtocol, CloseReason, Limits, Listener, Reactor, Stream, Token};
 
-/// Who is in the room.
+/// The peers in the room.
 ///
-/// What belongs to one connection is a plain field of its protocol, but this
-/// belongs to all of them. They live on one thread, so `Rc` and `RefCell` will
-/// do; and as the loop calls one of them at a time, and sending calls nobody
-/// back, nobody ever finds it borrowed.
+/// State of one connection is a field of its protocol; this state is shared.
+/// All protocols run on one thread, so `Rc` and `RefCell` suffice. The loop
+/// runs one callback at a time, and `push` makes none, so borrowing never
+/// fails.
 type Room = Rc<RefCell<Vec<Token>>>;
 
 struct Peer {
@@ -41,19 +41,19 @@ impl ChatProtocol for Peer {
 
     fn found_terminator(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
         let line = chat.take_collected();
-        // telnet ends its lines with both.
+        // telnet ends lines with CR LF.
         let line = line.strip_suffix(b"\r").unwrap_or(&line);
         let message = [self.name.as_bytes(), b": ", line, b"\n"].concat();
         for &token in self.room.borrow().iter() {
-            // `None` for ourselves, and for a peer that is about to close.
+            // `None` for this peer, and for a peer that is closing.
             if let Some(peer) = chat.context().get_mut::<Stream<Chat<Peer>>>(token)
                 && peer.push(&message).is_err()
             {
-                // It does not read (`WouldBlock`), or it is gone.
+                // It does not read (`WouldBlock`), or has disconnected.
                 peer.abort();
             }
         }
-        // There is room: while there is none, `Chat` looks for no line.
+        // There is room: without it `Chat` does not parse further lines.
         chat.push(&message)
     }
 

@@ -1,4 +1,4 @@
-//! The README's server. `crates/reactor/tests/readme.rs` holds the two equal.
+//! The README's server. `crates/reactor/tests/readme.rs` compares the two.
 
 use std::io;
 

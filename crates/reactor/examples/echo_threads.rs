@@ -1,14 +1,14 @@
-//! The program that asyncore's tutorials show: an echo server and its client,
-//! each on a thread of its own, ten messages there and back.
+//! The program of asyncore's tutorials: an echo server and its client, on two
+//! threads, exchange ten messages.
 //!
 //! ```text
 //! cargo run --package reactor --example echo_threads
 //! ```
 //!
-//! Two things differ. The tutorial sleeps for two seconds and hopes that the
-//! server listens by then; here the server says so. And the tutorial prints
-//! whatever one `recv` brings, which is `12345678910` where TCP joins the
-//! replies; here each reply has its line.
+//! There are two differences. The tutorial sleeps for two seconds until the
+//! server listens; here the server sends its address. The tutorial prints the
+//! data of one `recv`, which is `12345678910` if TCP joins the replies; here
+//! each reply is one line.
 
 use std::collections::VecDeque;
 use std::io;
@@ -29,9 +29,9 @@ impl Protocol for EchoHandler {
 #[derive(Default)]
 struct EchoClient {
     unsent: VecDeque<String>,
-    /// How long each reply is that is still to come.
-    owed: VecDeque<usize>,
-    /// What came of the next reply.
+    /// The lengths of the pending replies.
+    pending: VecDeque<usize>,
+    /// The received part of the next reply.
     reply: Vec<u8>,
 }
 
@@ -42,20 +42,20 @@ impl Protocol for EchoClient {
 
     fn handle_write(&mut self, io: &mut Io<'_>) -> io::Result<()> {
         let Some(message) = self.unsent.pop_front() else { return Ok(()) };
-        self.owed.push_back(message.len());
+        self.pending.push_back(message.len());
         io.send(message.as_bytes())
     }
 
     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
         self.reply.extend(data);
-        while let Some(&len) = self.owed.front()
+        while let Some(&len) = self.pending.front()
             && len <= self.reply.len()
         {
             let reply: Vec<u8> = self.reply.drain(..len).collect();
             println!("{}", String::from_utf8_lossy(&reply));
-            self.owed.pop_front();
+            self.pending.pop_front();
         }
-        if self.unsent.is_empty() && self.owed.is_empty() {
+        if self.unsent.is_empty() && self.pending.is_empty() {
             io.close();
         }
         Ok(())
@@ -63,20 +63,20 @@ impl Protocol for EchoClient {
 
     fn handle_close(&mut self, _io: &mut Io<'_>, reason: &CloseReason) {
         if !matches!(reason.cause, Cause::Local) {
-            eprintln!("echo_threads: {reason}, {} replies are missing", self.owed.len());
+            eprintln!("echo_threads: {reason}, {} replies are missing", self.pending.len());
         }
     }
 }
 
-/// Serves until it is told to stop, through the handle that it sends.
-fn serve(ready: &Sender<(SocketAddr, Handle)>) -> anyhow::Result<()> {
+/// Serves until stopped through the handle that it sends.
+fn serve(ready_tx: &Sender<(SocketAddr, Handle)>) -> anyhow::Result<()> {
     let mut reactor = Reactor::new()?;
     let listener = Listener::bind("localhost:0", |peer| {
         println!("Incoming connection from {peer}");
         Ok(EchoHandler)
     })?;
     if let Some(addr) = listener.local_addr().as_inet() {
-        ready.send((addr, reactor.handle()))?;
+        ready_tx.send((addr, reactor.handle()))?;
     }
     reactor.add(listener)?;
     Ok(reactor.run()?)
@@ -90,13 +90,13 @@ fn talk(addr: SocketAddr) -> anyhow::Result<()> {
 }
 
 fn main() -> anyhow::Result<()> {
-    let (ready, is_ready) = mpsc::channel();
-    let server = thread::spawn(move || serve(&ready));
-    // Where the server fails the channel ends, and its own error tells why.
-    if let Ok((addr, stop)) = is_ready.recv() {
+    let (ready_tx, ready_rx) = mpsc::channel();
+    let server = thread::spawn(move || serve(&ready_tx));
+    // If the server fails, `recv` fails, and `join` returns the server's error.
+    if let Ok((addr, handle)) = ready_rx.recv() {
         let client = thread::spawn(move || talk(addr));
         client.join().map_err(|_| anyhow::anyhow!("the client panicked"))??;
-        stop.stop()?;
+        handle.stop()?;
     }
     server.join().map_err(|_| anyhow::anyhow!("the server panicked"))?
 }

@@ -1,12 +1,12 @@
-//! The HTTP client that Python's `asyncore` documentation begins with: it
-//! fetches one page and prints what the server answers, headers included.
+//! The first example of Python's `asyncore` documentation: an HTTP client that
+//! fetches one page and prints the response with its headers.
 //!
 //! ```text
 //! cargo run --package reactor --example http_client HOST [PORT] [PATH]
 //! ```
 //!
-//! The name is looked up on another thread, and all addresses of the host are
-//! tried, so that a loop with other work to do would not be held up.
+//! The name is resolved on another thread, and all addresses of the host are
+//! tried, without blocking the loop.
 
 use std::env;
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ use reactor::{Cause, CloseReason, Io, Protocol, Reactor, Stream};
 
 struct HttpClient {
     request: String,
-    /// For `main`, which waits for the end: what went wrong, if anything did.
+    /// The result for `main`, which waits for the end.
     failed: Sender<String>,
 }
 
@@ -29,16 +29,16 @@ impl Protocol for HttpClient {
     fn handle_read(&mut self, _io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
         let mut stdout = io::stdout();
         stdout.write_all(data).and_then(|()| stdout.flush()).map_err(|error| {
-            // Else it would look as if the connection had failed.
+            // Otherwise this would look like a failure of the connection.
             io::Error::other(format!("cannot print it: {error}"))
         })
     }
 
-    /// With HTTP/1.0 the answer ends where the server closes. An unknown name
-    /// and a refused connection come here too.
+    /// With HTTP/1.0 the response ends when the server closes. Also called for
+    /// an unknown name and a refused connection.
     fn handle_close(&mut self, io: &mut Io<'_>, reason: &CloseReason) {
         if !matches!(reason.cause, Cause::PeerClosed) {
-            // `main` still has the other end.
+            // Cannot fail, as `main` still holds the receiver.
             let _ = self.failed.send(format!("{}: {reason}", io.peer_addr()));
         }
     }
@@ -55,7 +55,7 @@ fn main() -> anyhow::Result<()> {
         Err(error) => bail!("PORT: {error}"),
     };
     let path = path.as_deref().unwrap_or("/");
-    // An IPv6 address goes in brackets: its colons are not the port's.
+    // Brackets separate the colons of an IPv6 address from the port.
     let name = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     let request = format!("GET {path} HTTP/1.0\r\nHost: {name}:{port}\r\n\r\n");
 

@@ -1,13 +1,13 @@
-//! Prints what happens in a directory: a source of one's own in the loop.
+//! Prints the events of a directory: a custom source in the loop.
 //!
 //! ```text
 //! cargo run --package reactor --example inotify DIRECTORY
 //! ```
 //!
-//! Sockets and pipes have their dispatchers in the library. For any other
-//! descriptor that can be waited for (Linux's `inotify` here; a `timerfd` or a
-//! device is the same) there is [`Dispatcher`](reactor::Dispatcher): say what to
-//! watch, and read it when the loop says that it is ready.
+//! The library has dispatchers for sockets and pipes. For any other pollable
+//! descriptor (Linux's `inotify` here; a `timerfd` or a device is similar)
+//! implement [`Dispatcher`](reactor::Dispatcher): return the descriptor from
+//! `source`, and read it in `handle_read`.
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -28,21 +28,21 @@ mod linux {
             self.0.as_fd()
         }
 
-        /// One buffer of events. What does not fit keeps the source ready, and
-        /// others have their turn before this is called again.
+        /// Reads one buffer of events. If there are more, the source stays
+        /// ready, and other channels are served before the next call.
         fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
             let mut buffer = [MaybeUninit::uninit(); 4096];
             let mut reader = Reader::new(&self.0, &mut buffer);
             loop {
                 let event = match reader.next() {
                     Ok(event) => event,
-                    // Woken for nothing: that happens, and is no failure.
+                    // Spurious readiness is possible, and is not an error.
                     Err(Errno::AGAIN) => return Ok(()),
                     Err(error) => return Err(error.into()),
                 };
                 print(&event);
                 if event.events().contains(ReadFlags::IGNORED) {
-                    // The directory is gone, and nothing more will come.
+                    // The directory was removed, so no more events follow.
                     cx.close(cx.token());
                 }
                 if reader.is_buffer_empty() {
@@ -66,11 +66,11 @@ mod linux {
             (ReadFlags::MOVED_TO, "moved here"),
             (ReadFlags::DELETE, "deleted"),
             (ReadFlags::QUEUE_OVERFLOW, "too much at once, something was missed"),
-            (ReadFlags::IGNORED, "the directory is gone"),
+            (ReadFlags::IGNORED, "the directory was removed"),
         ];
         for (_, what) in NAMES.iter().filter(|(flag, _)| event.events().contains(*flag)) {
             match event.file_name() {
-                // Quoted: a name may hold anything, a line's end too.
+                // Quoted, as a name may contain a newline.
                 Some(name) => println!("{what}: {:?}", name.to_string_lossy()),
                 None => println!("{what}"),
             }
@@ -82,7 +82,7 @@ mod linux {
         let (Some(path), None) = (args.next(), args.next()) else {
             bail!("usage: inotify DIRECTORY");
         };
-        // The loop must never wait in a read, so NONBLOCK.
+        // A read must never block the loop, so NONBLOCK.
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let wanted = WatchFlags::CREATE
             | WatchFlags::CLOSE_WRITE

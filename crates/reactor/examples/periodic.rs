@@ -1,12 +1,12 @@
-//! A timer that goes off N times, and does not drift.
+//! A timer that fires N times, without drift.
 //!
 //! ```text
 //! cargo run --package reactor --example periodic N [MILLISECONDS]
 //! ```
 //!
-//! A timer goes off a little late, and its work takes a while. Were the next one
-//! set for a period from then, all that would add up. So it is set for a period
-//! from when this one was due; what is late is made up for.
+//! A timer fires slightly late, and its work takes time. If each one were set
+//! relative to the current time, the delays would add up. So it is set relative
+//! to the time at which the previous one was due.
 
 use std::env;
 use std::time::{Duration, Instant};
@@ -17,14 +17,14 @@ use reactor::{Context, Reactor};
 struct Ticker {
     start: Instant,
     period: Duration,
-    /// When the next one is due.
+    /// The time at which the next timer is due.
     due: Instant,
     done: u32,
     count: u32,
 }
 
 impl Ticker {
-    /// The closure owns the ticker until then, so that it needs no `Rc`.
+    /// The closure owns the ticker, so no `Rc` is needed.
     fn set(mut self, cx: &mut Context) {
         self.due += self.period;
         cx.call_at(self.due, |cx| self.tick(cx));
@@ -34,7 +34,7 @@ impl Ticker {
         self.done += 1;
         println!("{} after {:.3} ms", self.done, self.start.elapsed().as_secs_f64() * 1e3);
         if self.done < self.count {
-            // Without another the loop has nothing left to wait for, and ends.
+            // Without another timer the loop has no work, and ends.
             self.set(cx);
         }
     }

@@ -1,13 +1,13 @@
-//! Slow work on another thread: a server that says which numbers are prime, one a
-//! line, and stays quick for everybody while it finds out.
+//! Slow work on another thread: a server that tests numbers, one per line, for
+//! primality, and serves all other clients meanwhile.
 //!
 //! ```text
 //! cargo run --package reactor --example post_from_thread [ADDRESS]
 //! echo 1009 | nc 127.0.0.1 9999
 //! ```
 //!
-//! The thread knows its askers by their tokens, and posts each answer into the
-//! loop through a [`Handle`]. Who has left meanwhile is not found there any more.
+//! The worker identifies clients by their tokens, and posts each answer to the
+//! loop through a [`Handle`]. The token of a closed client finds no stream.
 
 use std::env;
 use std::io;
@@ -19,65 +19,65 @@ use reactor::{
     Chat, ChatIo, ChatProtocol, Context, Handle, Listener, Reactor, ReactorClosed, Stream, Token,
 };
 
-/// How many questions may wait. The loop must not, so the next one is refused.
+/// The maximum number of queued questions, as the loop must not wait for room.
 const QUESTIONS: usize = 100;
 
-struct Asker {
+struct Client {
     questions: SyncSender<(Token, u64)>,
-    /// How many answers are to come.
-    owed: usize,
-    /// It asks no more.
-    ended: bool,
+    /// The number of pending answers.
+    pending: usize,
+    /// The client has sent its last question.
+    input_ended: bool,
 }
 
-impl ChatProtocol for Asker {
+impl ChatProtocol for Client {
     fn found_terminator(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
         let line = chat.take_collected();
         let Ok(number) = String::from_utf8_lossy(&line).trim().parse() else {
             return chat.push(b"not a number\n");
         };
         match self.questions.try_send((chat.io().token(), number)) {
-            Ok(()) => self.owed += 1,
+            Ok(()) => self.pending += 1,
             Err(TrySendError::Full(_)) => return chat.push(b"too busy, ask again\n"),
             Err(TrySendError::Disconnected(_)) => return Err(io::Error::other("no worker")),
         }
         Ok(())
     }
 
-    /// Who only asks no more is still owed its answers.
+    /// A client that has only shut down its output still receives its answers.
     fn handle_eof(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
-        self.ended = true;
-        if self.owed == 0 {
+        self.input_ended = true;
+        if self.pending == 0 {
             chat.close_when_done();
         }
         Ok(())
     }
 }
 
-/// In the loop, where the worker posted it.
-fn answer(cx: &mut Context, asker: Token, answer: &str) {
-    let Some(stream) = cx.get_mut::<Stream<Chat<Asker>>>(asker) else { return };
+/// Runs in the loop, posted by the worker.
+fn answer(cx: &mut Context, client: Token, answer: &str) {
+    let Some(stream) = cx.get_mut::<Stream<Chat<Client>>>(client) else { return };
     if stream.push(answer.as_bytes()).is_err() {
-        return stream.abort(); // It reads no answers, or it is gone.
+        return stream.abort(); // It does not read, or has disconnected.
     }
-    let asker = stream.protocol_mut().protocol_mut();
-    asker.owed -= 1;
-    if asker.ended && asker.owed == 0 {
+    let client = stream.protocol_mut().protocol_mut();
+    client.pending -= 1;
+    if client.input_ended && client.pending == 0 {
         stream.close_when_done();
     }
 }
 
-/// On its own thread, for as long as there is a loop to post to.
+/// Runs on a separate thread until the reactor no longer exists.
 fn work(questions: &Receiver<(Token, u64)>, handle: &Handle) -> Result<(), ReactorClosed> {
-    for (asker, number) in questions {
+    for (client, number) in questions {
         let verdict = if is_prime(number) { "is prime" } else { "is not prime" };
         let line = format!("{number} {verdict}\n");
-        handle.post(move |cx| answer(cx, asker, &line))?;
+        handle.post(move |cx| answer(cx, client, &line))?;
     }
     Ok(())
 }
 
-/// The slow part: seconds for a large prime.
+/// Takes seconds for a large prime.
 fn is_prime(number: u64) -> bool {
     number > 1 && (2..=number.isqrt()).all(|factor| !number.is_multiple_of(factor))
 }
@@ -88,13 +88,13 @@ fn main() -> anyhow::Result<()> {
         bail!("usage: post_from_thread [ADDRESS]");
     };
     let mut reactor = Reactor::new()?;
-    let (questions, asked) = mpsc::sync_channel(QUESTIONS);
+    let (questions_tx, questions_rx) = mpsc::sync_channel(QUESTIONS);
     let handle = reactor.handle();
-    thread::spawn(move || work(&asked, &handle));
+    thread::spawn(move || work(&questions_rx, &handle));
 
     let listener = Listener::bind(addr.as_deref().unwrap_or("127.0.0.1:9999"), move |_| {
-        let questions = questions.clone();
-        Ok(Chat::new("\n", Asker { questions, owed: 0, ended: false }))
+        let questions = questions_tx.clone();
+        Ok(Chat::new("\n", Client { questions, pending: 0, input_ended: false }))
     })?;
     println!("Listening on {}", listener.local_addr());
     reactor.add(listener)?;

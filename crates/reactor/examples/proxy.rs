@@ -1,13 +1,13 @@
-//! A TCP proxy: each connection to LISTEN gets one to TARGET, and what comes
-//! from either goes to the other.
+//! A TCP proxy: for each connection to LISTEN it opens one to TARGET, and
+//! forwards data in both directions.
 //!
 //! ```text
 //! cargo run --package reactor --example proxy 127.0.0.1:8080 example.com:80
 //! ```
 //!
-//! A side that takes its time slows the other down: while it has bytes waiting,
-//! nothing is read for it. So a connection holds one read of 64 KiB for each
-//! direction, however much goes through.
+//! A slow side slows the other one down: while output is queued for it, no more
+//! is read. So a connection holds one read of 64 KiB per direction, for any
+//! amount of data.
 
 use std::env;
 use std::io;
@@ -19,12 +19,12 @@ use std::time::Duration;
 use anyhow::{anyhow, bail};
 use reactor::{Cause, CloseReason, Io, Limits, Listener, Protocol, Reactor, Stream, Token};
 
-/// One of the two connections: the client's, or the target's.
+/// One of the two connections: to the client, or to the target.
 struct Side {
     target: Rc<[SocketAddr]>,
-    /// The other one; `None` for a client that has just come.
+    /// The other connection; `None` for a new client.
     other: Option<Token>,
-    /// The other one is paused until our peer has taken what waits here.
+    /// The other side is paused until the output queued here is sent.
     holds_back: bool,
 }
 
@@ -33,7 +33,7 @@ impl Side {
         Side { target: Rc::clone(target), other, holds_back: false }
     }
 
-    /// `None` where it is closed; then it has closed this one as well.
+    /// Returns the other side, or `None` if it has closed, and this one with it.
     fn other<'a>(&self, io: &'a mut Io<'_>) -> Option<&'a mut Stream<Side>> {
         io.context().get_mut(self.other?)
     }
@@ -43,7 +43,7 @@ impl Protocol for Side {
     fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
         if self.other.is_none() {
             let target = Stream::connect(&*self.target, Side::new(&self.target, Some(io.token())))?;
-            // It need not be connected to be sent to: that waits till it is.
+            // Output sent before it is connected is queued.
             self.other = Some(io.context().add(target.with_limits(limits()))?);
         }
         Ok(())
@@ -51,8 +51,8 @@ impl Protocol for Side {
 
     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
         let Some(other) = self.other(io) else { return Ok(()) };
-        // Where that fails the other side closes, and its `handle_close` sees
-        // to ours. An error from here would lose what waits for our own peer.
+        // If this fails, the other side closes, and its `handle_close` closes
+        // this side. Returning the error would lose output queued here.
         let _ = other.send(data);
         if other.unsent() > 0 {
             other.protocol_mut().holds_back = true;
@@ -65,7 +65,7 @@ impl Protocol for Side {
         self.holds_back
     }
 
-    /// Our peer took what waited.
+    /// The queued output was sent.
     fn handle_write(&mut self, io: &mut Io<'_>) -> io::Result<()> {
         if mem::take(&mut self.holds_back)
             && let Some(other) = self.other(io)
@@ -75,14 +75,14 @@ impl Protocol for Side {
         Ok(())
     }
 
-    /// Our peer will send no more, but it may still read: half a close, passed
-    /// on as one. With the second half, both streams close by themselves.
+    /// Forwards a half-close: the peer may still read. After the second one,
+    /// both streams close by themselves.
     fn handle_eof(&mut self, io: &mut Io<'_>) -> io::Result<()> {
         self.other(io).map_or(Ok(()), Stream::shutdown)
     }
 
-    /// However this side ended (a target that cannot be reached ends here, and
-    /// so does a reset), the other one gets what it is still owed, and closes.
+    /// In all cases, including an unreachable target and a reset, the other side
+    /// sends its queued output and closes.
     fn handle_close(&mut self, io: &mut Io<'_>, reason: &CloseReason) {
         if !matches!(reason.cause, Cause::PeerClosed | Cause::Local) {
             eprintln!("{}: {reason}", io.peer_addr());
@@ -94,7 +94,7 @@ impl Protocol for Side {
 }
 
 fn limits() -> Limits {
-    // A paused download is no fault, and what waits for it is little.
+    // A paused download is legitimate, and its queued output is small.
     Limits { stall_timeout: Some(Duration::from_secs(600)), ..Limits::default() }
 }
 
@@ -104,7 +104,7 @@ fn main() -> anyhow::Result<()> {
         bail!("usage: proxy LISTEN TARGET");
     };
     let mut reactor = Reactor::new()?;
-    // Looked up once, and not in the loop, where that would hold up everybody.
+    // Resolved once, before the loop runs, which it would block.
     let target = target.to_socket_addrs().map_err(|error| anyhow!("{target}: {error}"))?.collect();
     let listener = Listener::bind(listen, move |_| Ok(Side::new(&target, None)))?;
     println!("Listening on {}", listener.local_addr());

@@ -5,9 +5,9 @@
 //! nc -u 127.0.0.1 9999
 //! ```
 //!
-//! One socket serves all peers, so there is no connection, nothing to close, and
-//! nothing that waits: a datagram that cannot be sent is lost, as it may be on
-//! its way.
+//! One socket serves all peers, so there are no connections and no queued
+//! output: a datagram that cannot be sent is lost, as it can be lost in the
+//! network.
 
 use std::env;
 use std::io;
@@ -27,8 +27,8 @@ impl DatagramProtocol for Echo {
         io.send_to(data, from)
     }
 
-    /// An answer could not be sent. That is no reason to close: the others use
-    /// the same socket.
+    /// Called when a reply cannot be sent. The socket stays open for the other
+    /// peers.
     fn handle_datagram_error(&mut self, _: &mut DatagramIo<'_>, from: &Address, error: &io::Error) {
         eprintln!("{from}: {error}");
     }

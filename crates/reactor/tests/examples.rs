@@ -1,10 +1,10 @@
-//! Each example, run as a user runs it, with real peers.
+//! Runs each example program with real peers.
 //!
-//! `cargo test` builds the examples. `cargo test --test examples` alone does
-//! not: it runs those that were built last.
+//! `cargo test` builds the examples. `cargo test --test examples` does not: it
+//! runs the existing binaries.
 //!
-//! With `REACTOR_FULL=1` in the environment 1 GiB goes through the proxy, in
-//! place of 64 MiB.
+//! With `REACTOR_FULL=1` in the environment the proxy transfers 1 GiB instead
+//! of 64 MiB.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-/// Longer than anything here takes, on however busy a machine.
+/// A time limit that no test reaches, even on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 const ANY_PORT: &str = "127.0.0.1:0";
@@ -46,7 +46,7 @@ fn http_client_sends_get_and_prints_response() {
 
 #[test]
 fn http_client_failure_prints_reason() {
-    let (_held, addr) = dead_port();
+    let (_held, addr) = closed_port();
     let port = addr.port().to_string();
     let (code, stdout, stderr) = Program::start("http_client", &["127.0.0.1", &port]).end();
     assert_eq!((code, stdout.as_str()), (1, ""));
@@ -69,10 +69,10 @@ fn http_client_failure_prints_reason() {
 
 // --- chat_server ----------------------------------------------------------
 
-/// Peers, and which of them speak.
+/// The number of peers, and of those that send.
 const PEERS: usize = 200;
 const SPEAKERS: usize = 5;
-/// How many messages each speaker sends, of 200 bytes with the line's end.
+/// The number of messages of each speaker, of 200 bytes including the newline.
 const MESSAGES: usize = 60;
 
 fn chat_line(number: usize) -> String {
@@ -80,7 +80,7 @@ fn chat_line(number: usize) -> String {
     format!("{number:03} {}", letter.to_string().repeat(195))
 }
 
-/// A peer of the chat, once the server says that it joined.
+/// Connects a peer to the chat, and waits until it has joined.
 fn join(server: &mut Program, addr: SocketAddr) -> TcpStream {
     let peer = connect(addr);
     assert_eq!(server.line(), format!("{} joined", peer.local_addr().unwrap()));
@@ -91,7 +91,7 @@ fn join(server: &mut Program, addr: SocketAddr) -> TcpStream {
 fn chat_server_broadcasts_while_one_peer_never_reads() {
     let (mut server, addr) = Program::server("chat_server", &[ANY_PORT]);
     let mut peers: Vec<_> = (0..PEERS).map(|_| join(&mut server, addr)).collect();
-    let deaf = peers.pop().unwrap();
+    let stalled = peers.pop().unwrap();
 
     let readers: Vec<_> = peers
         .iter()
@@ -116,22 +116,25 @@ fn chat_server_broadcasts_while_one_peer_never_reads() {
     for speaker in speakers {
         speaker.join().unwrap();
     }
-    let heard: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
+    let received: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
 
     for peer in &peers[..SPEAKERS] {
         let name = format!("{}: ", peer.local_addr().unwrap());
-        let said: Vec<_> =
-            heard[0].iter().filter_map(|line| line.strip_prefix(name.as_str())).collect();
+        let sent: Vec<_> =
+            received[0].iter().filter_map(|line| line.strip_prefix(name.as_str())).collect();
         let expected: Vec<_> = (0..MESSAGES).map(chat_line).collect();
-        assert!(said == expected, "of {name}{said:#?}");
+        assert!(sent == expected, "{name}{sent:#?}");
     }
-    assert_eq!(heard[0].len(), SPEAKERS * MESSAGES);
-    assert!(heard.iter().all(|lines| *lines == heard[0]), "all hear the same, in one order");
+    assert_eq!(received[0].len(), SPEAKERS * MESSAGES);
+    assert!(
+        received.iter().all(|lines| *lines == received[0]),
+        "the peers received different lines"
+    );
     server.assert_memory_below(32 * 1024, "chat_server, 200 peers");
 
-    // Who leaves is named, and missed by nobody.
-    let name = deaf.local_addr().unwrap();
-    drop(deaf);
+    // A peer that leaves is reported, and the others still receive messages.
+    let name = stalled.local_addr().unwrap();
+    drop(stalled);
     let left = server.line();
     assert!(left.starts_with(&format!("{name} left: ")), "{left}");
     (&peers[0]).write_all(b"bye\r\n").unwrap();
@@ -144,43 +147,43 @@ fn chat_server_broadcasts_while_one_peer_never_reads() {
 #[test]
 fn chat_server_closes_peer_that_does_not_read() {
     /// More than the kernel holds for one connection.
-    const MOST: usize = 128 * 1024 * 1024;
+    const MAX: usize = 128 * 1024 * 1024;
     let (mut server, addr) = Program::server("chat_server", &[ANY_PORT]);
     let speaker = join(&mut server, addr);
     let listener = join(&mut server, addr);
-    let deaf: Vec<_> = (0..20).map(|_| join(&mut server, addr)).collect();
+    let stalled: Vec<_> = (0..20).map(|_| join(&mut server, addr)).collect();
     let mut names: Vec<_> =
-        deaf.iter().map(|peer| peer.local_addr().unwrap().to_string()).collect();
+        stalled.iter().map(|peer| peer.local_addr().unwrap().to_string()).collect();
 
     let line = "x".repeat(60_000) + "\n";
     let message = format!("{}: {line}", speaker.local_addr().unwrap());
-    let mut said = 0;
+    let mut sent = 0;
     while !names.is_empty() {
-        assert!(said < MOST, "never cut off: {names:?}");
+        assert!(sent < MAX, "not closed: {names:?}");
         (&speaker).write_all(line.as_bytes()).unwrap();
-        // The others are not late for it.
+        // The others receive it without delay.
         expect(&listener, &message);
         expect(&speaker, &message);
-        said += message.len();
-        while let Some(left) = server.line_so_far() {
+        sent += message.len();
+        while let Some(left) = server.available_line() {
             let (name, reason) = left.split_once(" left: ").unwrap();
             assert!(reason.starts_with("closed, ") && reason.ends_with(" bytes unsent"), "{left}");
             names.remove(names.iter().position(|other| other == name).unwrap());
         }
     }
-    server.assert_memory_below(16 * 1024, "chat_server, 20 peers cut off");
-    (&listener).write_all(b"who is left?\n").unwrap();
-    let message = format!("{}: who is left?\n", listener.local_addr().unwrap());
+    server.assert_memory_below(16 * 1024, "chat_server, 20 stalled peers");
+    (&listener).write_all(b"the end\n").unwrap();
+    let message = format!("{}: the end\n", listener.local_addr().unwrap());
     expect(&listener, &message);
     expect(&speaker, &message);
 }
 
 // --- proxy ----------------------------------------------------------------
 
-/// More than the kernel holds in the four socket buffers from end to end.
+/// More than the kernel holds in the four socket buffers.
 const IN_THE_KERNEL: usize = 96 * 1024 * 1024;
 
-/// A proxy, where it listens, and the target that it leads to.
+/// Starts a proxy; returns its address and the listener of its target.
 fn proxy() -> (Program, SocketAddr, TcpListener) {
     let target = TcpListener::bind(ANY_PORT).unwrap();
     let addr = target.local_addr().unwrap().to_string();
@@ -188,14 +191,14 @@ fn proxy() -> (Program, SocketAddr, TcpListener) {
     (proxy, addr, target)
 }
 
-/// Both ends of a connection through the proxy.
-fn through(addr: SocketAddr, target: &TcpListener) -> (TcpStream, TcpStream) {
+/// Returns both ends of a connection through the proxy.
+fn connect_through(addr: SocketAddr, target: &TcpListener) -> (TcpStream, TcpStream) {
     let client = connect(addr);
     (client, accept(target))
 }
 
-/// A block that repeats, of a length that no buffer is a multiple of, so that a
-/// byte too many or too few is noticed.
+/// Returns a block whose length divides no buffer size, so that in a repetition
+/// a missing or extra byte is detected.
 fn block() -> Vec<u8> {
     let mut state = 1_u32;
     let next = || {
@@ -205,8 +208,8 @@ fn block() -> Vec<u8> {
     std::iter::repeat_with(next).take(1_000_003).collect()
 }
 
-/// Sends bytes `from` to `to` of the endless repetition of `block`.
-fn pour(mut peer: &TcpStream, block: &[u8], from: usize, to: usize) {
+/// Sends bytes `from` to `to` of the infinite repetition of `block`.
+fn send_blocks(mut peer: &TcpStream, block: &[u8], from: usize, to: usize) {
     let mut at = from;
     while at < to {
         let rest = &block[at % block.len()..];
@@ -216,9 +219,9 @@ fn pour(mut peer: &TcpStream, block: &[u8], from: usize, to: usize) {
     }
 }
 
-/// Sends of the same bytes until the other side takes no more: how many.
+/// Sends the same bytes until no more are accepted; returns their number.
 #[track_caller]
-fn fill(mut peer: &TcpStream, block: &[u8]) -> usize {
+fn send_until_full(mut peer: &TcpStream, block: &[u8]) -> usize {
     peer.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     let mut sent = 0;
     loop {
@@ -230,12 +233,13 @@ fn fill(mut peer: &TcpStream, block: &[u8]) -> usize {
                 return sent;
             }
         }
-        assert!(sent < IN_THE_KERNEL, "it takes without end what nobody reads");
+        assert!(sent < IN_THE_KERNEL, "accepted without a limit");
     }
 }
 
-/// Receives to the end what [`pour`] sends, every byte compared; how many.
-fn drink(mut peer: &TcpStream, block: &[u8]) -> usize {
+/// Receives and compares the bytes of [`send_blocks`] up to the end; returns
+/// their number.
+fn receive_blocks(mut peer: &TcpStream, block: &[u8]) -> usize {
     let mut buffer = vec![0; 256 * 1024];
     let mut at = 0;
     loop {
@@ -245,7 +249,10 @@ fn drink(mut peer: &TcpStream, block: &[u8]) -> usize {
         if read == 0 {
             return at;
         }
-        assert!(buffer[..read] == block[start..start + read], "other bytes after {at}");
+        assert!(
+            buffer[..read] == block[start..start + read],
+            "received data differs after {at} bytes"
+        );
         at += read;
     }
 }
@@ -255,23 +262,23 @@ fn proxy_uses_little_memory_for_any_amount() {
     let full = env::var_os("REACTOR_FULL").is_some_and(|value| value == "1");
     let mib = if full { 1024 } else { 64 };
     if !full {
-        say("proxy: 64 MiB go through it; REACTOR_FULL=1 makes it 1 GiB");
+        report("proxy: transferring 64 MiB; 1 GiB with REACTOR_FULL=1");
     }
     let amount = mib * 1024 * 1024;
     let (proxy, addr, target) = proxy();
-    let (client, target) = through(addr, &target);
+    let (client, target) = connect_through(addr, &target);
     let begin = Instant::now();
     let sink = thread::spawn(move || {
-        let amount = drink(&target, &block());
+        let amount = receive_blocks(&target, &block());
         (&target).write_all(b"thank you").unwrap();
         amount
     });
-    pour(&client, &block(), 0, amount);
+    send_blocks(&client, &block(), 0, amount);
     client.shutdown(Shutdown::Write).unwrap();
     expect(&client, "thank you");
     expect_end(&client);
     assert_eq!(sink.join().unwrap(), amount);
-    say(&format!("proxy: {mib} MiB in {:.1} s", begin.elapsed().as_secs_f64()));
+    report(&format!("proxy: {mib} MiB in {:.1} s", begin.elapsed().as_secs_f64()));
     proxy.assert_memory_below(16 * 1024, "proxy");
 }
 
@@ -280,27 +287,27 @@ fn proxy_forwards_half_close_in_both_directions() {
     const AMOUNT: usize = 20_000_000;
     let block = block();
     let (proxy, addr, target) = proxy();
-    let idle = proxy.descriptors();
+    let idle = proxy.count_descriptors();
     for client_ends_first in [true, false] {
-        let (client, target) = through(addr, &target);
+        let (client, target) = connect_through(addr, &target);
         let (first, second) = if client_ends_first { (client, target) } else { (target, client) };
-        // So much that the end comes while some of it waits.
+        // So much that the end arrives while some of it is queued.
         thread::scope(|scope| {
             scope.spawn(|| {
-                pour(&first, &block, 0, AMOUNT);
+                send_blocks(&first, &block, 0, AMOUNT);
                 first.shutdown(Shutdown::Write).unwrap();
             });
-            assert_eq!(drink(&second, &block), AMOUNT);
+            assert_eq!(receive_blocks(&second, &block), AMOUNT);
         });
         thread::scope(|scope| {
             scope.spawn(|| {
-                pour(&second, &block, 0, AMOUNT);
+                send_blocks(&second, &block, 0, AMOUNT);
                 second.shutdown(Shutdown::Write).unwrap();
             });
-            assert_eq!(drink(&first, &block), AMOUNT);
+            assert_eq!(receive_blocks(&first, &block), AMOUNT);
         });
-        // Both halves are closed, though both peers still hold theirs.
-        until(|| proxy.descriptors(), |now| *now == idle);
+        // Both halves are closed, although both peers keep their sockets open.
+        wait_until(|| proxy.count_descriptors(), |now| *now == idle);
     }
 }
 
@@ -310,34 +317,34 @@ fn proxy_reads_no_more_than_the_other_side_accepts() {
     let block = block();
     let (proxy, addr, target) = proxy();
     for client_sends in [true, false] {
-        let (client, target) = through(addr, &target);
+        let (client, target) = connect_through(addr, &target);
         let (sender, receiver) = if client_sends { (client, target) } else { (target, client) };
-        let sent = fill(&sender, &block);
-        say(&format!("proxy: {sent} bytes taken for a peer that does not read"));
+        let sent = send_until_full(&sender, &block);
+        report(&format!("proxy: {sent} bytes accepted for a peer that does not read"));
         proxy.assert_memory_below(16 * 1024, "proxy");
 
-        // It goes on where it stopped.
+        // It continues where it stopped.
         thread::scope(|scope| {
             scope.spawn(|| {
-                pour(&sender, &block, sent, ALL);
+                send_blocks(&sender, &block, sent, ALL);
                 sender.shutdown(Shutdown::Write).unwrap();
             });
-            assert_eq!(drink(&receiver, &block), ALL);
+            assert_eq!(receive_blocks(&receiver, &block), ALL);
         });
     }
 }
 
 #[test]
 fn proxy_closes_client_if_target_refuses() {
-    let (_held, target) = dead_port();
+    let (_held, target) = closed_port();
     let (mut proxy, addr) = Program::server("proxy", &[ANY_PORT, &target.to_string()]);
     for _ in 0..3 {
         let client = connect(addr);
-        // Also where it had something to say. That may come when the proxy has
-        // closed already, and is answered with a reset then.
-        let _ = (&client).write_all(b"anybody there?");
+        // The same for a client that sends. If the proxy has closed already, the
+        // kernel answers with a reset.
+        let _ = (&client).write_all(b"hello");
         match (&client).read(&mut [0; 64]) {
-            Ok(read) => assert_eq!(read, 0, "nobody answers"),
+            Ok(read) => assert_eq!(read, 0, "unexpected data"),
             Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
         }
         let line = proxy.error_line();
@@ -350,28 +357,28 @@ fn proxy_closes_client_if_target_refuses() {
 fn proxy_forwards_reset_as_close() {
     let block = block();
     let (mut proxy, addr, target) = proxy();
-    let idle = proxy.descriptors();
+    let idle = proxy.count_descriptors();
     for client_resets in [true, false] {
         for full in [false, true] {
-            let (client, target) = through(addr, &target);
+            let (client, target) = connect_through(addr, &target);
             let (one, other) = if client_resets { (client, target) } else { (target, client) };
             (&one).write_all(b"x").unwrap();
             expect(&other, "x");
             if full {
-                // As much as the proxy will take: it reads no more from this
-                // side, but sees it fail all the same.
-                fill(&one, &block);
+                // As much as the proxy accepts: it stops reading from this side,
+                // but still detects the failure.
+                send_until_full(&one, &block);
             }
-            // Its own name for itself is the proxy's name for it.
+            // The local address here is the peer address in the proxy.
             let name = one.local_addr().unwrap();
             reset(one);
             assert_eq!(
                 proxy.error_line(),
                 format!("{name}: Connection reset by peer (os error 104)")
             );
-            // What the proxy has is still delivered, and then the end.
+            // The proxy still delivers its queued data, and then the end.
             io::copy(&mut &other, &mut io::sink()).unwrap();
-            until(|| proxy.descriptors(), |now| *now == idle);
+            wait_until(|| proxy.count_descriptors(), |now| *now == idle);
         }
     }
 }
@@ -423,7 +430,7 @@ fn follow_pipe_reads_fifo_and_non_pipe() {
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     let name = path.to_str().unwrap();
     let mut program = Program::start("follow_pipe", &[name]);
-    // For both, so that opening it waits for nobody (fifo(7)).
+    // Opened for both, so that it does not block (fifo(7)).
     let mut writer = fs::File::options().read(true).write(true).open(&path).unwrap();
     writer.write_all(b"one\n").unwrap();
     assert_eq!(program.line(), "1: one");
@@ -461,7 +468,7 @@ fn follow_pipe_restores_the_pipe_mode() {
 fn follow_pipe_failure_prints_reason() {
     let (reader, mut writer) = io::pipe().unwrap();
     let program = Program::start_with("follow_pipe", &[], reader.into());
-    // It may end before it has all of it.
+    // The program may end before it has read everything.
     let _ = writer.write_all(&vec![b'x'; 200_000]);
     let error = "Error: a message of more than 65536 bytes\n";
     assert_eq!(program.end(), (1, String::new(), error.into()));
@@ -472,7 +479,7 @@ fn follow_pipe_failure_prints_reason() {
 #[test]
 fn periodic_ticks_n_times_never_early_without_drift() {
     const PERIOD: f64 = 2.0;
-    /// What is printed has three digits after the point.
+    /// The printed time has three decimal places.
     const ROUNDED: f64 = 0.000_6;
     let (code, stdout, stderr) = Program::start("periodic", &["100", "2"]).end();
     assert_eq!((code, stderr.as_str()), (0, ""));
@@ -486,7 +493,7 @@ fn periodic_ticks_n_times_never_early_without_drift() {
         .collect();
     assert_eq!(late.len(), 100);
     assert!(late.iter().all(|late| *late > -ROUNDED), "early: {late:?}");
-    // A timer that drifts is later each time than the time before.
+    // A drifting timer is later every time.
     assert!(late.windows(2).any(|pair| pair[1] < pair[0] - ROUNDED), "it drifts: {late:?}");
 
     assert_eq!(Program::start("periodic", &["0"]).end(), (0, String::new(), String::new()));
@@ -497,11 +504,11 @@ fn periodic_ticks_n_times_never_early_without_drift() {
 #[test]
 fn post_from_thread_answers_in_order_also_after_half_close() {
     let (_server, addr) = Program::server("post_from_thread", &[ANY_PORT]);
-    // One who does not wait for its answer costs nobody else anything.
+    // A client that does not wait for its answer does not affect the others.
     connect(addr).write_all(b"1000003\n").unwrap();
     let peer = connect(addr);
     (&peer).write_all(b"1009\n1001\nten\r\n").unwrap();
-    // What needs no work does not wait for what does.
+    // Input that needs no work is answered before input that does.
     let mut lines = Vec::from(["", "", ""].map(String::from));
     let mut reader = BufReader::new(&peer);
     for line in &mut lines {
@@ -521,12 +528,12 @@ fn post_from_thread_answers_in_order_also_after_half_close() {
 #[test]
 fn post_from_thread_serves_others_during_slow_work() {
     let (_server, addr) = Program::server("post_from_thread", &[ANY_PORT]);
-    let greedy = connect(addr);
-    // The greatest prime of 64 bits keeps the worker for long, and as many
-    // questions as may wait, with some more.
+    let busy_client = connect(addr);
+    // The largest 64-bit prime keeps the worker busy; the other questions exceed
+    // its queue.
     let questions = "18446744073709551557\n".to_owned() + &"7\n".repeat(150);
-    (&greedy).write_all(questions.as_bytes()).unwrap();
-    expect(&greedy, "too busy, ask again\n");
+    (&busy_client).write_all(questions.as_bytes()).unwrap();
+    expect(&busy_client, "too busy, ask again\n");
     let other = connect(addr);
     (&other).write_all(b"ten\n").unwrap();
     expect(&other, "not a number\n");
@@ -547,7 +554,7 @@ fn inotify_prints_directory_events() {
     assert_eq!([program.line(), program.line()], ["created: \"a\"", "written: \"a\""]);
     fs::rename(watched.join("a"), watched.join("b\n")).unwrap();
     assert_eq!([program.line(), program.line()], ["moved away: \"a\"", "moved here: \"b\\n\""]);
-    // More at once than one buffer holds.
+    // More events at once than one buffer holds.
     for number in 0..300 {
         fs::create_dir(watched.join(number.to_string())).unwrap();
     }
@@ -560,7 +567,7 @@ fn inotify_prints_directory_events() {
     let (code, stdout, stderr) = program.end();
     assert_eq!((code, stderr.as_str()), (0, ""));
     assert_eq!(stdout.lines().count(), 301);
-    assert!(stdout.ends_with("the directory is gone\n"));
+    assert!(stdout.ends_with("the directory was removed\n"));
 
     let (code, _, stderr) = Program::start("inotify", &["/dev/null"]).end();
     assert_eq!((code, stderr.as_str()), (1, "Error: /dev/null: Not a directory (os error 20)\n"));
@@ -611,19 +618,19 @@ fn unavailable_address_prints_one_line() {
 
 // --- helpers --------------------------------------------------------------
 
-/// Shown whether or not the test passes.
+/// Prints a line even if the test passes.
 #[expect(clippy::explicit_write, reason = "libtest captures `eprintln!`")]
-fn say(line: &str) {
+fn report(line: &str) {
     writeln!(io::stderr(), "{line}").unwrap();
 }
 
-/// Waits until `state` is as `wanted` says.
+/// Waits until `is_done` returns `true` for `state`.
 #[track_caller]
-fn until<T: Debug>(mut state: impl FnMut() -> T, wanted: impl Fn(&T) -> bool) {
+fn wait_until<T: Debug>(mut state: impl FnMut() -> T, is_done: impl Fn(&T) -> bool) {
     let begin = Instant::now();
     loop {
         let now = state();
-        if wanted(&now) {
+        if is_done(&now) {
             return;
         }
         assert!(begin.elapsed() < DEADLINE, "still {now:?}");
@@ -631,36 +638,36 @@ fn until<T: Debug>(mut state: impl FnMut() -> T, wanted: impl Fn(&T) -> bool) {
     }
 }
 
-/// Makes the calls on `peer` fail rather than hang.
-fn patient(peer: TcpStream) -> TcpStream {
+/// Makes blocking calls on `peer` fail after [`DEADLINE`].
+fn with_timeouts(peer: TcpStream) -> TcpStream {
     peer.set_read_timeout(Some(DEADLINE)).unwrap();
     peer.set_write_timeout(Some(DEADLINE)).unwrap();
     peer
 }
 
 fn connect(addr: SocketAddr) -> TcpStream {
-    patient(TcpStream::connect_timeout(&addr, DEADLINE).unwrap())
+    with_timeouts(TcpStream::connect_timeout(&addr, DEADLINE).unwrap())
 }
 
-/// The next connection, which must come in time.
+/// Accepts the next connection within [`DEADLINE`].
 #[track_caller]
 fn accept(listener: &TcpListener) -> TcpStream {
     listener.set_nonblocking(true).unwrap();
     let mut accepted = None;
-    until(
+    wait_until(
         || {
             accepted = listener.accept().ok();
             accepted.is_some()
         },
-        |is_there| *is_there,
+        |accepted| *accepted,
     );
     let (peer, _) = accepted.unwrap();
     peer.set_nonblocking(false).unwrap();
-    patient(peer)
+    with_timeouts(peer)
 }
 
-/// An address at which nobody listens, for as long as the socket is held.
-fn dead_port() -> (Socket, SocketAddr) {
+/// Returns an address that has no listener while the socket is held.
+fn closed_port() -> (Socket, SocketAddr) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
     let addr = socket.local_addr().unwrap().as_socket().unwrap();
@@ -670,14 +677,14 @@ fn dead_port() -> (Socket, SocketAddr) {
 /// Receives exactly `message`.
 #[track_caller]
 fn expect(mut peer: &TcpStream, message: impl AsRef<[u8]>) {
-    let mut came = vec![0; message.as_ref().len()];
-    peer.read_exact(&mut came).expect("receiving");
-    let (came, wanted) =
-        (String::from_utf8_lossy(&came), String::from_utf8_lossy(message.as_ref()));
-    assert!(came == wanted, "{came:?} in place of {wanted:?}");
+    let mut got = vec![0; message.as_ref().len()];
+    peer.read_exact(&mut got).expect("receiving");
+    let (got, expected) =
+        (String::from_utf8_lossy(&got), String::from_utf8_lossy(message.as_ref()));
+    assert!(got == expected, "{got:?} instead of {expected:?}");
 }
 
-/// Receives the end of the conversation and nothing before it.
+/// Expects end of input without any data.
 #[track_caller]
 fn expect_end(mut peer: &TcpStream) {
     assert_eq!(peer.read(&mut [0; 64]).expect("receiving the end"), 0);
@@ -689,20 +696,20 @@ fn reset(peer: TcpStream) {
     drop(peer);
 }
 
-/// Where `cargo test` has put an example: beside the directory of the tests.
+/// Returns the path of an example: beside the directory of the tests.
 fn example(name: &str) -> PathBuf {
     let test = env::current_exe().unwrap();
     let path = test.parent().and_then(Path::parent).unwrap().join("examples").join(name);
     assert!(
         path.exists(),
-        "no {}: `cargo test` builds the examples, with `--test examples` it does not; \
-         run `cargo build --package reactor --examples` before",
+        "{} not found: `cargo test --test examples` does not build the examples; \
+         run `cargo build --package reactor --examples` first",
         path.display()
     );
     path
 }
 
-/// An example that runs; killed when dropped.
+/// A running example, killed when dropped.
 struct Program {
     child: Child,
     stdout: Receiver<String>,
@@ -717,7 +724,7 @@ impl Program {
     fn start_with(name: &str, args: &[&str], stdin: Stdio) -> Self {
         let mut child = Command::new(example(name))
             .args(args)
-            // anyhow would show it to whoever asks for one.
+            // anyhow would print a backtrace.
             .env_remove("RUST_BACKTRACE")
             .env_remove("RUST_LIB_BACKTRACE")
             .stdin(stdin)
@@ -725,12 +732,12 @@ impl Program {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let stdout = lines_of(child.stdout.take().unwrap());
-        let stderr = lines_of(child.stderr.take().unwrap());
+        let stdout = read_lines(child.stdout.take().unwrap());
+        let stderr = read_lines(child.stderr.take().unwrap());
         Program { child, stdout, stderr }
     }
 
-    /// One that says where it listens.
+    /// Starts a server, and waits until it prints its address.
     fn server(name: &str, args: &[&str]) -> (Self, SocketAddr) {
         let mut program = Self::start(name, args);
         let line = program.line();
@@ -738,68 +745,68 @@ impl Program {
         (program, addr.parse().unwrap())
     }
 
-    /// The next line of its standard output.
+    /// Returns the next line of standard output.
     #[track_caller]
     fn line(&mut self) -> String {
-        line_of(&self.stdout).unwrap_or_else(|| panic!("it ended: {}", rest_of(&self.stderr)))
+        next_line(&self.stdout)
+            .unwrap_or_else(|| panic!("the program ended: {}", remaining_text(&self.stderr)))
     }
 
-    /// The next line of its standard output, if it has come already.
-    fn line_so_far(&mut self) -> Option<String> {
+    /// Returns the next line of standard output if it is available.
+    fn available_line(&mut self) -> Option<String> {
         self.stdout.try_recv().ok().map(|line| line.trim_end_matches('\n').to_owned())
     }
 
-    /// The next line of its standard error.
+    /// Returns the next line of standard error.
     #[track_caller]
     fn error_line(&mut self) -> String {
-        line_of(&self.stderr).expect("no line came")
+        next_line(&self.stderr).expect("no line in time")
     }
 
-    /// Waits for it to end by itself: its exit code, and what it wrote that was
-    /// not looked at.
+    /// Waits until the program exits; returns its exit code and the remaining
+    /// output.
     #[track_caller]
     fn end(mut self) -> (i32, String, String) {
-        let (stdout, stderr) = (rest_of(&self.stdout), rest_of(&self.stderr));
+        let (stdout, stderr) = (remaining_text(&self.stdout), remaining_text(&self.stderr));
         let mut status = None;
-        until(
+        wait_until(
             || {
                 status = self.child.try_wait().unwrap();
                 status
             },
             Option::is_some,
         );
-        (status.unwrap().code().expect("ended by a signal"), stdout, stderr)
+        (status.unwrap().code().expect("terminated by a signal"), stdout, stderr)
     }
 
-    /// How many descriptors it has open; the same number where nobody can tell.
-    fn descriptors(&self) -> Option<usize> {
+    /// Returns the number of open descriptors, or `None` without /proc.
+    fn count_descriptors(&self) -> Option<usize> {
         Some(fs::read_dir(format!("/proc/{}/fd", self.child.id())).ok()?.count())
     }
 
-    /// Shows the most memory that it ever held, and holds it to a limit.
+    /// Prints the peak memory, and asserts that it is below a limit.
     #[track_caller]
     fn assert_memory_below(&self, kib: u64, what: &str) {
         let Ok(status) = fs::read_to_string(format!("/proc/{}/status", self.child.id())) else {
-            return say("SKIPPED: nothing here tells how much memory a process had");
+            return report("SKIPPED: no /proc with the memory of a process");
         };
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
-        say(&format!("{what}: {peak} KiB at the most"));
+        report(&format!("{what}: peak {peak} KiB"));
         assert!(peak < kib, "{peak} KiB");
     }
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // Fails if the program has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What comes from `source`, line by line and each with its end, read on a
-/// thread of its own.
-fn lines_of(source: impl Read + Send + 'static) -> Receiver<String> {
+/// Reads `source` on a separate thread, and returns its lines with their ends.
+fn read_lines(source: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut source = BufReader::new(source);
@@ -814,25 +821,25 @@ fn lines_of(source: impl Read + Send + 'static) -> Receiver<String> {
     receiver
 }
 
-/// The next line, without its end; `None` where there is none.
+/// Returns the next line without its end, or `None` at the end.
 #[track_caller]
-fn line_of(lines: &Receiver<String>) -> Option<String> {
+fn next_line(lines: &Receiver<String>) -> Option<String> {
     match lines.recv_timeout(DEADLINE) {
-        Ok(line) => Some(line.strip_suffix('\n').expect("a line's end").to_owned()),
+        Ok(line) => Some(line.strip_suffix('\n').expect("a line without its end").to_owned()),
         Err(RecvTimeoutError::Disconnected) => None,
-        Err(RecvTimeoutError::Timeout) => panic!("no line came"),
+        Err(RecvTimeoutError::Timeout) => panic!("no line in time"),
     }
 }
 
-/// Everything up to the end.
+/// Returns all remaining text.
 #[track_caller]
-fn rest_of(lines: &Receiver<String>) -> String {
+fn remaining_text(lines: &Receiver<String>) -> String {
     let mut rest = String::new();
     loop {
         match lines.recv_timeout(DEADLINE) {
             Ok(line) => rest += &line,
             Err(RecvTimeoutError::Disconnected) => return rest,
-            Err(RecvTimeoutError::Timeout) => panic!("it does not end; so far {rest:?}"),
+            Err(RecvTimeoutError::Timeout) => panic!("the output does not end; so far {rest:?}"),
         }
     }
 }
