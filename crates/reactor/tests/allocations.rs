@@ -1,6 +1,6 @@
-//! Invariant 12: a message in steady state costs no heap allocation, and a
-//! connection on which nothing happens costs little memory. In a process of its
-//! own, for its allocator counts.
+//! Invariant 12: a message in steady state allocates nothing, and an idle
+//! connection uses little memory. A separate process, because its allocator
+//! counts.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report of a failure")]
 #![allow(unsafe_code, reason = "`GlobalAlloc` is an unsafe trait")]
 
@@ -13,37 +13,37 @@ use std::time::Duration;
 use reactor::{Io, Limits, Listener, Protocol, Reactor};
 
 thread_local! {
-    /// Allocations of this thread: the test runner's own threads allocate too.
+    /// Allocations of this thread; the threads of the test runner allocate too.
     static COUNT: Cell<u64> = const { Cell::new(0) };
-    /// Bytes that it allocated, less those that it freed.
+    /// Bytes allocated minus bytes freed by this thread.
     static HELD: Cell<i64> = const { Cell::new(0) };
 }
 
 struct Counting;
 
-#[expect(clippy::cast_possible_wrap, reason = "nobody asks for half of all memory")]
+#[expect(clippy::cast_possible_wrap, reason = "no allocation is that large")]
 fn hold(more: usize, less: usize) {
     HELD.set(HELD.get() + more as i64 - less as i64);
 }
 
-// SAFETY: every call is passed on unchanged to the system's allocator. The
-// counters are plain thread-local `Cell`s, which allocate nothing.
+// SAFETY: every call is forwarded unchanged to the system allocator. The
+// counters are thread-local `Cell`s, which allocate nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.set(COUNT.get() + 1);
         hold(layout.size(), 0);
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract of the same method.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         hold(0, layout.size());
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract of the same method.
         unsafe { System.dealloc(ptr, layout) }
     }
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         COUNT.set(COUNT.get() + 1);
         hold(size, layout.size());
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller upholds the contract of the same method.
         unsafe { System.realloc(ptr, layout, size) }
     }
 }
@@ -59,7 +59,7 @@ impl Protocol for Echo {
     }
 }
 
-/// A reactor that serves at this address.
+/// Creates an echo server; returns its reactor and address.
 fn server(idle_timeout: Option<Duration>) -> (Reactor, SocketAddr) {
     let mut reactor = Reactor::new().unwrap();
     let limits = Limits { idle_timeout, ..Limits::default() };
@@ -69,7 +69,7 @@ fn server(idle_timeout: Option<Duration>) -> (Reactor, SocketAddr) {
     (reactor, addr)
 }
 
-/// 64 bytes there and back, `rounds` times over each peer.
+/// Echoes 64 bytes `rounds` times over each peer.
 fn echo(reactor: &mut Reactor, peers: &mut [TcpStream], rounds: u32) {
     let mut message = [7; 64];
     for _ in 0..rounds {
@@ -77,7 +77,7 @@ fn echo(reactor: &mut Reactor, peers: &mut [TcpStream], rounds: u32) {
             peer.write_all(&message).unwrap();
         }
         for peer in &mut *peers {
-            // All is on loopback: what was written is there to be read.
+            // On loopback, written data is readable at once.
             while peer.peek(&mut [0]).is_err() {
                 reactor.turn(Some(Duration::from_millis(10))).unwrap();
             }
@@ -101,13 +101,13 @@ fn accept(reactor: &mut Reactor, addr: SocketAddr, count: u64) -> Vec<TcpStream>
 }
 
 #[test]
-// With poll(2) `polling` keeps a list of its own.
+// With poll(2) the `polling` crate keeps a separate list.
 #[cfg(all(target_pointer_width = "64", not(polling_test_poll_backend)))]
 fn idle_connection_uses_little_memory() {
-    for (idle_timeout, most) in [(None, 120), (Some(Duration::from_secs(3600)), 160)] {
+    for (idle_timeout, max) in [(None, 120), (Some(Duration::from_secs(3600)), 160)] {
         let (mut reactor, addr) = server(idle_timeout);
-        // With the listener a power of two, and so all that the table has room
-        // for: before, and after.
+        // Together with the listener a power of two, so that the table of
+        // channels is full before and after.
         let mut first = accept(&mut reactor, addr, 127);
         echo(&mut reactor, &mut first, 1);
         let before = HELD.get();
@@ -115,8 +115,8 @@ fn idle_connection_uses_little_memory() {
         echo(&mut reactor, &mut more, 1);
         let own = i64::try_from(more.capacity() * size_of::<TcpStream>()).unwrap();
         let each = (HELD.get() - before - own) / 128;
-        println!("{each} bytes for each, idle timeout {idle_timeout:?}");
-        assert!(each <= most, "{each} bytes for each, idle timeout {idle_timeout:?}");
+        println!("{each} bytes per connection, idle timeout {idle_timeout:?}");
+        assert!(each <= max, "{each} bytes per connection, idle timeout {idle_timeout:?}");
     }
 }
 
@@ -132,7 +132,7 @@ fn invariant_12_echo_in_steady_state_allocates_nothing() {
         let allocations = COUNT.get() - before;
         assert_eq!(allocations, 0, "in 10,000 messages, idle timeout {idle_timeout:?}");
     }
-    // The counter counts.
+    // Check that the counter works.
     let before = COUNT.get();
     drop(std::hint::black_box(vec![1]));
     assert_eq!(COUNT.get() - before, 1);

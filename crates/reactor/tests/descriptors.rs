@@ -1,5 +1,5 @@
-//! Invariant 9: a shortage of descriptors pauses the listener and disturbs
-//! nobody else. In a process of its own, as the limit is the process's.
+//! Invariant 9: a lack of descriptors pauses the listener and does not affect
+//! other channels. A separate process, because the limit is per process.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report of a failure")]
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -37,7 +37,7 @@ fn invariant_9_listener_without_descriptors_pauses_and_resumes() {
     let mut second = TcpStream::connect(addr).unwrap();
     turn_for(&mut reactor, Duration::from_millis(20));
 
-    // A third peer gets the last descriptor, and none is left to accept it.
+    // A third peer uses the last descriptor, so that it cannot be accepted.
     let limits = getrlimit(Resource::Nofile);
     let third = TcpStream::connect(addr).unwrap();
     let used = std::os::fd::AsRawFd::as_raw_fd(&third) + 1;
@@ -45,8 +45,8 @@ fn invariant_9_listener_without_descriptors_pauses_and_resumes() {
     setrlimit(Resource::Nofile, tight).unwrap();
 
     let turns = turn_for(&mut reactor, Duration::from_millis(450));
-    // It tries again every 100 ms. A loop that does not pause turns 100,000
-    // times here.
+    // The listener retries every 100 ms. Without a pause there are 100,000
+    // turns.
     assert!(turns <= 12, "{turns} turns in 450 ms");
     for peer in [&mut first, &mut second] {
         peer.write_all(b"x").unwrap();

@@ -1,9 +1,9 @@
-//! `Chat`'s framing: any bytes, any terminators, any split of the input into
-//! reads give the messages that a plain parser finds in the whole.
+//! `Chat`'s framing: for any bytes, any terminators and any split into reads it
+//! finds the messages that a simple parser finds in the whole input.
 //!
-//! A failure prints the shortest case that was found to fail, and adds its seed
-//! to `tests/framing.regressions`, which is tried first in every later run.
-//! `../fuzz` looks for such cases without end.
+//! A failure prints the shortest failing case, and adds its seed to
+//! `tests/framing.regressions`, whose cases run first from then on. `../fuzz`
+//! searches for such cases without a limit.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -37,11 +37,11 @@ proptest! {
         terminators in terminators(),
         pieces in vec(1..20_usize, 1..30),
     ) {
-        hold(&Conversation { input, terminators, pieces, ..Conversation::default() })?;
+        check(&Conversation { input, terminators, pieces, ..Conversation::default() })?;
     }
 
-    /// An answer to each message, to a peer that reads late: none is lost, and
-    /// no message is looked for while there is no room for its answer.
+    /// Each message is answered to a peer that reads late: no answer is lost,
+    /// and parsing stops while there is no room for an answer.
     #[test]
     fn late_reader_gets_every_answer(
         input in bytes(0..20_000),
@@ -50,7 +50,7 @@ proptest! {
         answers in answers(),
     ) {
         let answers = Some(answers);
-        hold(&Conversation { input, terminators, pieces, answers, ..Conversation::default() })?;
+        check(&Conversation { input, terminators, pieces, answers, ..Conversation::default() })?;
     }
 
     #[test]
@@ -58,12 +58,12 @@ proptest! {
         input in bytes(0..400),
         terminators in terminators(),
         pieces in vec(1..20_usize, 1..30),
-        most in option::of(0..30_usize),
+        max_message in option::of(0..30_usize),
         answers in option::of(answers()),
     ) {
         let conversation =
-            Conversation { input, terminators, pieces, most, answers, ..Conversation::default() };
-        hold(&conversation)?;
+            Conversation { input, terminators, pieces, max_message, answers, ..Conversation::default() };
+        check(&conversation)?;
     }
 
     #[test]
@@ -77,7 +77,7 @@ proptest! {
         let end = Some(end);
         let conversation =
             Conversation { input, terminators, pieces, answers, end, ..Conversation::default() };
-        hold(&conversation)?;
+        check(&conversation)?;
     }
 
     #[test]
@@ -87,20 +87,21 @@ proptest! {
         last in 0..8_usize,
     ) {
         let (pieces, end) = (vec![input.len().max(1)], Some((last, End::Discard)));
-        hold(&Conversation { input, terminators, pieces, end, ..Conversation::default() })?;
+        check(&Conversation { input, terminators, pieces, end, ..Conversation::default() })?;
     }
 }
 
-fn hold(conversation: &Conversation) -> TestCaseResult {
-    conversation.hold(&mut Reactor::new().unwrap()).map_err(TestCaseError::fail)
+fn check(conversation: &Conversation) -> TestCaseResult {
+    conversation.check(&mut Reactor::new().unwrap()).map_err(TestCaseError::fail)
 }
 
-/// Of so few kinds that terminators, and their beginnings, are everywhere.
+/// Generates few different bytes, so that terminators and their prefixes are
+/// frequent.
 fn bytes(len: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u8>> {
     vec(prop::sample::select(b"ab\n".as_slice()), len)
 }
 
-/// Of the messages one by one; the last holds from there on.
+/// Generates one terminator per message; the last one applies to the rest.
 fn terminators() -> impl Strategy<Value = Vec<Terminator>> {
     let terminator = prop_oneof![
         20 => bytes(1..6).prop_map(Terminator::from),

@@ -1,14 +1,14 @@
-//! Random schedules against a simple model: peers that write, read late, end,
-//! vanish and reset; sends, closes, timers, posts and drains, from outside, from
-//! within callbacks, and from posts. After each step the model says whether what
-//! the reactor did was allowed.
+//! Random schedules, checked against a simple model. Peers write, read late,
+//! shut down, close and reset; sends, closes, timers, posts and drains happen
+//! outside of the loop, in callbacks, and in posts. After each step the model
+//! checks the behaviour of the reactor.
 //!
-//! Some seconds by default; `REACTOR_MODEL_STEPS=1000000` sets another number of
-//! steps. A failure prints the shortest schedule that was found to fail, and the
-//! seed of its batch: `PROPTEST_RNG_SEED=<seed>` runs the same schedules again.
-//! It also adds a line to `tests/model.regressions`, whose schedules come first
-//! in every later run. The kernel's timing is no part of a schedule, so one that
-//! hangs on it may take more than one try.
+//! A run takes some seconds; `REACTOR_MODEL_STEPS=1000000` changes the number of
+//! steps. A failure prints the shortest failing schedule and the seed of its
+//! batch: `PROPTEST_RNG_SEED=<seed>` runs the same schedules again. It also adds
+//! a line to `tests/model.regressions`, whose schedules run first from then on.
+//! The kernel's timing is not part of a schedule, so a failure that depends on
+//! it may need several runs.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -39,10 +39,10 @@ use proptest::test_runner::{
 use crate::case::Case;
 use crate::world::{INTENDED, tally};
 
-/// Some seconds in a debug build.
+/// Takes some seconds in a debug build.
 const STEPS: usize = 40_000;
 
-/// So many schedules have one seed.
+/// The number of schedules with the same seed.
 const BATCH: u32 = 64;
 
 const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/model.regressions");
@@ -68,7 +68,7 @@ fn random_schedules_match_the_model() {
     }
 }
 
-/// How many steps and cases it had.
+/// Runs one batch; returns the number of steps and of cases.
 fn run_batch(seed: u64) -> (usize, usize) {
     let config = Config {
         cases: BATCH,
@@ -92,12 +92,12 @@ fn run_batch(seed: u64) -> (usize, usize) {
     }
 }
 
-/// To the terminal also where the test harness captures what a test prints.
+/// Prints to the terminal even if the test harness captures output.
 fn report(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// The panics that a schedule asks for are no news.
+/// Hides the messages of the panics that a schedule contains.
 fn silence_intended_panics() {
     let others = panic::take_hook();
     panic::set_hook(Box::new(move |info| {

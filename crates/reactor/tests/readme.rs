@@ -5,7 +5,7 @@ const EXAMPLE: &str = include_str!("../examples/echo.rs");
 
 #[test]
 fn readme_matches_the_example() {
-    // All but the example's own remark.
+    // Everything except the example's module comment.
     let code: Vec<_> = EXAMPLE.lines().filter(|line| !line.starts_with("//!")).collect();
     let code = code.join("\n");
     assert!(README.contains(&format!("```rust{code}\n```")), "README.md lacks:{code}");

@@ -1,6 +1,6 @@
-//! Any conversation with a `Chat`: its terminators, the peer's bytes and how
-//! they are cut, limits, answers, and where it ends. The tests have it too, with
-//! conversations of their own: `../../tests/framing.rs`.
+//! Fuzzes a conversation with a `Chat`: terminators, the peer's bytes and their
+//! split, limits, answers, and the close. `../../tests/framing.rs` uses the same
+//! code with generated conversations.
 #![no_main]
 
 #[path = "../../tests/framing/conversation.rs"]
@@ -19,7 +19,7 @@ use crate::conversation::{Answers, Conversation, End};
 fuzz_target!(|conversation: Conversation| {
     thread_local!(static REACTOR: RefCell<Reactor> = RefCell::new(Reactor::new().unwrap()));
     REACTOR.with_borrow_mut(|reactor| {
-        if let Err(why) = conversation.hold(reactor) {
+        if let Err(why) = conversation.check(reactor) {
             panic!("{why}");
         }
     });
@@ -31,11 +31,11 @@ impl<'a> Arbitrary<'a> for Conversation {
             (0..u.int_in_range(1..=8)?).map(|_| terminator(u)).collect::<Result<_>>()?;
         let pieces =
             (0..u.int_in_range(1..=6)?).map(|_| u.int_in_range(1..=200)).collect::<Result<_>>()?;
-        let most = u.ratio(1, 4)?.then(|| u.int_in_range(0..=40)).transpose()?;
+        let max_message = u.ratio(1, 4)?.then(|| u.int_in_range(0..=40)).transpose()?;
         let answers = u.ratio(1, 4)?.then(|| answers(u)).transpose()?;
         let end = u.ratio(1, 4)?.then(|| end(u)).transpose()?;
         let input = u.bytes(u.len())?.to_vec();
-        Ok(Conversation { input, terminators, pieces, most, answers, end })
+        Ok(Conversation { input, terminators, pieces, max_message, answers, end })
     }
 }
 

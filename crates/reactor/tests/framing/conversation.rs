@@ -1,4 +1,4 @@
-//! A [`Chat`] and its peer, and whether it finds what it is to find.
+//! Runs a [`Chat`] with a peer and checks the messages that it finds.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,31 +15,31 @@ use socket2::SockRef;
 
 use crate::reference::{Parsed, parse};
 
-/// Longer than anything here takes, on however busy a machine.
+/// A time limit that no conversation reaches, even on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What the peer sends, and how it is received.
+/// The input of the peer, and the set-up of the receiver.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Conversation {
     pub(crate) input: Vec<u8>,
-    /// The first one, and those that follow with each message.
+    /// The first terminator, and the ones set after each message.
     pub(crate) terminators: Vec<Terminator>,
-    /// How long the peer's writes are, over and over; each is read by itself.
+    /// The lengths of the peer's writes, repeated; each is read separately.
     pub(crate) pieces: Vec<usize>,
-    /// What a message may be long; `None` for the default.
-    pub(crate) most: Option<usize>,
-    /// Each message is answered with itself.
+    /// The maximum message length; `None` for the default.
+    pub(crate) max_message: Option<usize>,
+    /// Sends each message back.
     pub(crate) answers: Option<Answers>,
-    /// After so many messages and one more it ends.
+    /// Closes in this way at the message with this index.
     pub(crate) end: Option<(usize, End)>,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answers {
     pub(crate) high_water: usize,
-    /// After each write the peer reads so many bytes.
+    /// The number of bytes that the peer reads after each write.
     pub(crate) reads: usize,
-    /// Every other answer is produced.
+    /// Every second answer comes from a producer.
     pub(crate) produced: bool,
 }
 
@@ -55,7 +55,7 @@ pub(crate) enum End {
     Discard,
 }
 
-/// What was found.
+/// The callbacks of a conversation.
 #[derive(Debug, Default)]
 struct Found {
     parsed: Parsed,
@@ -75,7 +75,7 @@ impl ChatProtocol for Collector {
     fn collect_incoming_data(&mut self, chat: &mut ChatIo<'_>, data: &[u8]) -> io::Result<()> {
         let mut found = self.found.borrow_mut();
         if data.is_empty() || found.eof || found.closed {
-            found.faults.push(format!("{} bytes, at the wrong time", data.len()));
+            found.faults.push(format!("{} bytes at a wrong time", data.len()));
         }
         chat.collect(data)
     }
@@ -138,10 +138,11 @@ impl ChatProtocol for Collector {
 }
 
 impl Conversation {
-    /// Fails where it does not find what a plain parser does.
-    pub(crate) fn hold(&self, reactor: &mut Reactor) -> Result<(), String> {
+    /// Returns an error if the result differs from that of the simple parser.
+    pub(crate) fn check(&self, reactor: &mut Reactor) -> Result<(), String> {
         let (found, answers) = self.run(reactor)?;
-        let mut expected = parse(&self.input, &self.terminators, self.most.unwrap_or(64 * 1024));
+        let mut expected =
+            parse(&self.input, &self.terminators, self.max_message.unwrap_or(64 * 1024));
         let ended = self.end.is_some_and(|(last, _)| last < expected.messages.len());
         if let Some((last, _)) = self.end.filter(|_| ended) {
             expected.messages.truncate(last + 1);
@@ -150,7 +151,7 @@ impl Conversation {
         if !found.faults.is_empty() {
             return Err(found.faults.join("; "));
         }
-        // What is discarded depends on what had come.
+        // The discarded part depends on the input received before.
         if matches!(self.end, Some((_, End::Discard))) && ended {
             return match parsed.messages.starts_with(&expected.messages) {
                 true if self.pieces[0] < self.input.len() => Ok(()),
@@ -162,7 +163,7 @@ impl Conversation {
             return Err(format!("found {parsed:?}, expected {expected:?}"));
         }
         if ended && (found.eof || parsed.too_long) {
-            return Err("went on after the end".to_owned());
+            return Err("callbacks after the close".to_owned());
         }
         if !ended && parsed.too_long != expected.too_long {
             return Err(format!("too long: {}", parsed.too_long));
@@ -175,13 +176,13 @@ impl Conversation {
             let all = expected.messages.concat();
             let flushed = complete || matches!(self.end, Some((_, End::WhenDone)) if ended);
             if !all.starts_with(&answers) || (flushed && answers.len() < all.len()) {
-                return Err(format!("{} bytes of answers, of {}", answers.len(), all.len()));
+                return Err(format!("{} of {} bytes of answers", answers.len(), all.len()));
             }
         }
         Ok(())
     }
 
-    /// What the chat found, and the peer was answered.
+    /// Returns the callbacks, and the answers that the peer received.
     fn run(&self, reactor: &mut Reactor) -> Result<(Found, Vec<u8>), String> {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
@@ -196,8 +197,8 @@ impl Conversation {
             end: self.end,
         };
         let mut chat = Chat::new(first, collector);
-        if let Some(most) = self.most {
-            chat = chat.max_message(most);
+        if let Some(max) = self.max_message {
+            chat = chat.max_message(max);
         }
         let high_water = self.answers.map_or(64 * 1024, |answers| answers.high_water);
         let limits = Limits { high_water, low_water: high_water / 4, ..Limits::default() };
@@ -211,7 +212,7 @@ impl Conversation {
         while !found.borrow().closed {
             if begin.elapsed() > DEADLINE {
                 reactor.context().close(token);
-                return Err("it never ended".to_owned());
+                return Err("the conversation did not end".to_owned());
             }
             if writing && input.is_empty() {
                 writing = false;
@@ -223,21 +224,21 @@ impl Conversation {
                 match theirs.write(&input[..len]) {
                     Ok(written) => input = &input[written..],
                     Err(error) if error.kind() == ErrorKind::WouldBlock => may_write = false,
-                    // Ended before.
+                    // The chat has closed already.
                     Err(_) => input = &[],
                 }
             }
             reactor.turn(Some(Duration::ZERO)).unwrap();
             let reads = match self.answers {
                 Some(answers) if may_write => answers.reads,
-                // One who reads nothing now would wait for ever.
+                // A peer that reads nothing now would wait forever.
                 Some(answers) => answers.reads.max(1),
                 None => usize::MAX,
             };
             let _ = Read::by_ref(&mut theirs).take(reads as u64).read_to_end(&mut answers);
         }
         theirs.set_nonblocking(false).unwrap();
-        // A reset comes after all that was sent.
+        // A reset follows all delivered output.
         let _ = theirs.read_to_end(&mut answers);
         Ok((found.take(), answers))
     }

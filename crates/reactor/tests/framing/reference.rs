@@ -1,22 +1,21 @@
-//! What [`Chat`](reactor::Chat) is to find, in as few words as can be.
+//! A simple parser that defines the messages [`Chat`](reactor::Chat) must find.
 
 use reactor::Terminator;
 
-/// What there is in an input.
+/// The contents of an input.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Parsed {
     pub(crate) messages: Vec<Vec<u8>>,
-    /// What belongs to no complete message.
+    /// Input of no complete message.
     pub(crate) rest: Vec<u8>,
-    /// How much of a message that has an end that is.
+    /// The length of `rest` if it is part of a message with a terminator.
     pub(crate) unfinished: usize,
-    /// It ends with a message of more than is allowed.
+    /// It ends with a message longer than the limit.
     pub(crate) too_long: bool,
 }
 
-/// The messages in `input`. `terminators` are set one after another, with each
-/// message that is found.
-pub(crate) fn parse(mut input: &[u8], terminators: &[Terminator], most: usize) -> Parsed {
+/// Parses `input`. The next of `terminators` is set after each message.
+pub(crate) fn parse(mut input: &[u8], terminators: &[Terminator], max: usize) -> Parsed {
     let mut parsed = Parsed::default();
     let mut terminators = terminators.iter().cloned();
     let mut terminator = terminators.next().unwrap_or(Terminator::Never);
@@ -32,7 +31,7 @@ pub(crate) fn parse(mut input: &[u8], terminators: &[Terminator], most: usize) -
             Terminator::Bytes(_) | Terminator::Length(_) | Terminator::Never => (None, 0),
         };
         let counted = matches!(terminator, Terminator::Length(1..));
-        parsed.too_long = len.unwrap_or(input.len()) > most && !counted;
+        parsed.too_long = len.unwrap_or(input.len()) > max && !counted;
         match len {
             Some(len) if !parsed.too_long => {
                 parsed.messages.push(input[..len].to_vec());
@@ -45,7 +44,7 @@ pub(crate) fn parse(mut input: &[u8], terminators: &[Terminator], most: usize) -
                 return parsed;
             }
         }
-        // A length that is met is no terminator any more.
+        // A completed length is no terminator any more.
         if counted {
             terminator = Terminator::Never;
         }

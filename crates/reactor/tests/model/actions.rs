@@ -1,4 +1,4 @@
-//! Does what a schedule says, and tells the model what came of it.
+//! Performs the actions of a schedule, and reports the results to the model.
 
 use std::cell::Cell;
 use std::io;
@@ -14,9 +14,9 @@ use socket2::SockRef;
 use crate::case::Peer;
 use crate::schedule::{Action, Spec, Target, Transport, Trigger};
 use crate::subject::Subject;
-use crate::world::{Channel, Doom, INTENDED, World, bytes, count, intended, world};
+use crate::world::{Channel, INTENDED, RequiredClose, World, bytes, count, intended, world};
 
-/// From where the reactor is reached.
+/// The place from which an action accesses the reactor.
 pub(crate) enum Reach<'a, 'b> {
     Outside(&'a mut Context),
     /// A post, or a `call_later`.
@@ -33,7 +33,7 @@ impl Reach<'_, '_> {
         }
     }
 
-    /// The channel that is being called.
+    /// Returns the channel whose callback is running.
     fn own(&self) -> Option<usize> {
         match self {
             Reach::Callback(_, id, _) => Some(*id),
@@ -49,8 +49,8 @@ impl Reach<'_, '_> {
         }
     }
 
-    /// Reaches a channel as `Io` where it is the one that is being called, else
-    /// by its token.
+    /// Accesses a channel as `Io` if its callback is running, otherwise by its
+    /// token.
     fn with(&mut self, target: Target, act: impl FnOnce(usize, End<'_, '_>)) {
         let Some(id) = self.id(target) else { return };
         if let Reach::Callback(io, own, _) = self
@@ -58,7 +58,9 @@ impl Reach<'_, '_> {
         {
             let token = io.token();
             if io.context().get_mut::<Stream<Subject>>(token).is_some() {
-                world(|world| world.fault(format!("channel {id} is reached from within itself")));
+                world(|world| {
+                    world.fault(format!("channel {id} is accessible within its callback"));
+                });
             }
             return act(id, End::Io(io));
         }
@@ -71,13 +73,13 @@ impl Reach<'_, '_> {
     }
 }
 
-/// A channel, from within or from elsewhere.
+/// A channel, within its callback or by its token.
 enum End<'a, 'b> {
     Io(&'a mut Io<'b>),
     Stream(&'a mut Stream<Subject>),
 }
 
-/// Calls a method that both have.
+/// Calls a method that both types have.
 macro_rules! on {
     ($end:expr, $method:ident($($argument:expr),*)) => {
         match &mut $end {
@@ -110,7 +112,7 @@ pub(crate) fn act(reach: &mut Reach<'_, '_>, action: &Action) -> io::Result<()> 
             if let Some(id) = reach.id(*to) {
                 let token = token(id);
                 reach.context().close(token);
-                channel(id, |channel| channel.doom(Doom::Local));
+                channel(id, |channel| channel.require_close(RequiredClose::Local));
             }
         }
         Action::Shutdown(to) => reach.with(*to, |id, mut end| {
@@ -153,7 +155,9 @@ pub(crate) fn act(reach: &mut Reach<'_, '_>, action: &Action) -> io::Result<()> 
         Action::Fail { disconnect } => {
             if let Reach::Callback(_, id, on) = reach {
                 if !matches!(on, Trigger::Error | Trigger::Close) {
-                    channel(*id, |channel| channel.fail(Doom::Failed { disconnect: *disconnect }));
+                    channel(*id, |channel| {
+                        channel.fail(RequiredClose::Failed { disconnect: *disconnect });
+                    });
                 }
                 return Err(intended(*disconnect));
             }
@@ -162,7 +166,7 @@ pub(crate) fn act(reach: &mut Reach<'_, '_>, action: &Action) -> io::Result<()> 
             if let Reach::Callback(_, id, on) = reach
                 && !matches!(on, Trigger::Error | Trigger::Close)
             {
-                channel(*id, |channel| channel.fail(Doom::Panicked));
+                channel(*id, |channel| channel.fail(RequiredClose::Panicked));
             }
             assert!(matches!(reach, Reach::Outside(_)), "{INTENDED}");
         }
@@ -187,7 +191,7 @@ fn set_timer(reach: &mut Reach<'_, '_>, after: Duration) {
             let timer = io.set_timer(after);
             world(|world| world.timer_set(timer, Some(*id), before, after));
         }
-        // A timer of no channel would call nobody.
+        // A timer without a channel has no callback.
         Reach::Outside(cx) | Reach::Job(cx) => call_later(cx, after, Action::Cancel(0)),
     }
 }
@@ -220,7 +224,7 @@ fn post(cx: &mut Context, then: Action) {
     world(|world| world.posted(outcome.is_ok()));
 }
 
-/// What a post with this number does.
+/// Creates the post with this number.
 pub(crate) fn job(number: usize, then: Action) -> impl FnOnce(&mut Context) + Send {
     move |cx| {
         world(|world| world.post_ran(number));
@@ -283,7 +287,7 @@ fn open(spec: &Spec, subject: Subject) -> (Stream<Subject>, Option<Peer>) {
             let theirs = listener.accept().unwrap().0;
             (ours, Some(Peer::new(OwnedFd::from(theirs))))
         }),
-        // Nobody has listened on port 1 (tcpmux) for decades.
+        // Port 1 (tcpmux) has no listener on any current system.
         Transport::Refused => {
             count("open: refused");
             (Stream::connect((Ipv4Addr::LOCALHOST, 1), subject).unwrap(), None)

@@ -1,4 +1,4 @@
-//! One schedule, step by step.
+//! Runs one schedule, step by step.
 
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
@@ -14,12 +14,12 @@ use socket2::Socket;
 use crate::actions::{Reach, act, job, token};
 use crate::schedule::{Action, Finale, Op, Schedule, Transport};
 use crate::subject::Subject;
-use crate::world::{Doom, World, bytes, count, world};
+use crate::world::{RequiredClose, World, bytes, count, world};
 
-/// Longer than anything here takes, on however busy a machine.
+/// A time limit that no step reaches, even on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The other end of a channel.
+/// The peer of a channel.
 pub(crate) struct Peer(Socket);
 
 impl Peer {
@@ -31,13 +31,13 @@ impl Peer {
 }
 
 pub(crate) struct Case {
-    /// `None` once it is dropped.
+    /// `None` after the reactor was dropped.
     reactor: Option<Reactor>,
     buffer: Vec<u8>,
 }
 
 impl Case {
-    /// Fails with what the model does not allow.
+    /// Runs `schedule`; returns an error if the model does not allow a result.
     pub(crate) fn run(schedule: &Schedule) -> Result<(), String> {
         world(|world| *world = World::default());
         let mut case = Case { reactor: Some(Reactor::new().unwrap()), buffer: vec![0; 64 * 1024] };
@@ -56,7 +56,7 @@ impl Case {
     fn step(&mut self, op: &Op) {
         match op {
             Op::Do(action) => {
-                // Nobody is there to return an error to.
+                // There is no caller that could receive an error.
                 let _ = act(&mut Reach::Outside(self.reactor().context()), action);
             }
             Op::Plan(at, on, action) => world(|world| {
@@ -80,8 +80,8 @@ impl Case {
     }
 
     fn turn(&mut self, limit: Duration) {
-        let goes_on = self.reactor().turn(Some(limit)).unwrap();
-        world(|world| world.turned(goes_on));
+        let has_work = self.reactor().turn(Some(limit)).unwrap();
+        world(|world| world.turned(has_work));
     }
 
     fn post_from_thread(&mut self, action: Action) {
@@ -92,12 +92,12 @@ impl Case {
         world(|world| world.posted(accepted));
     }
 
-    /// Turns until everything is said and done.
+    /// Runs turns until all work is complete.
     fn settle(&mut self) {
         let begin = Instant::now();
         for turn in 0.. {
             self.peers_read();
-            // A peer may have to be told by the kernel first.
+            // The kernel may not have delivered an event to a peer yet.
             self.turn(if turn < 5 { Duration::ZERO } else { Duration::from_millis(1) });
             if world(|world| !world.faults.is_empty()) {
                 return;
@@ -106,7 +106,7 @@ impl Case {
                 break;
             }
             if begin.elapsed() > DEADLINE {
-                return world(|world| world.fault(format!("never settled: {}", world.unsettled())));
+                return world(|world| world.fault(format!("not settled: {}", world.unsettled())));
             }
         }
         if world(|world| world.is_idle()) {
@@ -114,22 +114,27 @@ impl Case {
         }
     }
 
-    /// Nothing wakes the reactor any more.
+    /// Checks that nothing wakes the reactor.
     fn expect_idle(&mut self) {
         const QUIET: Duration = Duration::from_millis(1);
-        // Some kernel's work may be under way.
+        // Kernel events may still be in transit.
         let slept = (0..100).any(|_| {
             let begin = Instant::now();
             self.turn(QUIET);
             begin.elapsed() >= QUIET
         });
         if !slept {
-            world(|world| world.fault("it never sleeps"));
+            world(|world| world.fault("the reactor never sleeps"));
         }
     }
 
     fn close_all(&mut self) {
-        world(|world| world.channels.iter_mut().for_each(|channel| channel.doom(Doom::ShutDown)));
+        world(|world| {
+            world
+                .channels
+                .iter_mut()
+                .for_each(|channel| channel.require_close(RequiredClose::Shutdown));
+        });
         let known = world(|world| world.channels.len());
         self.reactor().close_all();
         world(|world| {
@@ -144,7 +149,7 @@ impl Case {
         match finale {
             Finale::Graceful => self.end_gracefully(),
             Finale::CloseAll => {
-                // Last callbacks may add channels.
+                // The last callbacks may add channels.
                 while world(|world| (0..world.channels.len()).any(|id| world.is_live(id))) {
                     self.close_all();
                 }
@@ -153,7 +158,10 @@ impl Case {
         }
         let stats = self.reactor().stats().clone();
         world(|world| {
-            world.channels.iter_mut().for_each(|channel| channel.doom(Doom::ShutDown));
+            world
+                .channels
+                .iter_mut()
+                .for_each(|channel| channel.require_close(RequiredClose::Shutdown));
             world.ended = true;
         });
         self.reactor = None;
@@ -171,8 +179,8 @@ impl Case {
         (0..peers).for_each(|id| self.peer_reads_to_end(id));
     }
 
-    /// Half of the peers end, and so do their channels; the others, and those
-    /// that stay, are closed.
+    /// Half of the peers shut down, which closes their channels; the others,
+    /// and those that stay open, are closed here.
     fn end_gracefully(&mut self) {
         self.settle();
         for id in 0..world(|world| world.channels.len()) {
@@ -200,7 +208,7 @@ impl Case {
         self.settle();
     }
 
-    /// All peers read what there is; one that finds the end leaves.
+    /// All peers read what is available; a peer at end of input closes.
     fn peers_read(&mut self) {
         for id in 0..world(|world| world.channels.len()) {
             if self.peer_reads(id, usize::MAX) {
@@ -209,20 +217,20 @@ impl Case {
         }
     }
 
-    /// Reads so many bytes, if there are; whether it found the end.
-    fn peer_reads(&mut self, id: usize, mut most: usize) -> bool {
+    /// Reads up to `max` bytes; returns `true` at end of input.
+    fn peer_reads(&mut self, id: usize, mut max: usize) -> bool {
         if world(|world| world.channels[id].peer_saw_end) {
-            return world(|world| !world.channels[id].peer_gone);
+            return world(|world| !world.channels[id].peer_closed);
         }
         let Some(peer) = take_peer(id) else { return false };
         let mut found = false;
-        while most > 0 {
-            let len = most.min(self.buffer.len());
+        while max > 0 {
+            let len = max.min(self.buffer.len());
             let outcome = (&peer.0).read(&mut self.buffer[..len]);
             match outcome {
                 Ok(0) => found = true,
                 Ok(read) => {
-                    most -= read;
+                    max -= read;
                     world(|world| world.delivered(id, &self.buffer[..read]));
                     continue;
                 }
@@ -240,13 +248,13 @@ impl Case {
         found
     }
 
-    /// The reactor is gone: everything arrives, and then the end.
+    /// Reads to the end after the reactor was dropped.
     fn peer_reads_to_end(&mut self, id: usize) {
         let begin = Instant::now();
         loop {
             self.peer_reads(id, usize::MAX);
             let Some(peer) = take_peer(id) else { return };
-            // Wait for more, if there is more to come.
+            // Wait for more input.
             peer.0.set_nonblocking(false).unwrap();
             peer.0.set_read_timeout(Some(DEADLINE)).unwrap();
             let waited = peer.0.peek(&mut [MaybeUninit::uninit()]);
@@ -255,23 +263,25 @@ impl Case {
             if world(|world| world.channels[id].peer_saw_end) {
                 return;
             }
-            // An error is for `peer_reads` to meet, but for the timeout.
+            // `peer_reads` handles all errors except the timeout.
             let is_late = waited.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
             if is_late || begin.elapsed() > DEADLINE {
-                world(|world| world.fault(format!("channel {id}: its peer never saw the end")));
+                world(|world| {
+                    world.fault(format!("channel {id}: its peer received no end of input"));
+                });
                 return;
             }
         }
     }
 }
 
-/// What the model found since it was asked last.
+/// Returns the faults found since the last call.
 fn check() -> Result<(), String> {
     let faults = world(|world| std::mem::take(&mut world.faults));
     if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
 }
 
-/// A thread that posts when it is told to, so that the order is known.
+/// A thread that posts on request, so that the order is known.
 struct Poster {
     requests: Sender<(Handle, usize, Action)>,
     outcomes: Receiver<bool>,
@@ -297,7 +307,7 @@ impl Poster {
     }
 }
 
-/// The peer of the channel at a place, which may be closed.
+/// Calls `act` for the peer of the channel at a place, which may be closed.
 fn with_peer_at(at: usize, act: impl FnOnce(usize)) {
     let id = world(|world| {
         let here = world.places[at].filter(|&id| world.channels[id].peer.is_some());
@@ -332,7 +342,7 @@ fn peer_ends(id: usize) {
     world(|world| {
         let channel = &mut world.channels[id];
         if let Some(peer) = &channel.peer {
-            // Fails where it was reset.
+            // Fails if the connection was reset.
             if peer.0.shutdown(Shutdown::Write).is_ok() {
                 channel.peer_ended = true;
             }
@@ -342,7 +352,7 @@ fn peer_ends(id: usize) {
 
 fn peer_drops(id: usize) {
     if take_peer(id).is_some() {
-        world(|world| world.channels[id].peer_gone = true);
+        world(|world| world.channels[id].peer_closed = true);
     }
 }
 
@@ -351,7 +361,7 @@ fn peer_resets(id: usize) {
     world(|world| {
         let channel = &mut world.channels[id];
         if channel.spec.transport == Transport::Unix {
-            channel.peer_gone = true;
+            channel.peer_closed = true;
         } else {
             peer.0.set_linger(Some(Duration::ZERO)).unwrap();
             channel.peer_resets();

@@ -1,4 +1,4 @@
-//! What a schedule is made of.
+//! The parts of a schedule, and their random generation.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-/// So many channels are open at a time, at the most.
+/// The maximum number of open channels.
 pub(crate) const PLACES: usize = 8;
 
-/// Steps, and how it ends.
+/// The steps, and the way it ends.
 #[derive(Clone, Debug)]
 pub(crate) struct Schedule {
     pub(crate) ops: Vec<Op>,
@@ -19,9 +19,9 @@ pub(crate) struct Schedule {
 /// One step.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
-    /// From outside of the loop.
+    /// An action outside of the loop.
     Do(Action),
-    /// What the channel at a place does in its next callback of a kind.
+    /// The action of the channel at a place in its next callback of a kind.
     Plan(usize, Trigger, Action),
     /// A post from another thread.
     ThreadPost(Action),
@@ -30,16 +30,16 @@ pub(crate) enum Op {
     PeerEnds(usize),
     PeerDrops(usize),
     PeerResets(usize),
-    /// So many turns that do not wait.
+    /// A number of turns that do not wait.
     Turn(usize),
-    /// A turn that waits a little.
+    /// A turn that waits briefly.
     Wait,
-    /// The peers read, and it turns until nothing is left to do.
+    /// The peers read, and turns run until all work is complete.
     Settle,
     CloseAll,
 }
 
-/// What can be done wherever the reactor can be reached.
+/// An action that is possible wherever the reactor is accessible.
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     Send(Target, usize),
@@ -49,20 +49,20 @@ pub(crate) enum Action {
     CloseToken(Target),
     Shutdown(Target),
     Pause(Target, bool),
-    /// What `Protocol::writable` says.
+    /// Makes `Protocol::writable` return `true`.
     WantWrite(Target),
     IdleTimeout(Target, Option<Duration>),
-    /// Its token leads to it, or to nothing.
+    /// Looks up the channel by its token.
     Look(Target),
     Add(usize, Spec),
     Timer(Duration),
     Later(Duration, Box<Action>),
-    /// The timer that was set so many timers ago.
+    /// Cancels the timer that was set this many timers ago.
     Cancel(usize),
     Post(Box<Action>),
     Stop,
     Drain(Duration),
-    /// The callback returns an error: an ordinary end of a connection, or not.
+    /// Returns an error from the callback: a disconnect, or another one.
     Fail {
         disconnect: bool,
     },
@@ -71,11 +71,11 @@ pub(crate) enum Action {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
-    /// The channel that is being called; the first one where none is.
+    /// The channel whose callback is running; the first one if there is none.
     Own,
-    /// The channel at a place, or at the next one.
+    /// The channel at a place, or at the next place with an open one.
     At(usize),
-    /// One that was there before, and is closed.
+    /// The previous channel at a place, which is closed.
     Former(usize),
 }
 
@@ -88,9 +88,9 @@ pub(crate) struct Spec {
     pub(crate) small_buffers: bool,
     pub(crate) idle: Option<Duration>,
     pub(crate) stall: Option<Duration>,
-    /// It does not close when its peer has ended.
+    /// Stays open at end of input.
     pub(crate) stays: bool,
-    /// It answers what it reads with as much.
+    /// Answers each read with the same number of bytes.
     pub(crate) answers: bool,
     pub(crate) plan: Option<(Trigger, Box<Action>)>,
 }
@@ -99,9 +99,9 @@ pub(crate) struct Spec {
 pub(crate) enum Transport {
     Unix,
     Tcp,
-    /// TCP, and our side connects.
+    /// TCP, connected by our side.
     Connect,
-    /// Nobody listens.
+    /// There is no listener.
     Refused,
 }
 
@@ -121,7 +121,7 @@ pub(crate) enum Trigger {
 /// How a schedule ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Finale {
-    /// The peers end, all is read and sent.
+    /// The peers shut down, and all input and output is delivered.
     Graceful,
     CloseAll,
     Drop,
@@ -151,12 +151,12 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// One that may hold another one.
+/// An action that may contain another one.
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         10 => leaf(),
         1 => (place(), spec()).prop_map(|(at, spec)| Action::Add(at, spec)),
-        1 => (moment(), leaf()).prop_map(|(after, what)| Action::Later(after, Box::new(what))),
+        1 => (delay(), leaf()).prop_map(|(after, what)| Action::Later(after, Box::new(what))),
         1 => leaf().prop_map(|what| Action::Post(Box::new(what))),
     ]
 }
@@ -173,12 +173,12 @@ fn leaf() -> impl Strategy<Value = Action> {
         1 => (target(), option::of(timeout()))
             .prop_map(|(to, after)| Action::IdleTimeout(to, after)),
         2 => target().prop_map(Action::Look),
-        5 => moment().prop_map(Action::Timer),
+        5 => delay().prop_map(Action::Timer),
         2 => (0..6_usize).prop_map(Action::Cancel),
         1 => prop_oneof![
             2 => Just(Action::Stop),
             1 => Just(Action::Drain(Duration::MAX)),
-            1 => moment().prop_map(Action::Drain),
+            1 => delay().prop_map(Action::Drain),
         ],
         1 => any::<bool>().prop_map(|disconnect| Action::Fail { disconnect }),
         1 => Just(Action::Panic),
@@ -251,13 +251,13 @@ fn size() -> impl Strategy<Value = usize> {
     prop_oneof![4 => 0..64_usize, 3 => 64..5_000_usize, 2 => 5_000..100_000_usize]
 }
 
-/// For a timeout that may pass.
+/// A timeout short enough to expire.
 fn timeout() -> impl Strategy<Value = Duration> {
     prop_oneof![Just(Duration::from_micros(200)), Just(Duration::from_millis(2))]
 }
 
-/// For a timer.
-fn moment() -> impl Strategy<Value = Duration> {
+/// The delay of a timer.
+fn delay() -> impl Strategy<Value = Duration> {
     prop_oneof![
         4 => Just(Duration::ZERO),
         3 => Just(Duration::from_micros(50)),

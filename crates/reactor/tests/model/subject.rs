@@ -1,5 +1,5 @@
-//! The protocol under test: it tells the model of each callback, then does what
-//! was planned for it.
+//! The protocol under test: it reports each callback to the model, then performs
+//! the planned action.
 
 use std::cell::Cell;
 use std::io;
@@ -56,7 +56,7 @@ impl Protocol for Subject {
 
     fn handle_write(&mut self, io: &mut Io<'_>) -> io::Result<()> {
         let outcome = self.called(Trigger::Write, io);
-        // Or it would be called again and again.
+        // Otherwise it would be called repeatedly.
         self.wants_write.set(false);
         outcome
     }
@@ -84,7 +84,7 @@ impl Protocol for Subject {
     }
 
     fn handle_error(&mut self, io: &mut Io<'_>, cause: &Cause) {
-        world(|world| world.error_told(self.id, cause));
+        world(|world| world.error_reported(self.id, cause));
         let _ = self.called(Trigger::Error, io);
     }
 

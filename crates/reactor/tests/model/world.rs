@@ -1,7 +1,7 @@
-//! What ought to be true: the model.
+//! The model: the expected state of the reactor.
 //!
-//! Callbacks run inside of `catch_unwind`, so nothing here panics: what must not
-//! be is written down as a fault, and found after the step.
+//! Callbacks run within `catch_unwind`, so nothing here panics: a violation is
+//! recorded as a fault, and reported after the step.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -15,25 +15,25 @@ use reactor::{Cause, CloseReason, TimeoutKind, TimerId, Token};
 use crate::case::Peer;
 use crate::schedule::{Action, PLACES, Spec, Transport, Trigger};
 
-/// What an intended panic says, and an intended error.
+/// The message of an intended panic or error.
 pub(crate) const INTENDED: &str = "intended";
 
-/// A closing stream gives its peer two seconds. Whether one that took nearly
-/// as long was cut off cannot be said.
-const PATIENCE: Duration = Duration::from_millis(1_500);
+/// A closing stream lingers for up to two seconds. After this time the model
+/// allows both results.
+const MIN_LINGER: Duration = Duration::from_millis(1_500);
 
 thread_local! {
     static WORLD: RefCell<World> = RefCell::default();
     static TALLY: RefCell<BTreeMap<String, u64>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// The model of the schedule that runs on this thread. Posts must be `Send` and
-/// so cannot hold it.
+/// Accesses the model of this thread's schedule. Posts must be `Send`, so they
+/// cannot contain it.
 pub(crate) fn world<R>(with: impl FnOnce(&mut World) -> R) -> R {
     WORLD.with_borrow_mut(with)
 }
 
-/// Counts what happens, so that it can be seen whether all of it does.
+/// Counts events, to verify that the schedules cover all of them.
 pub(crate) fn count(what: impl Into<String>) {
     TALLY.with_borrow_mut(|tally| *tally.entry(what.into()).or_default() += 1);
 }
@@ -45,8 +45,8 @@ pub(crate) fn tally() -> String {
     })
 }
 
-/// Bytes `from` on of a stream in which each position can be told from the
-/// others, and each stream from the others.
+/// Returns bytes of a pseudo-random stream, starting at `from`. Positions and
+/// streams can be distinguished by their contents.
 pub(crate) fn bytes(stream: usize, from: usize, len: usize) -> &'static [u8] {
     const PERIOD: usize = 65_521;
     static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -64,9 +64,9 @@ pub(crate) fn bytes(stream: usize, from: usize, len: usize) -> &'static [u8] {
 
 #[derive(Default)]
 pub(crate) struct World {
-    /// All that were ever added, by number.
+    /// All channels ever added, by number.
     pub(crate) channels: Vec<Channel>,
-    /// The last one at each place, and the one before.
+    /// The last channel at each place, and the one before.
     pub(crate) places: [Option<usize>; PLACES],
     pub(crate) former: [Option<usize>; PLACES],
     pub(crate) timers: Vec<Timer>,
@@ -75,30 +75,30 @@ pub(crate) struct World {
     stop: bool,
     drain: Option<Drain>,
     drains: usize,
-    /// The reactor is gone, or going.
+    /// The reactor is being dropped.
     pub(crate) ended: bool,
     pub(crate) faults: Vec<String>,
 }
 
 pub(crate) struct Drain {
-    /// The how manieth one it is.
+    /// The number of this drain.
     number: usize,
-    /// It cuts nothing off before.
+    /// Channels are not closed before this instant.
     cut: Option<Instant>,
-    /// It did cut off.
+    /// Channels were closed at the deadline.
     over: bool,
 }
 
-/// Why a channel must close, by no fault of the network.
+/// The reason why a channel must close, other than a network error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Doom {
+pub(crate) enum RequiredClose {
     Local,
-    ShutDown,
+    Shutdown,
     Failed { disconnect: bool },
     Panicked,
 }
 
-/// One channel: what was done to it, and what it has done.
+/// The expected state of one channel.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, in any combination")]
 pub(crate) struct Channel {
     pub(crate) token: Token,
@@ -108,50 +108,50 @@ pub(crate) struct Channel {
     pub(crate) wants_write: Rc<Cell<bool>>,
     /// `handle_connect` ran.
     pub(crate) connected: bool,
-    /// Bytes that `send` took.
+    /// Bytes that `send` accepted.
     pub(crate) accepted: usize,
     /// Bytes that the peer read.
     pub(crate) delivered: usize,
     /// Bytes that the peer wrote.
     pub(crate) written: usize,
-    /// Bytes that our protocol was given.
+    /// Bytes passed to the protocol.
     pub(crate) received: usize,
-    /// The longest message that `send` took.
+    /// The longest message that `send` accepted.
     longest: usize,
-    /// Output reached the high-water mark, and was not seen at the low one.
+    /// Output reached the high-water mark, and not the low-water mark since.
     full: bool,
     paused: bool,
     /// `handle_eof` ran.
     pub(crate) eof: bool,
     pub(crate) shut: bool,
-    /// `close` was called, first at this instant.
+    /// The instant of the first `close`.
     closing: Option<Instant>,
     aborted: bool,
-    /// `send` met an error of the socket.
+    /// `send` returned an error of the socket.
     failed: bool,
-    doom: Option<Doom>,
-    /// `handle_error` is owed.
-    error_owed: bool,
-    /// The last drain that it was told of.
-    told: usize,
-    /// Nothing was received before; it may count as idle since then.
+    required_close: Option<RequiredClose>,
+    /// A call of `handle_error` is pending.
+    error_pending: bool,
+    /// The last drain it was notified of.
+    drain_seen: usize,
+    /// The earliest start of the idle timeout.
     idle_since: Instant,
     idle: Option<Duration>,
     pub(crate) closed: Option<Closed>,
-    /// The peer sends nothing more.
+    /// The peer has shut down its output.
     pub(crate) peer_ended: bool,
     /// The peer closed its socket.
-    pub(crate) peer_gone: bool,
+    pub(crate) peer_closed: bool,
     peer_reset: bool,
-    /// The peer has read up to the end.
+    /// The peer has read to the end of input.
     pub(crate) peer_saw_end: bool,
 }
 
 pub(crate) struct Closed {
     unsent: usize,
-    /// The kernel loses nothing of what it took, whatever the peer does.
+    /// The kernel delivers all accepted output in any case.
     sure: bool,
-    /// The kernel loses nothing if the peer wrote no more than this.
+    /// The kernel delivers all accepted output if the peer wrote at most this.
     unless_beyond: usize,
 }
 
@@ -183,30 +183,30 @@ impl Channel {
             closing: None,
             aborted: false,
             failed: false,
-            doom: None,
-            error_owed: false,
-            told: 0,
+            required_close: None,
+            error_pending: false,
+            drain_seen: 0,
             idle_since: now,
             closed: None,
             peer_ended: false,
-            peer_gone: false,
+            peer_closed: false,
             peer_reset: false,
             peer_saw_end: false,
         }
     }
 
-    /// Its protocol may be called back, but for errors and the close.
+    /// Returns `true` if callbacks other than error and close are allowed.
     pub(crate) fn is_open(&self) -> bool {
-        self.takes_output() && self.doom.is_none()
+        self.takes_output() && self.required_close.is_none()
     }
 
     fn takes_output(&self) -> bool {
         self.closed.is_none() && self.closing.is_none() && !self.aborted && !self.failed
     }
 
-    /// It may end of itself at any time.
+    /// Returns `true` if it may close by itself at any time.
     fn is_in_danger(&self) -> bool {
-        self.peer_gone
+        self.peer_closed
             || self.peer_reset
             || self.idle.is_some()
             || self.spec.stall.is_some()
@@ -223,7 +223,7 @@ impl Channel {
     }
 
     fn takes_long(&self) -> bool {
-        self.closing.is_some_and(|since| since.elapsed() > PATIENCE)
+        self.closing.is_some_and(|since| since.elapsed() > MIN_LINGER)
     }
 
     pub(crate) fn take_plan(&mut self, on: Trigger) -> Option<Action> {
@@ -247,16 +247,16 @@ impl Channel {
         self.aborted = true;
     }
 
-    pub(crate) fn doom(&mut self, doom: Doom) {
+    pub(crate) fn require_close(&mut self, cause: RequiredClose) {
         if self.closed.is_none() {
-            self.doom.get_or_insert(doom);
+            self.required_close.get_or_insert(cause);
         }
     }
 
-    /// The callback at hand fails.
-    pub(crate) fn fail(&mut self, doom: Doom) {
-        self.error_owed = doom != (Doom::Failed { disconnect: true });
-        self.doom(doom);
+    /// Records that the running callback fails.
+    pub(crate) fn fail(&mut self, cause: RequiredClose) {
+        self.error_pending = cause != (RequiredClose::Failed { disconnect: true });
+        self.require_close(cause);
     }
 
     pub(crate) fn set_idle_timeout(&mut self, after: Option<Duration>) {
@@ -265,11 +265,11 @@ impl Channel {
     }
 
     pub(crate) fn peer_resets(&mut self) {
-        self.peer_gone = true;
+        self.peer_closed = true;
         self.peer_reset = true;
     }
 
-    /// Nothing more can happen until somebody does something.
+    /// Returns `true` if nothing can happen without a further action.
     fn is_settled(&self) -> bool {
         if self.closed.is_some() {
             return self.peer.is_none() || self.peer_saw_end;
@@ -282,21 +282,21 @@ impl Channel {
             return false;
         }
         let read_all = self.paused || self.eof || {
-            self.received == self.written && !self.peer_ended && !self.peer_gone
+            self.received == self.written && !self.peer_ended && !self.peer_closed
         };
-        let sent_all = self.peer_gone
+        let sent_all = self.peer_closed
             || (self.delivered == self.accepted && (!self.shut || self.peer_saw_end));
-        let wrote = self.shut || self.peer_gone || !self.wants_write.get();
+        let wrote = self.shut || self.peer_closed || !self.wants_write.get();
         self.connected && read_all && sent_all && wrote && !(self.eof && self.shut)
     }
 }
 
 pub(crate) struct Timer {
     pub(crate) id: TimerId,
-    /// `None` for a `call_later`.
+    /// `None` for `call_later`.
     owner: Option<usize>,
     after: Duration,
-    /// Not before; `None` for never.
+    /// The earliest expiry; `None` for never.
     due: Option<Instant>,
     pending: bool,
 }
@@ -313,7 +313,7 @@ impl World {
         }
     }
 
-    /// A channel is called back.
+    /// Checks a callback of a channel.
     pub(crate) fn enter(&mut self, id: usize, on: Trigger, unsent: usize) {
         count(format!("callback {on:?}"));
         let channel = &mut self.channels[id];
@@ -325,13 +325,13 @@ impl World {
         };
         expect(channel.closed.is_none(), "after the close");
         if !matches!(on, Trigger::Error | Trigger::Close) {
-            expect(channel.is_open(), "although it is to close");
-            expect(channel.connected != (on == Trigger::Connect), "connect is once and first");
+            expect(channel.is_open(), "although it is closing");
+            expect(channel.connected != (on == Trigger::Connect), "connect must be first and once");
         }
         channel.saw_unsent(unsent);
         match on {
             Trigger::Connect => {
-                expect(channel.spec.transport != Transport::Refused, "nobody listens");
+                expect(channel.spec.transport != Transport::Refused, "there is no listener");
                 channel.connected = true;
             }
             Trigger::Read | Trigger::Eof => {
@@ -345,30 +345,30 @@ impl World {
                 expect(!channel.shut, "shut down");
             }
             Trigger::Error => {
-                expect(std::mem::take(&mut channel.error_owed), "there was none");
+                expect(std::mem::take(&mut channel.error_pending), "no error is pending");
             }
             Trigger::Timer | Trigger::Drain | Trigger::Close => {}
         }
         if on == Trigger::Eof {
-            expect(channel.peer_ended || channel.peer_gone, "the peer has not ended");
+            expect(channel.peer_ended || channel.peer_closed, "the peer has not shut down");
             expect(!channel.peer_reset || channel.peer_ended, "the peer reset");
-            let lost = channel.peer_gone && channel.spec.transport != Transport::Unix;
-            expect(channel.received == channel.written || lost, "not all was read");
+            let lost = channel.peer_closed && channel.spec.transport != Transport::Unix;
+            expect(channel.received == channel.written || lost, "not all input was read");
             channel.eof = true;
         }
         self.faults.append(&mut faults);
         if on == Trigger::Drain {
-            self.told_of_drain(id);
+            self.drain_reported(id);
         }
     }
 
-    fn told_of_drain(&mut self, id: usize) {
+    fn drain_reported(&mut self, id: usize) {
         let number = self.drain.as_ref().map(|drain| drain.number);
-        let told = self.channels[id].told;
-        self.expect(number.is_some_and(|number| number != told), || {
-            format!("channel {id}, Drain: told of {told}, now is {number:?}")
+        let drain_seen = self.channels[id].drain_seen;
+        self.expect(number.is_some_and(|number| number != drain_seen), || {
+            format!("channel {id}, Drain: last notified of {drain_seen}, current is {number:?}")
         });
-        self.channels[id].told = number.unwrap_or(0);
+        self.channels[id].drain_seen = number.unwrap_or(0);
     }
 
     pub(crate) fn received(&mut self, id: usize, data: &[u8]) {
@@ -377,30 +377,33 @@ impl World {
             && data == bytes(2 * id, channel.received, data.len());
         channel.received += data.len();
         channel.idle_since = Instant::now();
-        self.expect(sent, || format!("channel {id}: read what the peer did not write"));
+        self.expect(sent, || format!("channel {id}: received data that the peer did not write"));
     }
 
-    pub(crate) fn error_told(&mut self, id: usize, cause: &Cause) {
-        let expected = match self.channels[id].doom {
-            // What dooms it was asked for before the callback failed.
-            Some(Doom::Local) => is_intended(cause, false) || is_panic(cause),
-            Some(Doom::Failed { disconnect: false }) => is_intended(cause, false),
-            Some(Doom::Panicked) => is_panic(cause),
+    pub(crate) fn error_reported(&mut self, id: usize, cause: &Cause) {
+        let expected = match self.channels[id].required_close {
+            // The close was requested before the callback failed.
+            Some(RequiredClose::Local) => is_intended(cause, false) || is_panic(cause),
+            Some(RequiredClose::Failed { disconnect: false }) => is_intended(cause, false),
+            Some(RequiredClose::Panicked) => is_panic(cause),
             _ => false,
         };
-        self.expect(expected, || format!("channel {id}: told of an error: {cause:?}"));
+        self.expect(expected, || format!("channel {id}: unexpected error: {cause:?}"));
     }
 
     pub(crate) fn closed(&mut self, id: usize, reason: &CloseReason) {
         let cut = self.drain.as_ref().is_some_and(Drain::may_cut);
         let channel = &self.channels[id];
-        let trouble = channel.peer_gone || channel.peer_reset;
+        let trouble = channel.peer_closed || channel.peer_reset;
         let soft = channel.closing.is_some() || channel.aborted;
         let (allowed, kind) = match &reason.cause {
-            Cause::Local => (channel.doom == Some(Doom::Local) || (soft && !channel.eof), "local"),
+            Cause::Local => (
+                channel.required_close == Some(RequiredClose::Local) || (soft && !channel.eof),
+                "local",
+            ),
             Cause::PeerClosed => (channel.eof && (soft || channel.shut), "by the peer"),
-            cause @ Cause::Error(error) => match channel.doom {
-                Some(Doom::Failed { disconnect }) if is_intended(cause, disconnect) => {
+            cause @ Cause::Error(error) => match channel.required_close {
+                Some(RequiredClose::Failed { disconnect }) if is_intended(cause, disconnect) => {
                     (true, "failed callback")
                 }
                 _ if channel.spec.transport == Transport::Refused => {
@@ -408,10 +411,13 @@ impl World {
                 }
                 _ => (trouble && is_network(error), "network error"),
             },
-            cause @ Cause::Panicked(_) => {
-                (channel.doom == Some(Doom::Panicked) && is_panic(cause), "panic")
+            cause @ Cause::Panicked(_) => (
+                channel.required_close == Some(RequiredClose::Panicked) && is_panic(cause),
+                "panic",
+            ),
+            Cause::Shutdown => {
+                (channel.required_close == Some(RequiredClose::Shutdown) || cut, "shut down")
             }
-            Cause::Shutdown => (channel.doom == Some(Doom::ShutDown) || cut, "shut down"),
             Cause::TimedOut(TimeoutKind::Idle) => {
                 let passed = |idle| channel.idle_since.elapsed() >= idle;
                 (channel.idle.is_some_and(passed), "idle")
@@ -423,9 +429,9 @@ impl World {
         };
         count(format!("close: {kind}"));
         let in_good_order = matches!(reason.cause, Cause::Local | Cause::PeerClosed)
-            && channel.doom.is_none()
+            && channel.required_close.is_none()
             && !channel.aborted;
-        // What is closed before its first callback, or cannot connect, has none.
+        // There is no connect if it is closed before, or the connection fails.
         let may_not_connect = match channel.spec.transport {
             Transport::Refused => true,
             Transport::Connect => trouble,
@@ -437,21 +443,21 @@ impl World {
             || matches!(reason.cause, Cause::Shutdown | Cause::TimedOut(_));
         let unsent = reason.unsent;
         let all = channel.accepted - channel.delivered;
-        let error_owed = channel.error_owed;
+        let error_pending = channel.error_pending;
         let sure =
             channel.spec.transport == Transport::Unix || (in_good_order && !channel.takes_long());
         let quiet = channel.received == channel.written;
         let describe = || format!("channel {id} closed: {reason:?}: ");
-        self.expect(allowed, || describe() + "for no such reason");
+        self.expect(allowed, || describe() + "the reason is not allowed");
         self.expect(connected, || describe() + "never connected");
         self.expect(!in_good_order || unsent == 0, || describe() + "not flushed");
         self.expect(unsent <= all, || describe() + "the peer read more");
-        self.expect(!error_owed, || describe() + "an error was not told");
+        self.expect(!error_pending, || describe() + "an error was not reported");
         let channel = &mut self.channels[id];
         let unless_beyond = if quiet { channel.written } else { 0 };
         channel.closed = Some(Closed { unsent, sure, unless_beyond });
         if matches!(reason.cause, Cause::Shutdown)
-            && channel.doom != Some(Doom::ShutDown)
+            && channel.required_close != Some(RequiredClose::Shutdown)
             && let Some(drain) = &mut self.drain
         {
             drain.over = true;
@@ -459,9 +465,9 @@ impl World {
     }
 }
 
-/// Sending, and what the peer sees of it.
+/// Output, and its delivery to the peer.
 impl World {
-    /// What `send` said to `len` bytes.
+    /// Checks the result of `send` with `len` bytes.
     pub(crate) fn sent(
         &mut self,
         id: usize,
@@ -497,11 +503,11 @@ impl World {
             Err(error) => {
                 count("send: network error");
                 channel.failed = true;
-                (channel.peer_gone || channel.peer_reset) && is_network(error)
+                (channel.peer_closed || channel.peer_reset) && is_network(error)
             }
         };
         self.expect(ok, || {
-            format!("channel {id}: send of {len} with {before} waiting, then {after}: {outcome:?}")
+            format!("channel {id}: send of {len} with {before} queued, then {after}: {outcome:?}")
         });
         self.unsent(id, after);
     }
@@ -511,7 +517,7 @@ impl World {
         let most = channel.spec.high_water + channel.longest;
         let all = channel.accepted - channel.delivered;
         self.expect(unsent <= most.min(all), || {
-            format!("channel {id}: {unsent} bytes wait, of {all} and at most {most}")
+            format!("channel {id}: {unsent} bytes queued, of {all} and at most {most}")
         });
     }
 
@@ -524,7 +530,7 @@ impl World {
         self.expect(ok, || format!("channel {id}: the peer read what was not sent"));
     }
 
-    /// The peer reads the end, or an error.
+    /// Checks an end of input or an error at the peer.
     pub(crate) fn delivered_end(&mut self, id: usize, error: Option<&io::Error>) {
         let channel = &mut self.channels[id];
         channel.peer_saw_end = true;
@@ -533,7 +539,7 @@ impl World {
             let lost = !closed.sure && channel.written > closed.unless_beyond;
             lost || delivered + closed.unsent == accepted
         } else {
-            // Only our sending side has ended.
+            // Only the output of our side has ended.
             let ending = channel.shut || channel.closing.is_some();
             error.is_none() && ending && delivered == accepted
         };
@@ -550,14 +556,14 @@ impl World {
     }
 }
 
-/// Reaching channels.
+/// Access to channels.
 impl World {
     pub(crate) fn is_live(&self, id: usize) -> bool {
         self.channels[id].closed.is_none()
     }
 
-    /// The channel at a place; where it is closed, at the next place with one
-    /// that is not.
+    /// Returns the channel at a place; if it is closed, the one at the next
+    /// place with an open channel.
     pub(crate) fn at(&self, place: usize) -> Option<usize> {
         let live = (place..place + PLACES)
             .filter_map(|place| self.places[place % PLACES])
@@ -571,7 +577,7 @@ impl World {
         self.channels.push(channel);
         self.former[at] = self.places[at].replace(id);
         let over = self.ended || self.drain.as_ref().is_some_and(|drain| drain.over);
-        self.expect(!over, || format!("channel {id} was added, although the reactor ends"));
+        self.expect(!over, || format!("channel {id} was added while the reactor shuts down"));
         id
     }
 
@@ -581,21 +587,21 @@ impl World {
         self.expect(ends, || format!("cannot add: {error}"));
     }
 
-    /// Whether `get_mut` led to it, not from within its own callback.
+    /// Checks the result of `get_mut` outside the channel's own callback.
     pub(crate) fn reached(&mut self, id: usize, found: bool) {
         let cut = self.drain.as_ref().is_some_and(Drain::may_cut);
         let channel = &self.channels[id];
         let must = channel.is_open() && !channel.is_in_danger() && !cut;
-        let may = channel.closed.is_none() && channel.doom.is_none();
+        let may = channel.closed.is_none() && channel.required_close.is_none();
         self.expect(if found { may } else { !must }, || {
-            format!("channel {id}: reached by its token: {found}")
+            format!("channel {id}: found by its token: {found}")
         });
     }
 }
 
-/// Timers, posts, and the turn.
+/// Timers, posts and turns.
 impl World {
-    /// Before its timer is set: the number that it will have.
+    /// Returns the number of the next timer.
     pub(crate) fn next_timer(&self) -> usize {
         self.timers.len()
     }
@@ -615,7 +621,7 @@ impl World {
         match self.timers.iter().position(|timer| timer.id == id) {
             Some(index) => {
                 let its = self.timers[index].owner == Some(owner);
-                self.expect(its, || format!("channel {owner}: the timer of another one"));
+                self.expect(its, || format!("channel {owner}: the timer of another channel"));
                 self.timer_fired(index);
             }
             None => self.fault(format!("channel {owner}: a timer that it did not set")),
@@ -629,17 +635,15 @@ impl World {
         let pending = std::mem::replace(&mut timer.pending, false);
         let early = timer.due.is_none_or(|due| now < due);
         let after = timer.after;
-        let before_its_time = self.timers[..index].iter().position(|earlier| {
+        let overtaken = self.timers[..index].iter().position(|earlier| {
             earlier.pending && earlier.after <= after && self.is_certain(earlier)
         });
         self.expect(pending, || format!("timer {index} fired twice, or was cancelled"));
         self.expect(!early, || format!("timer {index} fired early"));
-        self.expect(before_its_time.is_none(), || {
-            format!("timer {index} fired before {before_its_time:?}")
-        });
+        self.expect(overtaken.is_none(), || format!("timer {index} fired before {overtaken:?}"));
     }
 
-    /// It fires if its time comes.
+    /// Returns `true` if it certainly fires when it expires.
     fn is_certain(&self, timer: &Timer) -> bool {
         let cut = self.drain.as_ref().is_some_and(Drain::may_cut);
         timer.due.is_some()
@@ -649,7 +653,7 @@ impl World {
             })
     }
 
-    /// `cancel` said whether there was something to cancel.
+    /// Checks the result of `cancel`.
     pub(crate) fn timer_cancelled(&mut self, index: usize, was: bool, calling: Option<usize>) {
         count(format!("cancel: {was}"));
         let timer = &self.timers[index];
@@ -660,7 +664,7 @@ impl World {
         self.expect(if was { may } else { !must }, || format!("cancelled timer {index}: {was}"));
     }
 
-    /// The number of a post that is about to be made.
+    /// Returns the number of the next post.
     pub(crate) fn next_post(&self) -> usize {
         self.posted
     }
@@ -668,7 +672,7 @@ impl World {
     pub(crate) fn posted(&mut self, accepted: bool) {
         self.posted += usize::from(accepted);
         let ended = self.ended;
-        self.expect(accepted != ended, || format!("a post was accepted: {accepted}"));
+        self.expect(accepted != ended, || format!("post accepted: {accepted}"));
     }
 
     pub(crate) fn post_ran(&mut self, number: usize) {
@@ -695,28 +699,30 @@ impl World {
         }
     }
 
-    /// What must hold after each turn that says whether there is more to do.
-    pub(crate) fn turned(&mut self, goes_on: bool) {
+    /// Checks the result of a turn.
+    pub(crate) fn turned(&mut self, has_work: bool) {
         let live = self.channels.iter().any(|channel| channel.closed.is_none());
         let calls = self
             .timers
             .iter()
             .any(|timer| timer.pending && timer.owner.is_none() && timer.due.is_some());
         let expected = !self.stop && (live || calls || self.posted > self.ran);
-        self.expect(goes_on == expected, || format!("the turn said that it goes on: {goes_on}"));
+        self.expect(has_work == expected, || format!("the turn returned {has_work}"));
         if let Some(Drain { number, .. }) = self.drain {
-            let untold = self.channels.iter().position(|channel| {
-                channel.connected && channel.is_open() && channel.told != number
+            let unnotified = self.channels.iter().position(|channel| {
+                channel.connected && channel.is_open() && channel.drain_seen != number
             });
-            self.expect(untold.is_none(), || format!("{untold:?} was not told of the drain"));
+            self.expect(unnotified.is_none(), || {
+                format!("{unnotified:?} was not notified of the drain")
+            });
         }
-        if !goes_on {
+        if !has_work {
             self.stop = false;
             self.drain = None;
         }
     }
 
-    /// Nothing more can happen until somebody does something.
+    /// Returns `true` if nothing can happen without a further action.
     pub(crate) fn is_settled(&self) -> bool {
         self.posted == self.ran
             && !self.timers.iter().any(|timer| self.is_awaited(timer))
@@ -727,7 +733,7 @@ impl World {
         timer.pending && timer.due.is_some() && timer.owner.is_none_or(|owner| self.is_live(owner))
     }
 
-    /// No deadline of the near future is set either.
+    /// Returns `true` if also no deadline is set.
     pub(crate) fn is_idle(&self) -> bool {
         self.drain.as_ref().is_none_or(|drain| drain.cut.is_none())
             && self.channels.iter().filter(|channel| channel.closed.is_none()).all(|channel| {
@@ -752,7 +758,7 @@ impl Drain {
     }
 }
 
-/// What an action makes a callback return.
+/// The error that an action makes a callback return.
 pub(crate) fn intended(disconnect: bool) -> io::Error {
     let kind = if disconnect { io::ErrorKind::ConnectionReset } else { io::ErrorKind::Other };
     io::Error::new(kind, INTENDED)
@@ -769,7 +775,7 @@ fn is_panic(cause: &Cause) -> bool {
     matches!(cause, Cause::Panicked(message) if **message == *INTENDED)
 }
 
-/// An error that the kernel reports where the peer is gone.
+/// Returns `true` for an error that the kernel reports after the peer closed.
 fn is_network(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
     error.raw_os_error().is_some()
