@@ -1,6 +1,6 @@
 //! Echoes 64 bytes a given number of times over a socket pair, for a tool that
 //! counts instructions: see `scripts/instructions.sh`.
-#![allow(clippy::unwrap_used, reason = "a benchmark that cannot run says why")]
+#![allow(clippy::unwrap_used, reason = "a panic reports why a benchmark cannot run")]
 
 use std::env;
 use std::io::{self, Read, Write};

@@ -1,6 +1,6 @@
 //! The cost of a turn without TCP: over socket pairs, on one thread. Run with
 //! `cargo bench --package reactor`.
-#![allow(clippy::unwrap_used, reason = "a benchmark that cannot run says why")]
+#![allow(clippy::unwrap_used, reason = "a panic reports why a benchmark cannot run")]
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;

@@ -134,8 +134,8 @@ fn unix_socket_connects() {
     assert_eq!(std::io::read_to_string(listener.accept().unwrap().0).unwrap(), "hello");
     assert_eq!(log.lines(), ["a connect", "a close: closed"]);
 
-    let nobody = dir.path().join("nobody");
-    let error = Stream::connect_unix(nobody, Probe::passive("b", &log)).unwrap_err();
+    let unbound = dir.path().join("unbound");
+    let error = Stream::connect_unix(unbound, Probe::passive("b", &log)).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
 }
 

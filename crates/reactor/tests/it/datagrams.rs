@@ -269,7 +269,7 @@ fn oversized_datagram_is_dropped_not_truncated() {
 #[test]
 fn error_with_one_datagram_does_not_close_the_socket() {
     let dir = tempfile::tempdir().unwrap();
-    let nobody = Address::Unix(Some(dir.path().join("nobody")));
+    let unbound = Address::Unix(Some(dir.path().join("unbound")));
     let stale = dir.path().join("stale");
     drop(UnixDatagram::bind(&stale).unwrap());
     let stale = Address::Unix(Some(stale));
@@ -297,7 +297,7 @@ fn error_with_one_datagram_does_not_close_the_socket() {
 
     // The same for a Unix socket whose path is not bound, or no longer.
     let (ours, theirs) = UnixDatagram::pair().unwrap();
-    let paths = [nobody, stale];
+    let paths = [unbound, stale];
     let probe = Probe::new(&log, move |io, data, _| io.send_to(data, &paths[data.len() - 1]));
     reactor.add(Datagram::new(ours, probe).unwrap()).unwrap();
     theirs.send(b"1").unwrap();

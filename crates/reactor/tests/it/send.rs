@@ -372,7 +372,7 @@ fn write_to_closed_peer_closes_with_broken_pipe() {
     drop(theirs);
     let probe = Probe::new("a", &log, |call, io| match call {
         Call::Connect => {
-            let error = io.send(b"to nobody").unwrap_err();
+            let error = io.send(b"unread").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::BrokenPipe);
             Err(error)
         }
