@@ -1,12 +1,19 @@
 #!/usr/bin/env bash
-# Counts the system calls of echo-server: with 1,000 connections that are idle,
-# and for messages of 64 bytes on one of them.
+# Counts the system calls of echo-server, with 1,000 idle connections and for
+# messages of 64 bytes on one of them, and those of the library's loop, for a
+# post from another thread and for 16 lines that arrive at once.
 #
-# Exits with 1 where the idle server does anything at all, or where a message
-# changes what is registered for its connection. Needs Linux and strace.
+# Exits with 1 if the idle server makes any system call, if a message changes
+# what is registered for its connection, or if a count is over its bound. Needs
+# Linux and strace.
 set -euo pipefail
 
 readonly CONNECTIONS=1000 IDLE_SECONDS=5 MESSAGES=500
+# Most system calls of the loop for one post; most recvfrom and sendto of a server
+# for 16 lines in one write, each of which it answers.
+readonly MAX_POST=6 MAX_RECVFROM=1 MAX_SENDTO=16
+# Posts, or writes of 16 lines, in the short and in the long run.
+readonly FEW=20 MANY=120
 
 server='' tracer='' record=''
 
@@ -36,7 +43,7 @@ come_to_rest() {
     done
 }
 
-# Traces the server until `end_trace`; `count` tells what it did in between.
+# Traces the server until `end_trace`; `count` counts its calls in between.
 begin_trace() {
     # strace says on standard error when it has attached.
     exec {attached}< <(exec strace -p "$server" -o "$record" 2>&1)
@@ -114,3 +121,32 @@ printf '%d messages of 64 bytes: %d system calls (%d.%02d for each), ' \
     "$MESSAGES" "$calls" $((calls / MESSAGES)) $((100 * calls / MESSAGES % 100))
 printf '%d epoll_ctl on the connection\n' "$changes"
 ((changes == 0)) || fail 'a message changed what is registered for its connection'
+
+program=$(cargo build --quiet --locked --package reactor --bench system_calls \
+    --message-format json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
+
+# Prints how many calls that match $2 the main thread of `system_calls $1` makes
+# for one post, or for one write: the difference between a long run and a short one.
+calls_for_one() {
+    local count counts=()
+    for count in "$FEW" "$MANY"; do
+        strace -o "$record" "$program" "$1" "$count"
+        counts+=("$(grep -c -E -- "$2" "$record" || true)")
+    done
+    # To the nearest, as one call more or less at the end is by chance.
+    printf '%d' $(((counts[1] - counts[0] + (MANY - FEW) / 2) / (MANY - FEW)))
+}
+
+at_most() {
+    (($1 <= $2)) || fail "$3: $1 system calls, and $2 are allowed"
+}
+
+posts=$(calls_for_one posts '^[a-z0-9_]+\(')
+printf '1 post from another thread to an idle loop: %d system calls of the loop\n' "$posts"
+at_most "$posts" "$MAX_POST" 'a post'
+
+received=$(calls_for_one lines '^recvfrom\(')
+sent=$(calls_for_one lines '^sendto\(')
+printf '16 lines in one write, each answered: %d recvfrom, %d sendto\n' "$received" "$sent"
+at_most "$received" "$MAX_RECVFROM" 'recvfrom for 16 lines'
+at_most "$sent" "$MAX_SENDTO" 'sendto for 16 lines'
