@@ -573,6 +573,99 @@ fn inotify_prints_directory_events() {
     assert_eq!((code, stderr.as_str()), (1, "Error: /dev/null: Not a directory (os error 20)\n"));
 }
 
+// --- resp -----------------------------------------------------------------
+
+/// A command of RESP: its arguments, each with its length.
+fn command(args: &[&str]) -> String {
+    let bulk = |arg: &&str| format!("${}\r\n{arg}\r\n", arg.len());
+    format!("*{}\r\n", args.len()) + &args.iter().map(bulk).collect::<Vec<_>>().concat()
+}
+
+#[test]
+fn resp_answers_pipelined_commands_in_order() {
+    let (_server, addr) = Program::server("resp", &[ANY_PORT]);
+    let peer = connect(addr);
+    let exchanges: [(&[&str], &str); 13] = [
+        (&["PING"], "+PONG\r\n"),
+        (&["ECHO", "two\r\nlines"], "$10\r\ntwo\r\nlines\r\n"),
+        (&["get", "key"], "$-1\r\n"),
+        (&["SET", "key", "value"], "+OK\r\n"),
+        (&["GET", "key"], "$5\r\nvalue\r\n"),
+        (&["TTL", "key"], ":-1\r\n"),
+        (&["EXPIRE", "key", "100"], ":1\r\n"),
+        (&["TTL", "key"], ":100\r\n"),
+        (&["SET", "key", ""], "+OK\r\n"),
+        (&["TTL", "key"], ":-1\r\n"),
+        (&["DEL", "key", "other"], ":1\r\n"),
+        (&["TTL", "key"], ":-2\r\n"),
+        (&["NONE"], "-ERR unknown command or number of arguments\r\n"),
+    ];
+    let commands: String = exchanges.iter().map(|(args, _)| command(args)).collect();
+    let replies: String = exchanges.iter().map(|(_, reply)| *reply).collect();
+    (&peer).write_all(commands.as_bytes()).unwrap();
+    expect(&peer, &replies);
+    // In any pieces, and as a person types it.
+    for byte in commands.as_bytes() {
+        (&peer).write_all(&[*byte]).unwrap();
+    }
+    expect(&peer, &replies);
+    (&peer).write_all(b"SET key word\r\n\r\nGET key\r\nQUIT\r\n").unwrap();
+    expect(&peer, "+OK\r\n$4\r\nword\r\n+OK\r\n");
+    expect_end(&peer);
+}
+
+#[test]
+fn resp_removes_expired_entry() {
+    let (_server, addr) = Program::server("resp", &[ANY_PORT]);
+    let peer = connect(addr);
+    (&peer).write_all(b"SET key value\r\nEXPIRE key 0\r\n").unwrap();
+    expect(&peer, "+OK\r\n:1\r\n");
+    let mut lines = BufReader::new(&peer).lines();
+    let mut ttl = || {
+        (&peer).write_all(b"TTL key\r\n").unwrap();
+        lines.next().unwrap().unwrap()
+    };
+    until(&mut ttl, |reply| reply == ":-2");
+}
+
+#[test]
+fn resp_publishes_to_remaining_subscribers() {
+    let (_server, addr) = Program::server("resp", &[ANY_PORT]);
+    let [first, second, publisher] = [connect(addr), connect(addr), connect(addr)];
+    for peer in [&first, &second] {
+        { peer }.write_all(b"SUBSCRIBE news\r\n").unwrap();
+        expect(peer, "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
+    }
+    (&publisher).write_all(b"PUBLISH news one\r\n").unwrap();
+    expect(&publisher, ":2\r\n");
+    for peer in [&first, &second] {
+        expect(peer, "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$3\r\none\r\n");
+    }
+    (&second).write_all(b"QUIT\r\n").unwrap();
+    expect(&second, "+OK\r\n");
+    expect_end(&second);
+    (&publisher).write_all(b"PUBLISH news two\r\n").unwrap();
+    expect(&publisher, ":1\r\n");
+}
+
+#[test]
+fn resp_closes_peer_on_protocol_error() {
+    let (_server, addr) = Program::server("resp", &[ANY_PORT]);
+    let inputs = [
+        "*x\r\n",
+        "*9999\r\n",
+        "*1\r\nPING\r\n",
+        "*1\r\n$-1\r\n",
+        "*1\r\n$1\r\nxyz",
+        "*1\r\n$9999999\r\n",
+    ];
+    for input in inputs {
+        let peer = connect(addr);
+        (&peer).write_all(input.as_bytes()).unwrap();
+        expect_end(&peer);
+    }
+}
+
 // --- all of them ----------------------------------------------------------
 
 #[test]
@@ -587,6 +680,7 @@ fn wrong_command_line_prints_one_line() {
         ("periodic", "N [MILLISECONDS]"),
         ("post_from_thread", "[ADDRESS]"),
         ("inotify", "DIRECTORY"),
+        ("resp", "[ADDRESS]"),
     ];
     for (name, usage) in usages {
         if name == "inotify" && !cfg!(target_os = "linux") {
@@ -610,6 +704,7 @@ fn unavailable_address_prints_one_line() {
         ("proxy", vec![&*tcp_addr, &*tcp_addr]),
         ("udp_echo", vec![&*udp_addr]),
         ("post_from_thread", vec![&*tcp_addr]),
+        ("resp", vec![&*tcp_addr]),
     ] {
         let expected = format!("Error: {}: Address already in use (os error 98)\n", args[0]);
         assert_eq!(Program::start(name, &args).end(), (1, String::new(), expected));
