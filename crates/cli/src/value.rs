@@ -1,0 +1,105 @@
+//! Parsers for option values, to be used as clap's `value_parser`.
+//!
+//! # Errors
+//!
+//! Each parser returns a description of the expected value, which clap prints
+//! after the option and the value.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// Parses a host: a name or an IP address, without the brackets that surround
+/// an IPv6 address in a URL.
+///
+/// # Errors
+///
+/// Returns an error if `text` is empty.
+///
+/// # Examples
+///
+/// ```
+/// assert_eq!(cli::value::host("[::1]").as_deref(), Ok("::1"));
+/// ```
+pub fn host(text: &str) -> Result<String, String> {
+    let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match inner.unwrap_or(text) {
+        "" => Err("expected a host name or an IP address".to_owned()),
+        host => Ok(host.to_owned()),
+    }
+}
+
+/// Parses a positive number.
+///
+/// # Errors
+///
+/// Returns an error if `text` is not an integer of at least 1.
+pub fn count(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "expected an integer of at least 1".to_owned())
+}
+
+/// Parses a duration such as `500ms`, `30s` or `1m 30s`.
+///
+/// # Errors
+///
+/// Returns an error if `text` is not a duration.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; expected a duration such as 500ms, 30s or \"1m 30s\""))
+}
+
+/// Parses a duration that must not be zero, such as a timeout.
+///
+/// # Errors
+///
+/// Returns an error if `text` is not a duration, or is zero.
+pub fn timeout(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("must be greater than zero".to_owned()),
+        timeout => Ok(timeout),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_loses_its_brackets() {
+        for (text, expected) in [
+            ("localhost", "localhost"),
+            ("127.0.0.1", "127.0.0.1"),
+            ("::1", "::1"),
+            ("[::1]", "::1"),
+            ("[::1", "[::1"),
+        ] {
+            assert_eq!(host(text).unwrap(), expected);
+        }
+        for text in ["", "[]"] {
+            assert!(host(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn count_must_be_a_positive_integer() {
+        assert_eq!(count("12").unwrap().get(), 12);
+        for text in ["", "0", "-1", "1.5", "many"] {
+            assert_eq!(count(text).unwrap_err(), "expected an integer of at least 1", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn duration_needs_a_unit() {
+        assert_eq!(duration("1m 30s").unwrap(), Duration::from_secs(90));
+        assert_eq!(duration("0s").unwrap(), Duration::ZERO);
+        for text in ["", "5", "soon", "-5s"] {
+            assert!(duration(text).unwrap_err().contains("such as 500ms"), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn timeout_must_not_be_zero() {
+        assert_eq!(timeout("500ms").unwrap(), Duration::from_millis(500));
+        assert_eq!(timeout("0s").unwrap_err(), "must be greater than zero");
+        assert!(timeout("soon").is_err());
+    }
+}
