@@ -1,16 +1,21 @@
-//! The classic echo server: it sends back whatever it is sent.
+//! The classic echo server: it returns to each peer the data that it receives.
 //!
-//! Five files, to be read in this order: [`server`] is the server itself and
-//! shows how the reactor is used; [`workers`] does the same on more threads,
-//! which [`processor`] pins; [`options`] is the command line; this one reports
-//! what went wrong.
+//! The files in the order in which they depend on each other:
+//!
+//! - [`options`]: the command line.
+//! - [`cpu`]: the processors that a thread can be pinned to.
+//! - [`thread_config`]: each thread's part of the limits and of the processors.
+//! - [`listen`]: the protocol and the listening socket.
+//! - [`workers`]: further threads, with a reactor each.
+//! - [`server`]: sets up the reactor and runs it. Start reading here.
 
+mod cpu;
+mod listen;
 mod options;
-mod processor;
 mod server;
+mod thread_config;
 mod workers;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -19,27 +24,7 @@ use log::LevelFilter;
 use crate::options::Options;
 
 fn main() -> ExitCode {
-    // On a usage error this prints it and exits with 2.
     let options = Options::parse();
-    start_log(options.log_level());
-    match server::run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Not `eprintln!`, which panics where standard error is gone: then
-            // the exit code has to do.
-            let _ = writeln!(io::stderr(), "echo-server: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Sends the log to standard error. What the command line says comes before
-/// `RUST_LOG`, and that before the default.
-fn start_log(level: Option<LevelFilter>) {
-    let mut log = env_logger::Builder::new();
-    log.filter_level(level.unwrap_or(LevelFilter::Warn));
-    if level.is_none() {
-        log.parse_default_env();
-    }
-    log.init();
+    cli::logging::init(options.log_level(), LevelFilter::Warn);
+    cli::error::exit_code("echo-server", server::run(&options))
 }

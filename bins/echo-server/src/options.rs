@@ -4,91 +4,96 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser};
+use cli::value;
 use log::LevelFilter;
 
-/// Sends back whatever it is sent, to any number of peers at once.
+/// TCP echo server: sends received data back to the sender
 ///
-/// Prints `Listening on ADDRESS` once it accepts connections, then `Incoming
-/// connection from ADDRESS` for each peer. Everything else goes to the log on
-/// standard error.
+/// Serves any number of peers at once. Prints `Listening on ADDRESS` when it
+/// accepts connections, and `Incoming connection from ADDRESS` for each peer.
+/// Log messages are written to standard error.
 ///
-/// SIGINT or SIGTERM ends it in good order: it accepts the connections that
-/// are queued, stops listening, and lets its peers finish. A second signal cuts
-/// them off.
+/// SIGINT or SIGTERM starts an orderly shutdown: the server accepts the
+/// connections that are queued, stops listening, and lets its peers finish. A
+/// second signal closes all connections.
 #[derive(Clone, Debug, Parser)]
 #[command(version, after_long_help = EXAMPLES_AND_EXIT_CODES)]
 pub(crate) struct Options {
     /// Address or name to listen on
     ///
     /// 0.0.0.0 stands for all IPv4 addresses of this machine, :: for all IPv6
-    /// ones (and on most systems for the IPv4 ones too). Of the addresses of a
-    /// name the first that can be had is taken. An IPv6 address may stand in
-    /// brackets.
-    #[arg(long, default_value = "127.0.0.1", value_parser = host)]
+    /// addresses (on most systems also for the IPv4 addresses). If a name has
+    /// several addresses, the first that can be bound is used. An IPv6 address
+    /// may be written in brackets.
+    #[arg(long, default_value = "127.0.0.1", value_parser = value::host)]
     pub(crate) host: String,
 
-    /// TCP port to listen on; 0 takes a free one
+    /// TCP port to listen on; 0 selects a free one
     ///
-    /// The `Listening on` line tells which port was taken.
+    /// The `Listening on` line shows the port.
     #[arg(long, default_value_t = 9999)]
     pub(crate) port: u16,
 
-    /// Serve at most this many peers at a time
+    /// Maximum number of open connections
     ///
-    /// A connection beyond them is accepted and closed at once, so that its
-    /// client learns of it, and is counted in the log. Without this option the
-    /// limit on open files is the limit: peers beyond it wait until others go.
-    #[arg(long, value_name = "N", value_parser = number)]
+    /// A connection above the maximum is accepted and closed at once, so that
+    /// its client is notified, and is counted in the log. By default only the
+    /// open file limit applies: further peers wait until others disconnect.
+    #[arg(long, value_name = "N", value_parser = value::count)]
     pub(crate) max_connections: Option<NonZeroUsize>,
 
-    /// Serve on this many threads, among which the system distributes the peers
+    /// Number of threads; the kernel distributes connections among them
     ///
-    /// Each has an event loop and a listening socket of its own (`SO_REUSEPORT`),
-    /// so a peer stays with the thread that accepted it. --max-connections is
-    /// shared out among them. More threads than processors gain nothing. Where
-    /// other programs keep those busy, start it by `chrt --batch 0`: messages
-    /// then gather while the others run, in place of a switch for each.
-    #[arg(long, value_name = "N", default_value = "1", value_parser = number)]
+    /// Each thread has its own event loop and listening socket
+    /// (`SO_REUSEPORT`), so a connection stays on the thread that accepted it.
+    /// --max-connections is divided among the threads. More threads than
+    /// processors gain nothing. If other programs keep the processors busy,
+    /// start the server with `chrt --batch 0`: messages then accumulate while
+    /// the other programs run, instead of causing a context switch each.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = value::count)]
     pub(crate) threads: NonZeroUsize,
 
-    /// Keep each thread on a processor of its own
+    /// Pin each thread to its own processor
     ///
-    /// Of those that the program may run on (taskset), in the order of their
-    /// numbers: choose them so that no two are halves of one core. Pays where
-    /// nothing else is busy on them; else a thread cannot get out of the way.
+    /// The processors available to the program (see taskset) are used in
+    /// numerical order; avoid two that share a core. Pinning improves
+    /// throughput if these processors are otherwise idle, and reduces it if
+    /// other programs use them.
     #[arg(long)]
     pub(crate) pin: bool,
 
-    /// Look this long whether a message comes before going to sleep
+    /// Poll without blocking for up to DURATION before sleeping
     ///
-    /// Answers a lone peer sooner, for some processor time; 100us is a good
-    /// choice. Given up by itself while it does not pay.
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    /// Reduces the latency of a single peer, at the cost of processor time;
+    /// 100us is a good choice. Suspended automatically while it has no effect.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = value::duration)]
     pub(crate) busy_poll: Duration,
 
-    /// Close a connection after this long without traffic
+    /// Close a connection after DURATION without traffic
     ///
-    /// Without this option a silent peer may stay.
-    #[arg(long, value_name = "DURATION", value_parser = timeout)]
+    /// By default an idle connection stays open.
+    #[arg(long, value_name = "DURATION", value_parser = value::timeout)]
     pub(crate) idle_timeout: Option<Duration>,
 
-    /// Close a connection whose peer has read nothing of its echo for this long
+    /// Close a connection whose peer reads nothing for DURATION
     ///
-    /// Until then the server reads no more from that peer, and holds at most
-    /// 128 KiB for it.
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = timeout)]
+    /// Applies while output is pending. Meanwhile the server reads nothing from
+    /// that peer, and buffers at most 128 KiB for it.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = value::timeout)]
     pub(crate) stall_timeout: Duration,
 
-    /// How long peers may go on after the first SIGINT or SIGTERM
+    /// Time for peers to finish after the first SIGINT or SIGTERM
     ///
-    /// Those still connected then are cut off. 0s cuts all of them off at once.
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    /// Connections that are still open then are closed. With 0s, all are closed
+    /// at once.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = value::duration)]
     pub(crate) drain_timeout: Duration,
 
-    /// Log more: -v what happens, -vv each connection, -vvv everything
+    /// Increase log verbosity (may be repeated)
     ///
-    /// Takes precedence over the environment variable `RUST_LOG`, which may also name the
-    /// parts to hear of (`RUST_LOG=reactor=debug`). Without either, warnings and
+    /// -v logs the main events, -vv each connection, -vvv everything. Takes
+    /// precedence over the environment variable `RUST_LOG`, which can also
+    /// select modules (`RUST_LOG=reactor=debug`). By default, warnings and
     /// errors are logged.
     #[arg(short, long, action = ArgAction::Count)]
     pub(crate) verbose: u8,
@@ -103,51 +108,44 @@ Durations are written like 500ms, 30s or \"1m 30s\".
 
 Examples:
   echo-server
-          Serve this machine only, on port 9999
+          Serve local clients, on port 9999
   echo-server --host :: --port 7 --max-connections 1000 --idle-timeout 5m
-          Serve everybody, within limits
+          Serve all clients, with limits
   echo-server --port 0 -q
-          Take a free port, and print nothing but which one
+          Use a free port, and print only its number
 
 Exit codes:
-  0  ended by SIGINT or SIGTERM: every peer had until the drain timeout
-  1  could not listen, or failed later; or a second signal cut peers off
-  2  the command line was wrong";
+  0  terminated by SIGINT or SIGTERM; peers had up to the drain timeout
+  1  could not listen, failed later, or was terminated by a second signal
+  2  invalid command line";
 
 impl Options {
-    /// What the command line says about the log, if anything.
+    /// Returns the log level that the command line requests, if any.
     pub(crate) fn log_level(&self) -> Option<LevelFilter> {
-        match self.verbose {
-            0 if self.quiet => Some(LevelFilter::Error),
-            0 => None,
-            1 => Some(LevelFilter::Info),
-            2 => Some(LevelFilter::Debug),
-            _ => Some(LevelFilter::Trace),
+        if self.quiet {
+            Some(LevelFilter::Error)
+        } else {
+            cli::logging::level_for_verbose(self.verbose)
         }
     }
 }
 
-/// A host as one may write it in an address, without the brackets.
-#[expect(clippy::unnecessary_wraps, reason = "the form of a clap value parser")]
-fn host(text: &str) -> Result<String, String> {
-    let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    Ok(inner.unwrap_or(text).to_owned())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
 
-fn number(text: &str) -> Result<NonZeroUsize, String> {
-    text.parse().map_err(|_| "a whole number from 1 on".to_owned())
-}
+    #[test]
+    fn command_line_definition_is_consistent() {
+        Options::command().debug_assert();
+    }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; write it like 500ms, 30s or \"1m 30s\""))
-}
-
-/// A duration after which a connection is closed: with none at all, every
-/// connection would be.
-fn timeout(text: &str) -> Result<Duration, String> {
-    match duration(text)? {
-        Duration::ZERO => Err("it must be longer than zero".to_owned()),
-        timeout => Ok(timeout),
+    #[test]
+    fn quiet_logs_errors_only() {
+        let level =
+            |flags: &[&str]| Options::parse_from([&["echo-server"], flags].concat()).log_level();
+        assert_eq!(level(&["-q"]), Some(LevelFilter::Error));
+        assert_eq!(level(&["-v"]), Some(LevelFilter::Info));
+        assert_eq!(level(&[]), None);
     }
 }

@@ -1,4 +1,5 @@
-//! [`Workers`]: the server on further threads, a reactor each.
+//! [`Workers`]: further threads that serve the same address, with a reactor
+//! each.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,13 +8,18 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, anyhow};
+use cli::error::without_errno;
 use reactor::{Address, Handle, Io, Protocol, Reactor, Stream};
 
+use crate::listen::listen;
 use crate::options::Options;
-use crate::server::{Share, listen, plain};
+use crate::thread_config::ThreadConfig;
 
-/// Threads that serve the same address. What they have in common is only that:
-/// the kernel distributes the connections, and a handle tells each the end.
+/// The worker threads.
+///
+/// Threads share no state: the kernel distributes the connections among their
+/// listening sockets, and each has a handle through which it is drained and
+/// stopped.
 pub(crate) struct Workers(Vec<Worker>);
 
 struct Worker {
@@ -22,30 +28,41 @@ struct Worker {
 }
 
 impl Workers {
-    /// Starts a worker for each of `shares`, on `addr`. `main` runs for as long
-    /// as any of them does.
+    /// Starts a worker for each of `configs`, listening on `addr`.
+    ///
+    /// Adds a channel to `main` for each worker, which closes when the worker
+    /// ends. So `main` runs at least as long as every worker.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a thread cannot be started or cannot listen.
     pub(crate) fn start(
         main: &mut Reactor,
-        shares: &[Share],
+        configs: &[ThreadConfig],
         addr: &Address,
         options: &Options,
     ) -> anyhow::Result<Self> {
-        let addr = addr.as_inet().context("only TCP can be served on several threads")?;
-        let workers = shares.iter().map(|&share| {
-            let (ours, theirs) = UnixStream::pair().map_err(cannot_start)?;
-            let worker = Worker::start(theirs, addr, share, options)?;
-            main.add(Stream::new(ours, UntilClosed)?)?;
+        let addr = addr.as_inet().context("several threads can serve TCP only")?;
+        let workers = configs.iter().map(|&config| {
+            let (ours, theirs) = UnixStream::pair().map_err(start_error)?;
+            let worker = Worker::start(theirs, addr, config, options)?;
+            main.add(Stream::new(ours, WorkerLiveness)?)?;
             Ok(worker)
         });
         workers.collect::<anyhow::Result<_>>().map(Workers)
     }
 
+    /// Returns a handle for each worker's reactor.
     pub(crate) fn handles(&self) -> Vec<Handle> {
         self.0.iter().map(|worker| worker.handle.clone()).collect()
     }
 
-    /// Waits for all of them, which the end of the main reactor says will not
-    /// be long.
+    /// Joins all threads. Call it after the main reactor's `run` has returned:
+    /// then they have ended or are about to.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first error of a thread.
     pub(crate) fn join(self) -> anyhow::Result<()> {
         for worker in self.0 {
             worker.thread.join().map_err(|_| anyhow!("a thread panicked; see the log"))??;
@@ -55,29 +72,31 @@ impl Workers {
 }
 
 impl Worker {
-    /// Returns once it listens. It holds `alive` open for as long as it runs.
+    /// Starts a thread and waits until it listens. The thread keeps `liveness`
+    /// open while it runs.
     fn start(
-        alive: UnixStream,
+        liveness: UnixStream,
         addr: SocketAddr,
-        share: Share,
+        config: ThreadConfig,
         options: &Options,
     ) -> anyhow::Result<Self> {
-        let (ready, is_ready) = mpsc::channel();
+        let (ready_tx, ready_rx) = mpsc::channel();
         let options = options.clone();
         let thread = thread::Builder::new().name("worker".to_owned()).spawn(move || {
-            share.pin()?;
+            config.pin_thread()?;
             let mut reactor =
-                Reactor::builder().busy_poll(options.busy_poll).build().map_err(cannot_start)?;
-            let listener = listen(&[addr], share.connections, &options).map_err(cannot_start)?;
+                Reactor::builder().busy_poll(options.busy_poll).build().map_err(start_error)?;
+            let listener =
+                listen(&[addr], config.max_connections(), &options).map_err(start_error)?;
             reactor.add(listener)?;
-            // Nobody waits for it only where the program is ending.
-            let _ = ready.send(reactor.handle());
-            let outcome = reactor.run().context("cannot wait for events");
-            drop(alive);
-            outcome
+            // The receiver exists until this arrives.
+            let _ = ready_tx.send(reactor.handle());
+            let result = reactor.run().context("the event loop failed");
+            drop(liveness);
+            result
         });
-        let thread = thread.map_err(cannot_start)?;
-        match is_ready.recv() {
+        let thread = thread.map_err(start_error)?;
+        match ready_rx.recv() {
             Ok(handle) => Ok(Worker { handle, thread }),
             Err(_) => match thread.join() {
                 Ok(Err(error)) => Err(error),
@@ -87,21 +106,20 @@ impl Worker {
     }
 }
 
-/// The address can be had, or the main thread would not have it: what a further
-/// thread lacks is something that each of them takes.
-#[expect(clippy::needless_pass_by_value, reason = "as `map_err` wants it")]
-fn cannot_start(error: io::Error) -> anyhow::Error {
+/// The main thread has bound the same address, so the cause is a resource that
+/// each thread needs, and not the address.
+#[expect(clippy::needless_pass_by_value, reason = "the signature of `map_err`")]
+fn start_error(error: io::Error) -> anyhow::Error {
     anyhow!(
-        "cannot start a thread: {}; \
-         ask for fewer --threads, or raise the limit on open files (ulimit -n)",
-        plain(&error)
+        "cannot start a thread: {}; use fewer --threads, or raise the open file limit (ulimit -n)",
+        without_errno(&error)
     )
 }
 
 /// Keeps the main reactor running until the other end closes.
-struct UntilClosed;
+struct WorkerLiveness;
 
-impl Protocol for UntilClosed {
+impl Protocol for WorkerLiveness {
     fn handle_read(&mut self, _io: &mut Io<'_>, _data: &[u8]) -> io::Result<()> {
         Ok(())
     }

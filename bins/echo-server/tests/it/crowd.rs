@@ -9,17 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, getrlimit, setrlimit};
+use cli::limits::raise_open_files;
 use testing::{expect_end, memory};
 
 use crate::common::{Server, echo};
-
-/// As many descriptors for the peers as the system lets this process have.
-fn raise_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).unwrap();
-}
 
 /// One message after another there and back, in turn over `peers`, for as long
 /// as `during` takes. Returns what it returned and how long each took, sorted.
@@ -56,7 +49,7 @@ fn quiet(time: Duration) {
 #[test]
 #[ignore = "takes half a minute: scripts/faults.sh runs it"]
 fn slow_peers_stay_and_silent_ones_go() {
-    raise_limit();
+    raise_open_files();
     let server = Server::start(&["-q", "--idle-timeout", "15s"]);
     let healthy: Vec<_> = (0..50).map(|_| server.connect()).collect();
     let ((), before) = ping_during(&healthy, || quiet(Duration::from_secs(3)));
@@ -132,7 +125,7 @@ fn one_flooder_delays_others_by_its_budget() {
 #[test]
 #[ignore = "takes ten thousand connections: scripts/faults.sh runs it"]
 fn a_storm_of_connections_fails_none() {
-    raise_limit();
+    raise_open_files();
     let server = Server::start(&["-q"]);
     let healthy: Vec<_> = (0..4).map(|_| server.connect()).collect();
     let begin = Instant::now();
@@ -159,9 +152,8 @@ fn a_storm_of_connections_fails_none() {
 #[test]
 #[ignore = "takes nineteen thousand connections: scripts/faults.sh runs it"]
 fn near_the_limit_of_descriptors_all_are_served() {
-    raise_limit();
-    let most = getrlimit(Resource::Nofile).current.map_or(u64::MAX, |most| most);
-    let wanted = usize::try_from(most.saturating_sub(100)).unwrap().min(19_000);
+    let limit = raise_open_files().unwrap_or(u64::MAX);
+    let wanted = usize::try_from(limit.saturating_sub(100)).unwrap().min(19_000);
     let server = Server::start(&["-q"]);
     let first = server.connect();
     echo(&first, b"first");

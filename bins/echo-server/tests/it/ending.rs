@@ -93,7 +93,10 @@ fn a_second_signal_ends_at_once() {
         assert_eq!(server.exit_code(), 1, "SIG{first}, SIG{second}");
         eprintln!("ended {:?} after the second signal", begin.elapsed());
         let log = server.stderr.rest();
-        assert!(log.last().unwrap().starts_with("echo-server: a second signal: "), "{log:#?}");
+        assert!(
+            log.last().unwrap().starts_with("echo-server: terminated by a second signal: "),
+            "{log:#?}"
+        );
         assert!(!matches!(peer.read(&mut [0]), Ok(1..)), "cut off");
     }
 }

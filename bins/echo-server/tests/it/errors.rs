@@ -32,7 +32,7 @@ fn too_many_threads_for_the_descriptors_is_said() {
         let mut command = testing::through_shell(SERVER, &format!("ulimit -n {limit};"), "");
         let line = failure(command.args(["--threads", "100", "--port", "0"]));
         assert!(line.starts_with("echo-server: cannot "), "{limit}: {line}");
-        assert!(line.contains("Too many open files; ask for fewer --threads"), "{limit}: {line}");
+        assert!(line.contains("Too many open files; use fewer --threads"), "{limit}: {line}");
     }
 }
 
@@ -44,7 +44,7 @@ fn a_port_in_use() {
         failure(command().args(["--port", &addr.port().to_string()])),
         format!(
             "echo-server: cannot listen on {addr}: Address already in use; stop the other server, \
-             or choose another port with --port (0 takes a free one)"
+             or choose another port with --port (0 selects a free one)"
         )
     );
 }
@@ -65,7 +65,7 @@ fn an_address_of_another_machine() {
 #[test]
 fn an_unknown_host() {
     let line = failure(command().args(["--host", "nope.invalid"]));
-    assert!(line.starts_with("echo-server: cannot find the host \"nope.invalid\": "), "{line}");
+    assert!(line.starts_with("echo-server: cannot resolve host \"nope.invalid\": "), "{line}");
     assert!(line.contains("--host"), "{line}");
 }
 

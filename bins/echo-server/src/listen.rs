@@ -1,0 +1,107 @@
+//! The protocol and the listening socket, which are the same on all threads.
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Once;
+
+use anyhow::anyhow;
+use cli::error::without_errno;
+use reactor::{Address, Io, Limits, Listener, Protocol};
+
+use crate::options::Options;
+
+/// The protocol of one connection: sends back what was received.
+///
+/// The reactor stops reading from a peer that does not read its echo, and
+/// delivers all pending output to a peer that closes its sending side.
+struct Echo;
+
+impl Protocol for Echo {
+    fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
+        io.send(data)
+    }
+}
+
+/// Binds the first of `addrs` that is available, for at most `max_connections`
+/// connections at a time.
+///
+/// No connection is accepted until the listener is added to a reactor and that
+/// reactor runs.
+///
+/// # Errors
+///
+/// Returns an error if none of `addrs` can be bound.
+pub(crate) fn listen(
+    addrs: &[SocketAddr],
+    max_connections: usize,
+    options: &Options,
+) -> io::Result<Listener> {
+    let quiet = options.quiet;
+    let handle_accepted = move |peer: &Address| {
+        if !quiet {
+            print_line(format_args!("Incoming connection from {peer}"));
+        }
+        Ok(Echo)
+    };
+    // Only with several threads: a shared port can also be bound by another
+    // server, which would then receive some of the connections.
+    let listener = match options.threads.get() {
+        1 => Listener::bind(addrs, handle_accepted),
+        _ => Listener::bind_reuse_port(addrs, handle_accepted),
+    }?;
+    let limits = Limits {
+        idle_timeout: options.idle_timeout,
+        stall_timeout: Some(options.stall_timeout),
+        ..Limits::default()
+    };
+    Ok(listener.with_limits(limits).with_max_connections(max_connections))
+}
+
+/// Resolves the host of the command line.
+///
+/// `Listener::bind` resolves names too, but does not distinguish an unknown
+/// name from an address that cannot be bound.
+///
+/// # Errors
+///
+/// Returns an error if `host` has no address.
+pub(crate) fn resolve(host: &str, port: u16) -> anyhow::Result<Vec<SocketAddr>> {
+    let addrs = (host, port).to_socket_addrs().map_err(|error| {
+        anyhow!(
+            "cannot resolve host {host:?}: {}; check the name, \
+             or specify an address with --host, such as 127.0.0.1",
+            without_errno(&error)
+        )
+    })?;
+    Ok(addrs.collect())
+}
+
+/// Returns advice for an address that cannot be bound.
+pub(crate) fn bind_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::AddrInUse => {
+            "stop the other server, or choose another port with --port (0 selects a free one)"
+        }
+        ErrorKind::AddrNotAvailable => {
+            "choose an address of this machine with --host (0.0.0.0 or :: for all of them)"
+        }
+        ErrorKind::PermissionDenied => {
+            "low ports require privileges: choose 1024 or higher with --port \
+             (0 selects a free one)"
+        }
+        _ => {
+            "choose another address with --host or port with --port, \
+             or raise the limit that was reached (ulimit -a)"
+        }
+    }
+}
+
+/// Prints a line, or logs the first failure to do so: the server continues
+/// without standard output.
+pub(crate) fn print_line(line: impl Display) {
+    static FIRST_FAILURE: Once = Once::new();
+    if let Err(error) = cli::stdout::write_line(line.to_string().as_bytes()) {
+        FIRST_FAILURE.call_once(|| log::debug!("cannot write standard output: {error}"));
+    }
+}
