@@ -1,82 +1,89 @@
-//! [`Failure`]: everything that may go wrong, and the sentence for each: what
-//! happened, at which address, and what to do about it.
+//! [`Failure`]: every error that ends the program, and its text.
+//!
+//! A text is one line that names what failed, at which address, why, and what
+//! to do.
 
 use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
+use cli::error::without_errno;
+use humantime::format_duration;
 use reactor::Address;
 
-/// Why the program did not do what it was asked to.
+/// The reason why the conversation did not succeed.
 ///
-/// A callback of the reactor returns it inside of an [`io::Error`], and finds
-/// it again in the reason that `handle_close` is given.
+/// A callback returns it within an [`io::Error`], and
+/// [`from_io_error`](Self::from_io_error) extracts it from the close reason.
 #[derive(Clone, Debug)]
 pub(crate) enum Failure {
-    /// The host's name has no address.
-    UnknownHost { host: String, why: String },
-    /// No connection came about.
-    Connect { server: String, why: String, hint: &'static str },
-    /// No connection came about in time.
+    /// The host name does not resolve.
+    UnknownHost { host: String, cause: String },
+    /// The connection was not established.
+    Connect { server: String, cause: String, hint: &'static str },
+    /// The connection was not established in time.
     ConnectTimeout { server: String, timeout: Duration },
-    /// The server owed an answer, and made no progress.
-    Silent { server: String, timeout: Duration, progress: String },
-    /// The server ended the conversation too early.
+    /// A reply was pending, and no data was received in time.
+    ReplyTimeout { server: String, timeout: Duration, progress: String },
+    /// The server closed the connection before the last reply.
     Closed { server: String, progress: String },
-    /// The connection broke.
-    Lost { server: String, progress: String, why: String },
-    /// A byte came back as another one.
-    Corrupt { server: String, offset: u64, sent: u8, came: u8 },
-    /// More came back than was sent.
+    /// The connection failed.
+    Lost { server: String, progress: String, cause: String },
+    /// A byte differs from the one that was sent.
+    Corrupt { server: String, offset: u64, sent: u8, received: u8 },
+    /// More data was received than was sent.
     Surplus { server: String, sent: u64 },
     /// Standard input cannot be read.
     Input(String),
     /// Standard output cannot be written.
     Output(String),
-    /// Nobody reads standard output any more: no failure in the end, but
-    /// reason enough to leave.
+    /// The reader of standard output has closed it: the program ends early, but
+    /// successfully.
     OutputClosed,
 }
 
 impl Failure {
-    /// No connection to `server` came about because of `error`.
+    /// Creates the failure for a connection that was not established.
     pub(crate) fn connect(server: String, error: &io::Error) -> Self {
         let hint = match error.kind() {
             ErrorKind::ConnectionRefused => "is echo-server running there?",
-            ErrorKind::TimedOut => "is the host up, and the address right?",
+            ErrorKind::TimedOut => "is the host up and the address correct?",
             ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
                 "is this machine connected to that network?"
             }
             ErrorKind::PermissionDenied => "does a firewall forbid it?",
-            ErrorKind::AddrNotAvailable => {
-                "is the address right, and is a local port left to connect from?"
-            }
-            _ => "try again with -vv to see each attempt",
+            ErrorKind::AddrNotAvailable => "is the address correct, and is a local port available?",
+            _ => "use -vv to log each attempt",
         };
-        Failure::Connect { server, why: plain(error), hint }
+        Failure::Connect { server, cause: without_errno(error), hint }
     }
 
-    /// A byte came back that should not have: another than `sent`, or one that
+    /// Creates the failure for a byte at `offset` that differs from `sent`, or
     /// was never sent.
-    pub(crate) fn wrong(server: &Address, offset: u64, sent: Option<u8>, came: u8) -> Self {
+    pub(crate) fn wrong_byte(
+        server: &Address,
+        offset: u64,
+        sent: Option<u8>,
+        received: u8,
+    ) -> Self {
         let server = server.to_string();
         match sent {
-            Some(sent) => Failure::Corrupt { server, offset, sent, came },
+            Some(sent) => Failure::Corrupt { server, offset, sent, received },
             None => Failure::Surplus { server, sent: offset },
         }
     }
 
-    /// Standard output could not be written because of `error`.
+    /// Creates the failure for standard output that cannot be written.
     pub(crate) fn output(error: &io::Error) -> Self {
         match error.kind() {
             ErrorKind::BrokenPipe => Failure::OutputClosed,
-            _ => Failure::Output(plain(error)),
+            _ => Failure::Output(without_errno(error)),
         }
     }
 
-    /// The failure that a callback returned, if `error` is one.
-    pub(crate) fn within(error: &io::Error) -> Option<&Self> {
+    /// Returns the failure that a callback returned as `error`, if it is one.
+    pub(crate) fn from_io_error(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
     }
 }
@@ -84,46 +91,45 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::UnknownHost { host, why } => {
-                write!(f, "cannot find the host {host:?}: {why}; ")?;
-                write!(f, "check the name, or give --host an address")
+            Failure::UnknownHost { host, cause } => {
+                write!(f, "cannot resolve host {host:?}: {cause}; ")?;
+                write!(f, "check the name, or specify an address with --host")
             }
-            Failure::Connect { server, why, hint } => {
-                write!(f, "cannot connect to {server}: {why}; {hint}")
+            Failure::Connect { server, cause, hint } => {
+                write!(f, "cannot connect to {server}: {cause}; {hint}")
             }
             Failure::ConnectTimeout { server, timeout } => {
-                let timeout = humantime::format_duration(*timeout);
-                write!(f, "cannot connect to {server}: no answer within {timeout}; ")?;
-                write!(f, "is the host up, and the address right? (--timeout waits longer)")
+                write!(f, "cannot connect to {server}: ")?;
+                write!(f, "no response within {}; ", format_duration(*timeout))?;
+                write!(f, "is the host up and the address correct? (see --timeout)")
             }
-            Failure::Silent { server, timeout, progress } => {
-                let timeout = humantime::format_duration(*timeout);
-                write!(f, "no answer from {server} for {timeout}, after {progress}; ")?;
-                write!(f, "is it an echo server? (--timeout waits longer)")
+            Failure::ReplyTimeout { server, timeout, progress } => {
+                write!(f, "{server}: no reply for {} ", format_duration(*timeout))?;
+                write!(f, "after {progress}; is it an echo server? (see --timeout)")
             }
             Failure::Closed { server, progress } => {
-                write!(f, "{server} closed the connection after {progress}; ")?;
-                write!(f, "the server's log may say why")
+                write!(f, "{server}: closed the connection after {progress}; ")?;
+                write!(f, "the server's log may contain the reason")
             }
-            Failure::Lost { server, progress, why } => {
-                write!(f, "lost the connection to {server} after {progress}: {why}; ")?;
-                write!(f, "the server's log may say why")
+            Failure::Lost { server, progress, cause } => {
+                write!(f, "{server}: connection lost after {progress}: {cause}; ")?;
+                write!(f, "the server's log may contain the reason")
             }
-            Failure::Corrupt { server, offset, sent, came } => {
-                write!(f, "{server} does not send back what it is sent: the byte at offset ")?;
-                write!(f, "{offset} was {sent:#04x} and came back as {came:#04x}; ")?;
+            Failure::Corrupt { server, offset, sent, received } => {
+                write!(f, "{server}: reply differs from the data sent: ")?;
+                write!(f, "at offset {offset}, sent {sent:#04x} and received {received:#04x}; ")?;
                 write!(f, "is it an echo server?")
             }
             Failure::Surplus { server, sent } => {
-                write!(f, "{server} sends more than the {sent} bytes that it was sent; ")?;
+                write!(f, "{server}: received more than the {sent} bytes sent; ")?;
                 write!(f, "is it an echo server?")
             }
-            Failure::Input(why) => {
-                write!(f, "cannot read standard input: {why}; ")?;
-                write!(f, "what came before was sent, and may be incomplete")
+            Failure::Input(cause) => {
+                write!(f, "cannot read standard input: {cause}; ")?;
+                write!(f, "earlier input was sent and may be incomplete")
             }
-            Failure::Output(why) => {
-                write!(f, "cannot write standard output: {why}; what was written is incomplete")
+            Failure::Output(cause) => {
+                write!(f, "cannot write standard output: {cause}; the output is incomplete")
             }
             Failure::OutputClosed => f.write_str("standard output is closed"),
         }
@@ -139,30 +145,22 @@ impl From<Failure> for io::Error {
     }
 }
 
-/// An error's text without the parts that only a programmer reads.
-pub(crate) fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
-    match text.split_once(" (os error ") {
-        Some((text, _)) => text.to_owned(),
-        None => text.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_survives_the_way_through_the_reactor() {
-        let error = io::Error::from(Failure::Input("it is gone".to_owned()));
-        assert!(matches!(Failure::within(&error), Some(Failure::Input(_))));
-        assert!(Failure::within(&io::Error::from(ErrorKind::BrokenPipe)).is_none());
+    fn failure_is_extracted_from_io_error() {
+        let error = io::Error::from(Failure::Input("bad descriptor".to_owned()));
+        assert!(matches!(Failure::from_io_error(&error), Some(Failure::Input(_))));
+        assert!(Failure::from_io_error(&io::Error::from(ErrorKind::BrokenPipe)).is_none());
     }
 
     #[test]
-    fn errors_are_shown_without_their_numbers() {
+    fn error_texts_contain_no_errno() {
         let refused = io::Error::from_raw_os_error(111);
-        assert_eq!(plain(&refused), "Connection refused");
+        let text = Failure::connect("[::1]:7".to_owned(), &refused).to_string();
+        let expected = "cannot connect to [::1]:7: Connection refused; is echo-server running";
+        assert!(text.starts_with(expected), "{text}");
     }
 }

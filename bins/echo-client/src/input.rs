@@ -1,8 +1,8 @@
-//! [`Input`]: standard input, read by a thread of its own.
+//! [`Input`]: standard input, read on a separate thread.
 //!
-//! Standard input may be a file, which no poller can wait for, or be shared
-//! with other processes, whose reads would fail if we set it to non-blocking
-//! mode. A thread that simply reads it works for all kinds.
+//! Standard input may be a file, which cannot be polled, or be shared with
+//! other processes, whose reads would fail if it became non-blocking. A thread
+//! that blocks in read(2) works for all kinds.
 
 use std::io::{self, ErrorKind, Read};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -10,75 +10,81 @@ use std::thread;
 
 use reactor::ReactorClosed;
 
-use crate::CHUNK;
+use crate::limits::SEND_CHUNK;
 
-/// How many buffers go round: one is read into while the other is sent.
+/// Number of buffers: one is filled while the other is sent.
 const BUFFERS: usize = 2;
 
-/// What the thread delivers; `End` or `Failed` comes last.
-pub(crate) enum Piece {
-    /// Some bytes. The buffer is to be given back.
+/// What the thread delivers. `Eof` or `Error` is the last event.
+pub(crate) enum InputEvent {
+    /// Data. Return the buffer with [`Input::return_buffer`].
     Data(Vec<u8>),
-    /// There is no more.
-    End,
-    /// Reading failed.
-    Failed(io::Error),
+    /// The end of the input.
+    Eof,
+    /// A read failed.
+    Error(io::Error),
 }
 
-/// The reading thread's other end.
+/// The handle of the reading thread.
 ///
-/// The thread reads when it has an empty buffer, and it has no others than
-/// those given to it: so it is never ahead by more than [`BUFFERS`] of them.
+/// The thread reads only while it has an empty buffer, so it is at most
+/// [`BUFFERS`] buffers ahead of the connection.
 pub(crate) struct Input {
-    empty: Sender<Vec<u8>>,
+    buffer_tx: Sender<Vec<u8>>,
 }
 
 impl Input {
-    /// Begins to read; `deliver` is called on the thread with each piece. The
-    /// thread is never waited for: at the end of the program it may well
-    /// stand in a `read` that does not return.
+    /// Starts the thread, which passes each event to `deliver`.
+    ///
+    /// The thread is never joined, since it may be blocked in read(2) when the
+    /// program ends.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the thread cannot be started.
     pub(crate) fn start(
-        deliver: impl Fn(Piece) -> Result<(), ReactorClosed> + Send + 'static,
+        deliver: impl Fn(InputEvent) -> Result<(), ReactorClosed> + Send + 'static,
     ) -> io::Result<Self> {
-        let (empty, empties) = mpsc::channel();
-        let input = Input { empty };
+        let (buffer_tx, buffer_rx) = mpsc::channel();
+        let input = Input { buffer_tx };
         for _ in 0..BUFFERS {
-            input.give_back(Vec::with_capacity(CHUNK));
+            input.return_buffer(Vec::with_capacity(SEND_CHUNK));
         }
         thread::Builder::new()
             .name("stdin".to_owned())
-            .spawn(move || read_all(&mut io::stdin().lock(), &empties, deliver))?;
+            .spawn(move || read_all(&mut io::stdin().lock(), &buffer_rx, deliver))?;
         Ok(input)
     }
 
-    /// Returns a buffer, to be read into again.
-    pub(crate) fn give_back(&self, buffer: Vec<u8>) {
-        // The thread is gone where the input has ended: fine.
-        let _ = self.empty.send(buffer);
+    /// Returns a buffer to the thread, which fills it again.
+    pub(crate) fn return_buffer(&self, buffer: Vec<u8>) {
+        // The thread needs no more buffers if it has ended.
+        let _ = self.buffer_tx.send(buffer);
     }
 }
 
-/// Reads `source` to its end, or until nobody wants it any more.
+/// Reads `source` until its end, until an error, or until the reactor or the
+/// [`Input`] is dropped.
 fn read_all(
     source: &mut impl Read,
-    empties: &Receiver<Vec<u8>>,
-    deliver: impl Fn(Piece) -> Result<(), ReactorClosed>,
+    buffer_rx: &Receiver<Vec<u8>>,
+    deliver: impl Fn(InputEvent) -> Result<(), ReactorClosed>,
 ) {
-    while let Ok(mut buffer) = empties.recv() {
-        buffer.resize(CHUNK, 0);
-        let piece = loop {
+    while let Ok(mut buffer) = buffer_rx.recv() {
+        buffer.resize(SEND_CHUNK, 0);
+        let event = loop {
             match source.read(&mut buffer) {
-                Ok(0) => break Piece::End,
+                Ok(0) => break InputEvent::Eof,
                 Ok(read) => {
                     buffer.truncate(read);
-                    break Piece::Data(buffer);
+                    break InputEvent::Data(buffer);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => break Piece::Failed(error),
+                Err(error) => break InputEvent::Error(error),
             }
         };
-        let last = !matches!(piece, Piece::Data(_));
-        if deliver(piece).is_err() || last {
+        let is_last = !matches!(event, InputEvent::Data(_));
+        if deliver(event).is_err() || is_last {
             return;
         }
     }

@@ -1,6 +1,5 @@
-//! [`Messages`]: the conversation of asyncore's documentation. Messages go
-//! out, one with each `handle_write`; what comes back is printed by
-//! `handle_read`.
+//! [`Messages`]: the conversation of asyncore's documentation. Each
+//! `handle_write` sends a message, and `handle_read` prints the replies.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,34 +7,34 @@ use std::ops::Range;
 
 use reactor::{Cause, CloseReason, Io, Protocol};
 
-use crate::CHUNK;
-use crate::ending::Ending;
 use crate::failure::Failure;
+use crate::limits::SEND_CHUNK;
+use crate::outcome::Outcome;
 use crate::output;
 
 /// Sends messages, and prints the replies.
 ///
-/// TCP carries bytes, not messages: a reply may come in pieces, and a piece
-/// may hold several replies. But it must be the same bytes in the same order,
-/// so all that is needed is to know where each message ends.
+/// TCP carries bytes and not messages: a reply may arrive in parts, and several
+/// replies in one read. The bytes and their order are those that were sent, so
+/// the position of each message is enough to separate the replies.
 pub(crate) struct Messages {
-    /// All messages, one after another, as they go over the wire.
+    /// All messages, concatenated as they are sent.
     wire: Vec<u8>,
-    /// Where in `wire` each message stands that is still to be sent. The
-    /// first may have lost its beginning, which was sent already.
+    /// The ranges of `wire` that are not yet sent, one for each message. The
+    /// first starts after the part that was sent.
     unsent: VecDeque<Range<usize>>,
-    /// Where in `wire` each message stands whose reply is still to be printed.
+    /// The ranges of `wire` whose reply is not yet printed.
     unanswered: VecDeque<Range<usize>>,
-    /// How many bytes came back, and were what they should be.
-    checked: usize,
+    /// Number of bytes received and found correct.
+    verified: usize,
     count: usize,
-    ending: Ending,
+    outcome: Outcome,
 }
 
 impl Messages {
     pub(crate) fn new<M: AsRef<[u8]>>(
         messages: impl IntoIterator<Item = M>,
-        ending: Ending,
+        outcome: Outcome,
     ) -> Self {
         let mut wire = Vec::new();
         let mut unsent = VecDeque::new();
@@ -45,11 +44,11 @@ impl Messages {
             unsent.push_back(start..wire.len());
         }
         let unanswered = unsent.clone();
-        Messages { count: unsent.len(), wire, unsent, unanswered, checked: 0, ending }
+        Messages { count: unsent.len(), wire, unsent, unanswered, verified: 0, outcome }
     }
 
-    /// How many bytes were sent.
-    fn sent(&self) -> usize {
+    /// Returns the number of bytes sent.
+    fn sent_len(&self) -> usize {
         self.unsent.front().map_or(self.wire.len(), |next| next.start)
     }
 
@@ -60,7 +59,7 @@ impl Messages {
 
 impl Protocol for Messages {
     fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
-        self.ending.connected(io);
+        self.outcome.on_connected(io);
         Ok(())
     }
 
@@ -68,12 +67,11 @@ impl Protocol for Messages {
         !self.unsent.is_empty()
     }
 
-    /// Sends the next message. A long one goes in slices: `send` takes all
-    /// that it is given, so what it is given is what bounds the memory. There
-    /// is room for a slice, or this would not be called.
+    /// Sends the next message, or a slice of a long one: `send` queues all that
+    /// it is given, so the size of the slice limits the memory in use.
     fn handle_write(&mut self, io: &mut Io<'_>) -> io::Result<()> {
         let Some(message) = self.unsent.front_mut() else { return Ok(()) };
-        let slice = message.start..message.end.min(message.start + CHUNK);
+        let slice = message.start..message.end.min(message.start + SEND_CHUNK);
         io.send(&self.wire[slice.clone()])?;
         log::debug!("sent {} bytes", slice.len());
         message.start = slice.end;
@@ -83,43 +81,43 @@ impl Protocol for Messages {
         Ok(())
     }
 
-    /// Checks what came back, and prints each reply that is complete.
+    /// Verifies the data, and prints each reply that is complete.
     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
         log::debug!("received {} bytes", data.len());
-        let owed = &self.wire[self.checked..self.sent()];
-        let equal = owed.iter().zip(data).take_while(|(sent, came)| sent == came).count();
-        let expected = owed.get(equal).copied();
-        self.checked += equal;
+        let pending = &self.wire[self.verified..self.sent_len()];
+        let pairs = pending.iter().zip(data);
+        let matching = pairs.take_while(|(sent, received)| sent == received).count();
+        let sent = pending.get(matching).copied();
+        self.verified += matching;
 
-        // Those before a wrong byte are right, and are printed all the same.
+        // Also those before a wrong byte, which are correct.
         while let Some(reply) = self.unanswered.front()
-            && reply.end <= self.checked
+            && reply.end <= self.verified
         {
-            output::print_line(&self.wire[reply.clone()])?;
+            output::write_line(&self.wire[reply.clone()])?;
             self.unanswered.pop_front();
         }
 
-        if let Some(&came) = data.get(equal) {
-            let offset = self.checked as u64;
-            return Err(Failure::wrong(&io.peer_addr(), offset, expected, came).into());
+        if let Some(&received) = data.get(matching) {
+            let offset = self.verified as u64;
+            return Err(Failure::wrong_byte(&io.peer_addr(), offset, sent, received).into());
         }
         if self.unanswered.is_empty() {
-            self.ending.complete(io);
+            self.outcome.finish(io);
         }
         Ok(())
     }
 
-    /// The server will send nothing more, and it is not done: else we would
-    /// have closed first.
+    /// Returns an error: this side closes first if the conversation is complete.
     fn handle_eof(&mut self, io: &mut Io<'_>) -> io::Result<()> {
         let server = io.peer_addr().to_string();
         Err(Failure::Closed { server, progress: self.progress() }.into())
     }
 
-    /// Nothing: `handle_close` follows with the same cause, and tells it once.
+    /// Does nothing: `handle_close` follows and reports the same cause.
     fn handle_error(&mut self, _io: &mut Io<'_>, _cause: &Cause) {}
 
     fn handle_close(&mut self, io: &mut Io<'_>, reason: &CloseReason) {
-        self.ending.closed(io, reason, self.progress());
+        self.outcome.on_closed(io, reason, self.progress());
     }
 }

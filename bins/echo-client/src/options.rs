@@ -4,78 +4,79 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
-use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Parser};
+use cli::value;
 use log::LevelFilter;
 
 const AFTER_HELP: &str = "\
 Examples:
   echo-client                         send 1 to 10 to 127.0.0.1:9999
-  echo-client hello 'how are you?'    two messages of your own
-  echo-client --host ::1 --port 7     another server
-  echo-client -- -1 -2                messages that begin with a dash
+  echo-client hello 'how are you?'    send two messages
+  echo-client --host ::1 --port 7     use another server
+  echo-client -- -1 -2                send messages that begin with a dash
   echo-client --stdin <file | cmp - file
-                                      a whole file, there and back
-  echo-client -vv                     what is sent and received, step by step
+                                      send a file, and compare the reply
+  echo-client -vv                     log each send and receive
 
 Exit codes:
-  0  every byte came back, or whoever read our output had enough (| head -1)
-  1  no connection, no answer, or a wrong one; standard error says which
-  2  the command line is wrong";
+  0  all replies were correct, or standard output was closed (| head -1)
+  1  no connection, or a reply was missing or wrong; see standard error
+  2  invalid command line";
 
-/// Sends messages to an echo server and prints what comes back.
+/// Sends messages to an echo server and prints the replies
 ///
-/// Each message is sent as it is, without a line end. Each reply is printed on
-/// a line of its own, once every byte of it has come back and was found equal
-/// to what was sent; however the network cut or joined the bytes on their way.
-/// After the last reply the connection is closed.
+/// Each message is sent unchanged, without a line feed. Each reply is verified
+/// and printed on a separate line, however the network divides or joins the
+/// data. The connection is closed after the last reply.
 #[derive(Debug, Parser)]
 #[command(version, after_help = AFTER_HELP)]
 pub(crate) struct Options {
-    /// Where the server is: a name, an IPv4 or an IPv6 address
+    /// Name or address of the server
     ///
-    /// An IPv6 address may stand in brackets. If a name has several addresses
-    /// each is tried in turn until one answers.
-    #[arg(long, default_value = "127.0.0.1", value_parser = NonEmptyStringValueParser::new())]
+    /// An IPv6 address may be written in brackets. If a name has several
+    /// addresses, they are tried in turn until one accepts the connection.
+    #[arg(long, default_value = "127.0.0.1", value_parser = value::host)]
     pub(crate) host: String,
 
-    /// The server's TCP port
+    /// TCP port of the server
     #[arg(long, default_value_t = 9999, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: u16,
 
-    /// How long to wait for the server, such as 500ms, 10s or "1min 30s"
+    /// Time to wait for the server, such as 500ms, 10s or "1min 30s"
     ///
-    /// Connecting may take so long, all addresses of a name together. After
-    /// that the client gives up once the server has owed an answer and made no
-    /// progress for so long. Waiting for standard input does not count.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
+    /// Limits the time to connect, for all addresses of a name together, and
+    /// then the time without progress while a reply is pending. Waiting for
+    /// standard input does not count.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = value::timeout)]
     pub(crate) timeout: Duration,
 
-    /// Send standard input, and write what comes back to standard output
+    /// Send standard input, and write the reply to standard output
     ///
-    /// Byte for byte, of any size, in bounded memory. At the end of the input
-    /// the sending side of the connection is closed; the client ends when the
-    /// last byte has come back. At most 1 MiB is under way at a time, so a
-    /// server that answers only after the end of its input must not be sent
-    /// more.
+    /// The input may have any content and size; memory use is bounded. At the
+    /// end of the input, the sending side of the connection is closed; the
+    /// client exits when the whole reply was received. At most 1 MiB is in
+    /// flight at a time, so a server that replies only after the end of its
+    /// input cannot be sent more.
     #[arg(long, conflicts_with = "messages")]
     pub(crate) stdin: bool,
 
-    /// More of the log, on standard error; twice for still more
+    /// Increase log verbosity (may be repeated)
     ///
-    /// The log shows warnings by default, information with -v, each step with
-    /// -vv. The environment variable `RUST_LOG` sets it too, module by module.
+    /// -v logs information, -vv each send and receive. Takes precedence over
+    /// the environment variable `RUST_LOG`, which can also select modules. By
+    /// default, warnings and errors are logged to standard error.
     #[arg(short, long, action = ArgAction::Count, conflicts_with = "quiet")]
     verbose: u8,
 
-    /// No log at all; the one line that tells of a failure remains
+    /// Log nothing; only the error that ends the program is printed
     #[arg(short, long)]
     quiet: bool,
 
-    /// What to send, one message after another
+    /// Messages to send, in order
     ///
-    /// A message is any sequence of bytes but the empty one, which puts
-    /// nothing on the wire, so that nothing could come back.
+    /// A message may contain any bytes but must not be empty: an empty message
+    /// has no reply.
     #[arg(
         value_name = "MESSAGE",
         default_values = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"],
@@ -85,19 +86,17 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// The log level that was asked for by a flag, if one was.
+    /// Returns the log level that the command line requests, if any.
     pub(crate) fn log_level(&self) -> Option<LevelFilter> {
-        match self.verbose {
-            0 if self.quiet => Some(LevelFilter::Off),
-            0 => None,
-            1 => Some(LevelFilter::Info),
-            2 => Some(LevelFilter::Debug),
-            _ => Some(LevelFilter::Trace),
+        if self.quiet {
+            Some(LevelFilter::Off)
+        } else {
+            cli::logging::level_for_verbose(self.verbose)
         }
     }
 }
 
-/// A message: bytes, of which there is at least one.
+/// A message of at least one byte.
 #[derive(Clone, Debug)]
 pub(crate) struct Message(Vec<u8>);
 
@@ -109,17 +108,9 @@ impl AsRef<[u8]> for Message {
 
 fn message(argument: OsString) -> Result<Message, &'static str> {
     if argument.is_empty() {
-        return Err("an empty message cannot be sent: it has no byte that could come back");
+        return Err("an empty message has no reply");
     }
     Ok(Message(argument.into_vec()))
-}
-
-fn timeout(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("no server answers in no time".to_owned()),
-        Ok(timeout) => Ok(timeout),
-        Err(error) => Err(error.to_string()),
-    }
 }
 
 #[cfg(test)]
@@ -128,12 +119,12 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_definition_is_consistent() {
         Options::command().debug_assert();
     }
 
     #[test]
-    fn flags_choose_the_log_level() {
+    fn flags_select_the_log_level() {
         let level =
             |flags: &[&str]| Options::parse_from([&["echo-client"], flags].concat()).log_level();
         assert_eq!(level(&[]), None);

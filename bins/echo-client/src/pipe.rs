@@ -2,80 +2,92 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use cli::error::without_errno;
 use reactor::{Cause, CloseReason, Io, Protocol, Stream, TimerId};
 
-use crate::ending::Ending;
-use crate::failure::{Failure, plain};
-use crate::input::{Input, Piece};
+use crate::failure::Failure;
+use crate::input::{Input, InputEvent};
+use crate::outcome::Outcome;
 use crate::output;
+use crate::reply_timeout::ReplyTimeout;
 
-/// How many bytes may be under way, at least: no chunk is sent while so many
-/// have not come back. It takes this much memory to know what they were.
+/// No data is sent while this many bytes are unacknowledged. They are kept in
+/// memory, to be compared with the reply.
 const WINDOW: usize = 1024 * 1024;
 
-/// Sends what [`Input`] delivers, and writes what comes back.
+/// Sends standard input, and writes the reply to standard output.
 ///
-/// Nothing in it can grow: input is delivered in two buffers that come back to
-/// it only when they were sent, and they are not sent while the window is full.
+/// Memory is bounded: the input is read into two buffers, which are returned
+/// when they were sent, and they are not sent while the window is full.
 pub(crate) struct Pipe {
-    /// The reading thread. It starts when there is a connection: what no
-    /// server will ever get is left to whoever reads the same input next.
-    input: Option<Input>,
-    /// Read and not sent.
-    unsent: VecDeque<Piece>,
-    /// Sent and not come back.
-    owed: VecDeque<u8>,
-    /// How many bytes came back, and were what they should be.
-    checked: u64,
-    /// The input has ended, and all of it was sent.
-    ended: bool,
-    patience: Patience,
-    ending: Ending,
+    input: InputState,
+    /// Read and not yet sent.
+    unsent: VecDeque<InputEvent>,
+    /// Sent and not yet received.
+    unacknowledged: VecDeque<u8>,
+    /// Number of bytes received and found correct.
+    verified: u64,
+    timeout: Duration,
+    reply_timeout: ReplyTimeout,
+    outcome: Outcome,
+}
+
+/// State machine for standard input: `NotStarted` → `Reading` → `Ended`.
+enum InputState {
+    /// Until the connection is established. Input that cannot be sent is left
+    /// to the next reader of the same descriptor.
+    NotStarted,
+    Reading(Input),
+    /// All input was read and sent.
+    Ended,
 }
 
 impl Pipe {
-    pub(crate) fn new(timeout: Duration, ending: Ending) -> Self {
+    pub(crate) fn new(timeout: Duration, outcome: Outcome) -> Self {
         Pipe {
-            input: None,
+            input: InputState::NotStarted,
             unsent: VecDeque::new(),
-            owed: VecDeque::new(),
-            checked: 0,
-            ended: false,
-            patience: Patience::new(timeout),
-            ending,
+            unacknowledged: VecDeque::new(),
+            verified: 0,
+            timeout,
+            reply_timeout: ReplyTimeout::new(timeout),
+            outcome,
         }
     }
 
-    /// How many bytes at the beginning of `data` are those that are owed next.
-    fn equal(&self, data: &[u8]) -> usize {
-        let (front, back) = self.owed.as_slices();
+    /// Returns the number of leading bytes of `data` that equal the
+    /// unacknowledged ones.
+    fn matching_len(&self, data: &[u8]) -> usize {
+        let (front, back) = self.unacknowledged.as_slices();
         let (first, second) = data.split_at(data.len().min(front.len()));
-        // Equality of slices, which is the rule, is far quicker than a search.
+        // Comparing slices, which mostly suffices, is much faster than
+        // comparing bytes.
         if front.starts_with(first) && back.starts_with(second) {
             return data.len();
         }
-        self.owed.iter().zip(data).take_while(|(sent, came)| sent == came).count()
+        let pairs = self.unacknowledged.iter().zip(data);
+        pairs.take_while(|(sent, received)| sent == received).count()
     }
 
     fn progress(&self) -> String {
-        format!("{} bytes of echo", self.checked)
+        format!("{} bytes of echo", self.verified)
     }
 }
 
 impl Protocol for Pipe {
-    /// Starts the reading thread, which posts to this very stream.
+    /// Starts the reading thread, which posts to this stream.
     fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
-        self.ending.connected(io);
+        self.outcome.on_connected(io);
         let token = io.token();
         let handle = io.context().handle();
-        self.input = Some(Input::start(move |piece| {
+        self.input = InputState::Reading(Input::start(move |event| {
             handle.post(move |cx| {
-                // Reached by its name, the stream is asked afterwards whether
-                // it is `writable` now. It may be gone: then so is the piece.
+                // Access through the token makes the reactor query `writable`
+                // afterwards. If the stream is closed, the event is dropped.
                 if let Some(stream) = cx.get_mut::<Stream<Pipe>>(token) {
-                    stream.protocol_mut().unsent.push_back(piece);
+                    stream.protocol_mut().unsent.push_back(event);
                 }
             })
         })?);
@@ -84,129 +96,87 @@ impl Protocol for Pipe {
 
     fn writable(&self) -> bool {
         match self.unsent.front() {
-            Some(Piece::Data(_)) => self.owed.len() < WINDOW,
-            // Ends need no room.
-            Some(Piece::End | Piece::Failed(_)) => true,
+            Some(InputEvent::Data(_)) => self.unacknowledged.len() < WINDOW,
+            // These need no room in the window.
+            Some(InputEvent::Eof | InputEvent::Error(_)) => true,
             None => false,
         }
     }
 
-    /// Sends the next piece, or ends the sending side.
+    /// Sends the next buffer, or closes the sending side.
     fn handle_write(&mut self, io: &mut Io<'_>) -> io::Result<()> {
         match self.unsent.pop_front() {
-            Some(Piece::Data(buffer)) => {
+            Some(InputEvent::Data(buffer)) => {
                 io.send(&buffer)?;
                 log::debug!("sent {} bytes", buffer.len());
-                if self.owed.is_empty() {
-                    self.patience.begin(io);
+                if self.unacknowledged.is_empty() {
+                    self.reply_timeout.start(io);
                 }
-                self.owed.extend(&buffer);
-                if let Some(input) = &self.input {
-                    input.give_back(buffer);
+                self.unacknowledged.extend(&buffer);
+                if let InputState::Reading(input) = &self.input {
+                    input.return_buffer(buffer);
                 }
             }
-            Some(Piece::End) => {
-                log::debug!("the input has ended");
-                self.ended = true;
-                if self.owed.is_empty() {
-                    self.ending.complete(io);
+            Some(InputEvent::Eof) => {
+                log::debug!("end of standard input");
+                self.input = InputState::Ended;
+                if self.unacknowledged.is_empty() {
+                    self.outcome.finish(io);
                 } else {
                     io.shutdown()?;
                 }
             }
-            Some(Piece::Failed(error)) => return Err(Failure::Input(plain(&error)).into()),
+            Some(InputEvent::Error(error)) => {
+                return Err(Failure::Input(without_errno(&error)).into());
+            }
             None => {}
         }
         Ok(())
     }
 
-    /// Writes what came back, up to the first byte that is wrong.
+    /// Writes the reply, up to the first wrong byte.
     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
         log::debug!("received {} bytes", data.len());
-        let equal = self.equal(data);
-        output::write(&data[..equal])?;
-        self.owed.drain(..equal);
-        self.checked += equal as u64;
+        let matching = self.matching_len(data);
+        output::write(&data[..matching])?;
+        self.unacknowledged.drain(..matching);
+        self.verified += matching as u64;
 
-        if let Some(&came) = data.get(equal) {
-            let sent = self.owed.front().copied();
-            return Err(Failure::wrong(&io.peer_addr(), self.checked, sent, came).into());
+        if let Some(&received) = data.get(matching) {
+            let sent = self.unacknowledged.front().copied();
+            return Err(Failure::wrong_byte(&io.peer_addr(), self.verified, sent, received).into());
         }
-        self.patience.renew();
-        if self.owed.is_empty() && self.ended {
-            self.ending.complete(io);
+        self.reply_timeout.record_progress();
+        if self.unacknowledged.is_empty() && matches!(self.input, InputState::Ended) {
+            self.outcome.finish(io);
         }
         Ok(())
     }
 
-    /// The server will send nothing more, and it is not done: else we would
-    /// have closed first.
+    /// Returns an error: this side closes first if the conversation is complete.
     fn handle_eof(&mut self, io: &mut Io<'_>) -> io::Result<()> {
         let server = io.peer_addr().to_string();
         Err(Failure::Closed { server, progress: self.progress() }.into())
     }
 
     fn handle_timer(&mut self, io: &mut Io<'_>, _timer: TimerId) -> io::Result<()> {
-        if self.patience.is_over(io, !self.owed.is_empty()) {
-            let server = io.peer_addr().to_string();
-            let (timeout, progress) = (self.patience.timeout, self.progress());
-            return Err(Failure::Silent { server, timeout, progress }.into());
+        self.reply_timeout.on_timer();
+        if self.unacknowledged.is_empty() {
+            return Ok(());
         }
+        if self.reply_timeout.has_expired() {
+            let server = io.peer_addr().to_string();
+            let (timeout, progress) = (self.timeout, self.progress());
+            return Err(Failure::ReplyTimeout { server, timeout, progress }.into());
+        }
+        self.reply_timeout.set_timer(io);
         Ok(())
     }
 
-    /// Nothing: `handle_close` follows with the same cause, and tells it once.
+    /// Does nothing: `handle_close` follows and reports the same cause.
     fn handle_error(&mut self, _io: &mut Io<'_>, _cause: &Cause) {}
 
     fn handle_close(&mut self, io: &mut Io<'_>, reason: &CloseReason) {
-        self.ending.closed(io, reason, self.progress());
-    }
-}
-
-/// Measures how long the server has owed an answer without a byte of it.
-///
-/// Not the stream's own idle timeout: that runs also when nothing is owed,
-/// and what we send would start it anew, so that whoever types on would never
-/// hear that the server does not listen.
-struct Patience {
-    timeout: Duration,
-    since: Instant,
-    /// One timer is set, and looks when it falls due whether it has become
-    /// too early: cheaper than to move it with each read.
-    is_set: bool,
-}
-
-impl Patience {
-    fn new(timeout: Duration) -> Self {
-        Patience { timeout, since: Instant::now(), is_set: false }
-    }
-
-    /// Something is owed from now on.
-    fn begin(&mut self, io: &mut Io<'_>) {
-        self.renew();
-        if !self.is_set {
-            io.set_timer(self.timeout);
-            self.is_set = true;
-        }
-    }
-
-    /// The server made progress.
-    fn renew(&mut self) {
-        self.since = Instant::now();
-    }
-
-    /// The timer fell due: whether something is owed, and was for too long.
-    fn is_over(&mut self, io: &mut Io<'_>, is_owed: bool) -> bool {
-        self.is_set = false;
-        if !is_owed {
-            return false;
-        }
-        let left = self.timeout.saturating_sub(self.since.elapsed());
-        if left.is_zero() {
-            return true;
-        }
-        io.set_timer(left);
-        self.is_set = true;
-        false
+        self.outcome.on_closed(io, reason, self.progress());
     }
 }

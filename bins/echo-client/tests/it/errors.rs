@@ -47,7 +47,8 @@ fn a_connection_that_nobody_answers() {
     let begin = Instant::now();
     let line = failure(client(silent.addr).args(["--timeout", "500ms"]), &[]);
     eprintln!("gave up after {:?} of 500 ms", begin.elapsed());
-    let what = format!("echo-client: cannot connect to {}: no answer within 500ms; ", silent.addr);
+    let what =
+        format!("echo-client: cannot connect to {}: no response within 500ms; ", silent.addr);
     assert!(line.starts_with(&what) && line.contains("--timeout"), "{line}");
 }
 
@@ -55,7 +56,7 @@ fn a_connection_that_nobody_answers() {
 #[test]
 fn a_connection_that_the_system_does_not_make() {
     for (error, words, advice) in [
-        ("EADDRNOTAVAIL", "Cannot assign requested address", "is a local port left"),
+        ("EADDRNOTAVAIL", "Cannot assign requested address", "is a local port available"),
         ("ENETUNREACH", "Network is unreachable", "connected to that network?"),
         ("EHOSTUNREACH", "No route to host", "connected to that network?"),
         ("EACCES", "Permission denied", "does a firewall forbid it?"),
@@ -76,7 +77,7 @@ fn a_connection_that_the_system_does_not_make() {
 fn an_unknown_host() {
     for (host, shown) in [("nope.invalid", "\"nope.invalid\""), ("two\nlines", r#""two\nlines""#)] {
         let line = failure(command(CLIENT).args(["--host", host]), &[]);
-        let what = format!("echo-client: cannot find the host {shown}: ");
+        let what = format!("echo-client: cannot resolve host {shown}: ");
         assert!(line.starts_with(&what) && line.contains("--host"), "{line}");
     }
 }
@@ -89,7 +90,7 @@ fn a_server_that_never_answers() {
     let begin = Instant::now();
     let line = failure(client(server.addr).args(["--timeout", "300ms"]), &[]);
     eprintln!("gave up after {:?} of 300 ms", begin.elapsed());
-    let what = format!("no answer from {} for 300ms, after 0 of 10 replies; ", server.addr);
+    let what = format!("{}: no reply for 300ms after 0 of 10 replies; ", server.addr);
     assert!(line.starts_with(&format!("echo-client: {what}")), "{line}");
     assert!(line.contains("--timeout"), "{line}");
     server.outcome();
@@ -99,7 +100,7 @@ fn a_server_that_never_answers() {
 fn a_server_that_falls_silent() {
     let server = answering(b"123", |peer| stay(&peer));
     let line = failure(client(server.addr).args(["--timeout", "1s"]), &ten()[..3]);
-    let what = format!("no answer from {} for 1s, after 3 of 10 replies; ", server.addr);
+    let what = format!("{}: no reply for 1s after 3 of 10 replies; ", server.addr);
     assert!(line.starts_with(&format!("echo-client: {what}")), "{line}");
     server.outcome();
 }
@@ -109,7 +110,7 @@ fn a_server_that_closes_too_early() {
     for (reply, count) in [(&b""[..], 0), (b"123", 3), (b"1234567891", 9)] {
         let server = answering(reply, drop);
         let line = failure(&mut client(server.addr), &ten()[..count]);
-        let what = format!("{} closed the connection after {count} of 10 replies; ", server.addr);
+        let what = format!("{}: closed the connection after {count} of 10 replies; ", server.addr);
         assert!(line.starts_with(&format!("echo-client: {what}")), "{line}");
         assert!(line.contains("log"), "{line}");
     }
@@ -132,7 +133,7 @@ fn a_server_that_resets_the_connection() {
     for (reply, count) in [(&b""[..], 0), (b"123", 3)] {
         let server = answering(reply, reset);
         let line = failure(&mut client(server.addr), &ten()[..count]);
-        let what = format!("lost the connection to {} after {count} of 10 replies: ", server.addr);
+        let what = format!("{}: connection lost after {count} of 10 replies: ", server.addr);
         assert!(line.starts_with(&format!("echo-client: {what}Connection reset")), "{line}");
         assert!(line.contains("log"), "{line}");
     }
@@ -160,15 +161,15 @@ fn a_server_that_is_gone_while_messages_go_out() {
 #[test]
 fn a_byte_that_comes_back_as_another() {
     for (reply, count, offset, bytes) in [
-        (&b"12345x78910"[..], 5, 5, "was 0x36 and came back as 0x78"),
-        (b"x2345678910", 0, 0, "was 0x31 and came back as 0x78"),
-        (b"12345678911", 9, 10, "was 0x30 and came back as 0x31"),
+        (&b"12345x78910"[..], 5, 5, "sent 0x36 and received 0x78"),
+        (b"x2345678910", 0, 0, "sent 0x31 and received 0x78"),
+        (b"12345678911", 9, 10, "sent 0x30 and received 0x31"),
     ] {
         let server = answering(reply, |peer| stay(&peer));
         let line = failure(&mut client(server.addr), &ten()[..count]);
-        let what = format!("{} does not send back what it is sent: ", server.addr);
+        let what = format!("{}: reply differs from the data sent: ", server.addr);
         assert!(line.starts_with(&format!("echo-client: {what}")), "{line}");
-        assert!(line.contains(&format!("at offset {offset} {bytes}; ")), "{line}");
+        assert!(line.contains(&format!("at offset {offset}, {bytes}; ")), "{line}");
         server.outcome();
     }
 }
@@ -177,7 +178,7 @@ fn a_byte_that_comes_back_as_another() {
 fn a_server_that_sends_too_much() {
     let server = answering(b"12345678910!", |peer| stay(&peer));
     let line = failure(&mut client(server.addr), &ten());
-    let what = format!("{} sends more than the 11 bytes that it was sent; ", server.addr);
+    let what = format!("{}: received more than the 11 bytes sent; ", server.addr);
     assert!(line.starts_with(&format!("echo-client: {what}")), "{line}");
     server.outcome();
 }

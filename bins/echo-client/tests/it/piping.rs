@@ -88,7 +88,7 @@ fn an_endless_input_takes_little_memory() {
         // The process is gone.
         Option::is_none,
     );
-    assert!(one_line(process).contains("no answer"));
+    assert!(one_line(process).contains("no reply for 1s"));
     server.outcome();
     eprintln!("{peak} KiB at the most");
     assert!((1..MOST_MEMORY).contains(&peak), "{peak} KiB");
@@ -184,7 +184,7 @@ fn a_silent_server_is_given_up() {
         let command = command.args(["--stdin", "--timeout", "500ms"]);
         let line = failure(command.stdin(File::open("/dev/zero").unwrap()), &[]);
         drop(client_gone);
-        let what = format!("no answer from {} for 500ms, after 0 bytes of echo; ", server.addr);
+        let what = format!("{}: no reply for 500ms after 0 bytes of echo; ", server.addr);
         assert!(line.starts_with(&format!("echo-client: {what}")), "{line}");
         server.outcome();
     }
@@ -227,7 +227,7 @@ fn a_server_that_closes_too_early_is_told() {
     };
     for end in [drop, ends_its_side] {
         let (addr, line) = broken_off_by(end);
-        let what = format!("echo-client: {addr} closed the connection after 5 bytes of echo; ");
+        let what = format!("echo-client: {addr}: closed the connection after 5 bytes of echo; ");
         assert!(line.starts_with(&what), "{line}");
     }
 }
@@ -235,7 +235,7 @@ fn a_server_that_closes_too_early_is_told() {
 #[test]
 fn a_server_that_resets_the_connection_is_told() {
     let (addr, line) = broken_off_by(reset);
-    let what = format!("echo-client: lost the connection to {addr} after 5 bytes of echo: ");
+    let what = format!("echo-client: {addr}: connection lost after 5 bytes of echo: ");
     assert!(line.starts_with(&format!("{what}Connection reset by peer; ")), "{line}");
 }
 
@@ -269,7 +269,7 @@ fn a_byte_that_comes_back_as_another_is_told_and_not_written() {
     input.write_all(b"hello").unwrap();
     assert_eq!(output.rest(), b"hel");
     let line = one_line(process);
-    let what = format!("{} does not send back what it is sent: the byte at offset 3 ", server.addr);
+    let what = format!("{}: reply differs from the data sent: at offset 3, ", server.addr);
     assert!(line.starts_with(&format!("echo-client: {what}")), "{line}");
     server.outcome();
 }
@@ -285,7 +285,7 @@ fn a_server_that_speaks_first_is_told() {
     let (input, mut output) = (process.stdin(), Output::of(process.stdout()));
     assert_eq!(output.next(), None);
     let line = one_line(process);
-    let what = format!("{} sends more than the 0 bytes that it was sent; ", server.addr);
+    let what = format!("{}: received more than the 0 bytes sent; ", server.addr);
     assert!(line.starts_with(&format!("echo-client: {what}")), "{line}");
     server.outcome();
     drop(input);

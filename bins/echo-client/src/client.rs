@@ -1,0 +1,69 @@
+//! One conversation, from resolving the server's name to the result.
+
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use reactor::{Limits, Protocol, Reactor, Stream};
+
+use crate::failure::Failure;
+use crate::limits::connection_limits;
+use crate::messages::Messages;
+use crate::options::Options;
+use crate::outcome::Outcome;
+use crate::pipe::Pipe;
+use crate::target::Target;
+
+/// Resolves the server's name, and runs the conversation that the options
+/// select.
+///
+/// # Errors
+///
+/// Returns a [`Failure`] if the conversation fails, or another error if there
+/// is no event loop.
+pub(crate) fn run(options: Options) -> anyhow::Result<()> {
+    let started_at = Instant::now();
+    let target = Target::resolve(&options.host, options.port, options.timeout)?;
+    // Resolving the name is part of connecting.
+    let connect_timeout = options.timeout.saturating_sub(started_at.elapsed());
+
+    let mut reactor = Reactor::new().context("cannot create the event loop")?;
+    let result_rx = setup(&mut reactor, &target, connect_timeout, options)?;
+    reactor.run().context("the event loop failed")?;
+    result_rx
+        .try_recv()
+        .context("the conversation ended without a result; please report this")??;
+    Ok(())
+}
+
+/// Adds a connection to `reactor`. The receiver gets the result when the
+/// connection closes.
+fn setup(
+    reactor: &mut Reactor,
+    target: &Target,
+    connect_timeout: Duration,
+    options: Options,
+) -> anyhow::Result<Receiver<Result<(), Failure>>> {
+    let (result_tx, result_rx) = mpsc::channel();
+    let outcome = Outcome::new(target.to_string(), options.timeout, result_tx);
+    let limits = connection_limits(connect_timeout);
+    if options.stdin {
+        connect(reactor, target, Pipe::new(options.timeout, outcome), limits)?;
+    } else {
+        let limits = Limits { idle_timeout: Some(options.timeout), ..limits };
+        connect(reactor, target, Messages::new(options.messages, outcome), limits)?;
+    }
+    Ok(result_rx)
+}
+
+fn connect(
+    reactor: &mut Reactor,
+    target: &Target,
+    protocol: impl Protocol,
+    limits: Limits,
+) -> anyhow::Result<()> {
+    let stream = Stream::connect(target.addrs(), protocol)
+        .map_err(|error| Failure::connect(target.to_string(), &error))?;
+    reactor.add(stream.with_limits(limits)).context("cannot watch the connection")?;
+    Ok(())
+}
