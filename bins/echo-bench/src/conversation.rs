@@ -1,101 +1,91 @@
-//! [`Conversation`]: one connection's messages and answers.
+//! [`Conversation`]: a connection with messages.
 
-use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
-use reactor::{Cause, CloseReason, Io, Protocol};
+use reactor::{Cause, CloseReason, Context, Io, Protocol};
 
-use crate::generator::{PATIENCE, reopen};
-use crate::pattern::Pattern;
-use crate::record::Record;
+use crate::workload::{REPLY_TIMEOUT, Workload};
 
-/// What all conversations of a thread have in common.
-pub(crate) struct Load {
-    /// The same for all threads.
-    pub(crate) pattern: Arc<Pattern>,
-    pub(crate) size: usize,
-    pub(crate) pipeline: usize,
-    pub(crate) churn: bool,
-    pub(crate) addr: SocketAddr,
-    /// Connections are to go out from several addresses.
-    pub(crate) spreads: bool,
-    /// How many connections were opened.
-    pub(crate) opened: Cell<u32>,
-    pub(crate) record: RefCell<Record>,
-}
-
-/// Sends messages and checks the answers, which must be the same bytes in the
-/// same order, however they are cut.
+/// Sends messages and verifies the replies, which must contain the same bytes
+/// in the same order, however they are divided.
 pub(crate) struct Conversation {
-    load: Rc<Load>,
-    /// When it began: in churn, connecting is part of what is measured.
-    begun: Instant,
+    workload: Rc<Workload>,
+    /// The time before connecting: with churn, the latency includes it.
+    started_at: Instant,
     sent: u64,
     received: u64,
-    /// When each message was sent whose answer is not complete.
-    under_way: VecDeque<Instant>,
+    /// When each message was sent whose reply is not complete.
+    in_flight: VecDeque<Instant>,
 }
 
 impl Conversation {
-    pub(crate) fn new(load: Rc<Load>) -> Self {
-        let under_way = VecDeque::with_capacity(load.pipeline);
-        Conversation { load, begun: Instant::now(), sent: 0, received: 0, under_way }
+    pub(crate) fn new(workload: Rc<Workload>) -> Self {
+        let in_flight = VecDeque::with_capacity(workload.pipeline());
+        Conversation { workload, started_at: Instant::now(), sent: 0, received: 0, in_flight }
     }
 
-    fn send(&mut self, io: &mut Io<'_>, now: Instant) -> io::Result<()> {
-        let load = &self.load;
-        io.send(load.pattern.part(self.sent, load.size))?;
-        self.sent += load.size as u64;
-        self.under_way.push_back(if load.churn { self.begun } else { now });
+    fn send_message(&mut self, io: &mut Io<'_>, now: Instant) -> io::Result<()> {
+        let workload = &self.workload;
+        io.send(workload.data_at(self.sent, workload.size()))?;
+        self.sent += workload.size() as u64;
+        self.in_flight.push_back(if workload.is_churn() { self.started_at } else { now });
+        Ok(())
+    }
+
+    /// Verifies `data`, which must not extend beyond the current message.
+    fn verify(&mut self, data: &[u8]) -> io::Result<()> {
+        if self.received + data.len() as u64 > self.sent {
+            return Err(io::Error::other("received more data than was sent"));
+        }
+        if data != self.workload.data_at(self.received, data.len()) {
+            return Err(io::Error::other("reply differs from the data sent"));
+        }
+        self.received += data.len() as u64;
+        Ok(())
+    }
+
+    /// Records a complete reply, and sends the next message or closes.
+    fn finish_message(&mut self, io: &mut Io<'_>, now: Instant) -> io::Result<()> {
+        let Some(sent_at) = self.in_flight.pop_front() else { return Ok(()) };
+        let is_finished = {
+            let mut record = self.workload.record_mut();
+            record.record_reply(sent_at, now);
+            record.is_finished()
+        };
+        if !is_finished && !self.workload.is_churn() {
+            self.send_message(io, now)?;
+        } else if self.in_flight.is_empty() {
+            // All replies were received, so no output is pending.
+            io.abort();
+        }
         Ok(())
     }
 }
 
 impl Protocol for Conversation {
     fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
-        self.load.record.borrow_mut().connections += 1;
+        self.workload.record_mut().record_connection();
         let now = Instant::now();
-        for _ in 0..self.load.pipeline {
-            self.send(io, now)?;
+        for _ in 0..self.workload.pipeline() {
+            self.send_message(io, now)?;
         }
         Ok(())
     }
 
     fn handle_read(&mut self, io: &mut Io<'_>, mut data: &[u8]) -> io::Result<()> {
         let now = Instant::now();
-        let load = Rc::clone(&self.load);
-        let size = load.size as u64;
+        let size = self.workload.size() as u64;
         while !data.is_empty() {
-            // As far as this message goes.
-            let rest = usize::try_from(size - self.received % size).unwrap_or(data.len());
-            let (part, more) = data.split_at(rest.min(data.len()));
-            if self.received + part.len() as u64 > self.sent {
-                return Err(io::Error::other("more came back than was sent"));
-            }
-            if part != load.pattern.part(self.received, part.len()) {
-                return Err(io::Error::other("other bytes came back than were sent"));
-            }
-            self.received += part.len() as u64;
-            data = more;
-            if !self.received.is_multiple_of(size) {
-                continue;
-            }
-            let Some(sent) = self.under_way.pop_front() else { continue };
-            let goes_on = {
-                let mut record = load.record.borrow_mut();
-                record.answered(sent, now);
-                record.goes_on()
-            };
-            if goes_on && !load.churn {
-                self.send(io, now)?;
-            } else if self.under_way.is_empty() {
-                // All has come back: there is nothing that a close would flush.
-                io.abort();
+            // Up to the end of this message.
+            let missing = usize::try_from(size - self.received % size).unwrap_or(data.len());
+            let (part, rest) = data.split_at(missing.min(data.len()));
+            self.verify(part)?;
+            data = rest;
+            if self.received.is_multiple_of(size) {
+                self.finish_message(io, now)?;
             }
         }
         Ok(())
@@ -105,57 +95,30 @@ impl Protocol for Conversation {
         Err(io::Error::other("the server closed the connection"))
     }
 
-    /// Told, and counted, by `handle_close`.
+    /// Does nothing: `handle_close` follows and records the same cause.
     fn handle_error(&mut self, _io: &mut Io<'_>, _cause: &Cause) {}
 
     fn handle_close(&mut self, io: &mut Io<'_>, reason: &CloseReason) {
-        let load = Rc::clone(&self.load);
+        let workload = &self.workload;
         match &reason.cause {
             Cause::Local => {}
-            // Its answer was not in when the time was up.
-            Cause::Shutdown if self.under_way.is_empty() => {}
-            Cause::Shutdown => {
-                let seconds = PATIENCE.as_secs();
-                let kind = format!("no answer within {seconds} s of the end");
-                load.record.borrow_mut().failed(kind);
-            }
-            cause => load.record.borrow_mut().failed(cause.to_string()),
+            // The drain timed out.
+            Cause::Shutdown if self.in_flight.is_empty() => {}
+            Cause::Shutdown => workload.record_mut().record_error(format!(
+                "no reply within {} s after the end of the measurement",
+                REPLY_TIMEOUT.as_secs()
+            )),
+            cause => workload.record_mut().record_error(cause.to_string()),
         }
-        if load.churn && load.record.borrow().goes_on() {
-            reopen(io.context(), &load);
+        if workload.is_churn() && !workload.record().is_finished() {
+            reopen(io.context(), workload);
         }
     }
 }
 
-/// A connection that is open, and nothing else.
-pub(crate) struct Idle(Rc<Load>);
-
-impl Idle {
-    pub(crate) fn new(load: Rc<Load>) -> Self {
-        Idle(load)
-    }
-}
-
-impl Protocol for Idle {
-    fn handle_connect(&mut self, _io: &mut Io<'_>) -> io::Result<()> {
-        self.0.record.borrow_mut().connections += 1;
-        Ok(())
-    }
-
-    fn handle_drain(&mut self, io: &mut Io<'_>) -> io::Result<()> {
-        io.close();
-        Ok(())
-    }
-
-    fn handle_read(&mut self, _io: &mut Io<'_>, _data: &[u8]) -> io::Result<()> {
-        Err(io::Error::other("something came that was not asked for"))
-    }
-
-    fn handle_error(&mut self, _io: &mut Io<'_>, _cause: &Cause) {}
-
-    fn handle_close(&mut self, _io: &mut Io<'_>, reason: &CloseReason) {
-        if !matches!(reason.cause, Cause::Local | Cause::Shutdown) {
-            self.0.record.borrow_mut().failed(format!("idle connection: {}", reason.cause));
-        }
+/// Opens the next connection of a churn.
+fn reopen(cx: &mut Context, workload: &Rc<Workload>) {
+    if let Err(error) = workload.open(cx, Conversation::new(Rc::clone(workload))) {
+        workload.record_mut().record_error(error.to_string());
     }
 }

@@ -1,172 +1,140 @@
-//! [`Generator`]: the load of one thread. Connects, measures for a while, and ends.
+//! [`Generator`]: all connections of one thread, on a reactor.
 
-use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
-use reactor::{Context, Limits, Protocol, Reactor, Stream};
+use reactor::{Context, Protocol, Reactor};
 
-use crate::conversation::{Conversation, Idle, Load};
+use crate::conversation::Conversation;
+use crate::idle::Idle;
 use crate::options::Options;
 use crate::pattern::Pattern;
 use crate::progress::Progress;
 use crate::record::Record;
-use crate::run::Share;
+use crate::share::Share;
+use crate::workload::{REPLY_TIMEOUT, Workload};
 
-/// How many connections may be under way at a time when they are opened.
-const OPENING: u64 = 256;
+/// Maximum number of connections that are being established at a time.
+const MAX_PENDING_CONNECTS: u64 = 256;
 
-/// How many connections go out from one loopback address: it has some 28,000
-/// ports.
-const PER_SOURCE: u32 = 25_000;
+/// Interval at which the progress is updated.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How many loopback addresses the connections of a churn go out from in turn:
-/// each leaves its port in TIME-WAIT for a minute, and looking for one that is
-/// free takes the kernel ever longer.
-const CHURN_SOURCES: u32 = 200;
-
-/// How long connecting may take, and the last answers when the time is up.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Connections on a reactor, in conversation already and not measured yet.
+/// Connections on a reactor, which exchange messages and are not yet measured.
 pub(crate) struct Generator<'a> {
     reactor: Reactor,
-    load: Rc<Load>,
+    workload: Rc<Workload>,
     options: &'a Options,
 }
 
 impl<'a> Generator<'a> {
-    /// Opens the connections of `share`. Fails where `addr` does not accept all
-    /// of them.
+    /// Opens the connections of `share`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if `addr` does not accept all of them in time.
     pub(crate) fn open(
         addr: SocketAddr,
-        share: &Share,
+        share: Share,
         pattern: Arc<Pattern>,
         options: &'a Options,
     ) -> anyhow::Result<Self> {
-        let wanted = options.connections.get() + options.idle;
-        let load = Rc::new(Load {
-            pattern,
-            size: options.size,
-            pipeline: if options.churn { 1 } else { options.pipeline.get() },
-            churn: options.churn,
-            addr,
-            spreads: options.churn || wanted > PER_SOURCE as usize,
-            opened: Cell::new(share.first),
-            record: RefCell::new(Record::new()?),
-        });
-        let mut reactor = Reactor::new().context("cannot start")?;
-        open_all(&mut reactor, share.idle, &load, || Idle::new(Rc::clone(&load)))?;
-        let conversing = || Conversation::new(Rc::clone(&load));
-        open_all(&mut reactor, share.connections, &load, conversing)?;
-        Ok(Generator { reactor, load, options })
+        let workload = Rc::new(Workload::new(addr, share.first_number(), pattern, options)?);
+        let mut reactor = Reactor::new().context("cannot create the event loop")?;
+        open_all(&mut reactor, share.idle(), &workload, || Idle::new(Rc::clone(&workload)))?;
+        let conversation = || Conversation::new(Rc::clone(&workload));
+        open_all(&mut reactor, share.connections(), &workload, conversation)?;
+        Ok(Generator { reactor, workload, options })
     }
 
-    /// What came of it, when the time is up and the last answers are in.
+    /// Runs the warm-up and the measurement, and returns the record when the
+    /// last replies were received.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the event loop fails. Errors of connections are in
+    /// the record.
     pub(crate) fn measure(mut self, progress: Arc<Progress>) -> anyhow::Result<Record> {
-        schedule(self.reactor.context(), self.options, &self.load, progress);
+        let cx = self.reactor.context();
+        schedule(cx, self.options, &self.workload);
+        update_progress(cx, Rc::clone(&self.workload), progress, 0);
         self.reactor.run().context("the event loop failed")?;
-        // Conversations hold the load, and are gone with the reactor.
+        // Drops the conversations, each of which holds the workload.
         drop(self.reactor);
-        let load = Rc::into_inner(self.load).context("a conversation is left")?;
-        Ok(load.record.into_inner())
+        let workload = Rc::into_inner(self.workload).context("a conversation is still open")?;
+        Ok(workload.into_record())
     }
 }
 
-/// Opens `count` connections and waits until they are.
+/// Opens `count` connections and waits until they are established.
 fn open_all<P: Protocol>(
     reactor: &mut Reactor,
     count: usize,
-    load: &Load,
-    protocol: impl Fn() -> P,
+    workload: &Workload,
+    new_protocol: impl Fn() -> P,
 ) -> anyhow::Result<()> {
-    let begun = Instant::now();
+    let (addr, started_at) = (workload.addr(), Instant::now());
     let count = count as u64;
-    let before = load.record.borrow().connections;
-    // In a churn there may be more of them than were opened here.
-    let connected = || load.record.borrow().connections - before;
+    let previous = workload.record().connections();
+    // With churn, this includes connections that replaced others.
+    let connected = || workload.record().connections() - previous;
     let mut opened = 0;
     while connected() < count {
-        while opened < count && opened < connected() + OPENING {
-            open(reactor.context(), load, protocol())
-                .map_err(|error| anyhow!("cannot connect to {}: {}", load.addr, hinted(&error)))?;
+        while opened < count && opened < connected() + MAX_PENDING_CONNECTS {
+            workload
+                .open(reactor.context(), new_protocol())
+                .map_err(|error| anyhow!("cannot connect to {addr}: {}", with_hint(&error)))?;
             opened += 1;
         }
         reactor.turn(Some(Duration::from_millis(100))).context("the event loop failed")?;
-        if let Some((error, _)) = load.record.borrow().errors.first_key_value() {
-            bail!("cannot connect to {}: {error}; is an echo server running there?", load.addr);
+        if let Some((error, _)) = workload.record().errors().first_key_value() {
+            bail!("cannot connect to {addr}: {error}; is an echo server running there?");
         }
-        if begun.elapsed() > PATIENCE + Duration::from_millis(count) {
-            let done = connected();
-            bail!("{} accepted {done} of {count} connections in {PATIENCE:?}", load.addr);
+        if started_at.elapsed() > REPLY_TIMEOUT + Duration::from_millis(count) {
+            let connected = connected();
+            bail!("{addr}: accepted {connected} of {count} connections within {REPLY_TIMEOUT:?}");
         }
     }
     Ok(())
 }
 
-/// The error, with what to do.
-fn hinted(error: &io::Error) -> String {
+/// Returns the text of `error` and what to do.
+fn with_hint(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::AddrNotAvailable {
-        // RFC 9293, section 3.4.1: a closed connection keeps its port that long.
-        return format!("{error}: no port is left; wait a minute for those that were closed");
+        // RFC 9293, section 3.4.1: TIME-WAIT.
+        return format!("{error}: no port is available; closed connections keep theirs a minute");
     }
     error.to_string()
 }
 
-fn open(cx: &mut Context, load: &Load, protocol: impl Protocol) -> io::Result<()> {
-    let number = load.opened.replace(load.opened.get().wrapping_add(1));
-    let source = if load.churn { number % CHURN_SOURCES } else { number / PER_SOURCE };
-    let stream = if load.spreads && load.addr.ip().is_loopback() && load.addr.is_ipv4() {
-        // 127.0.0.1, 127.0.0.2 and so on are all this machine.
-        let source = Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + source);
-        Stream::connect_from(SocketAddr::new(IpAddr::V4(source), 0), load.addr, protocol)?
-    } else {
-        Stream::connect(load.addr, protocol)?
-    };
-    let limits = Limits {
-        // All that can be under way, so that reading never stops for it.
-        high_water: load.size * load.pipeline + 1,
-        connect_timeout: Some(PATIENCE),
-        stall_timeout: None,
-        ..Limits::default()
-    };
-    cx.add(stream.with_limits(limits)).map(drop)
-}
-
-/// The next connection of a churn.
-pub(crate) fn reopen(cx: &mut Context, load: &Rc<Load>) {
-    if let Err(error) = open(cx, load, Conversation::new(Rc::clone(load))) {
-        load.record.borrow_mut().failed(error.to_string());
-    }
-}
-
-/// Sets the times at which measuring begins and ends.
-fn schedule(cx: &mut Context, options: &Options, load: &Rc<Load>, progress: Arc<Progress>) {
-    tick(cx, Rc::clone(load), progress, 0);
-
-    let begin = Rc::clone(load);
-    cx.call_later(options.warm_up, move |_| {
-        let mut record = begin.record.borrow_mut();
-        record.connections = 0;
-        record.begun = Some(Instant::now());
-    });
-    let end = Rc::clone(load);
+/// Schedules the start and the end of the measurement.
+fn schedule(cx: &mut Context, options: &Options, workload: &Rc<Workload>) {
+    let started = Rc::clone(workload);
+    cx.call_later(options.warm_up, move |_| started.record_mut().start_measuring(Instant::now()));
+    let finished = Rc::clone(workload);
     cx.call_later(options.warm_up + options.duration, move |cx| {
-        end.record.borrow_mut().ended = Some(Instant::now());
-        // Conversations end with their last answer.
-        cx.drain(PATIENCE);
+        finished.record_mut().finish(Instant::now());
+        // Each conversation closes after its last reply.
+        cx.drain(REPLY_TIMEOUT);
     });
 }
 
-/// Tells how many messages there are more than were told before, from time to
-/// time.
-fn tick(cx: &mut Context, load: Rc<Load>, progress: Arc<Progress>, told: u64) {
-    let messages = load.record.borrow().messages;
-    if load.record.borrow().goes_on() && progress.more(messages - told) {
-        cx.call_later(Duration::from_millis(100), move |cx| tick(cx, load, progress, messages));
+/// Adds the messages since the last update, of which `reported` were counted in
+/// all, and schedules the next update.
+fn update_progress(
+    cx: &mut Context,
+    workload: Rc<Workload>,
+    progress: Arc<Progress>,
+    reported: u64,
+) {
+    let messages = workload.record().messages();
+    if workload.record().is_finished() || !progress.is_visible() {
+        return;
     }
+    progress.add(messages - reported);
+    cx.call_later(PROGRESS_INTERVAL, move |cx| update_progress(cx, workload, progress, messages));
 }

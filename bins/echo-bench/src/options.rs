@@ -4,54 +4,59 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use clap::Parser;
+use cli::value;
 
-/// Measures a TCP echo server: sends messages, checks every byte of the
-/// answers, and tells how many there were and how long they took.
+use crate::pattern::Pattern;
+
+/// Measures a TCP echo server and reports throughput and latency
 ///
-/// Each connection sends a message when the answer to an earlier one has come
-/// (a closed loop), so a server that pauses is asked less while it does, and
-/// the pause is seen by few messages. The summary corrects for that ("coordinated
-/// omission") as `HdrHistogram` does: for a message that took longer than is usual
-/// between two of one connection, it counts those too that would have been sent
-/// meanwhile. Both figures are told.
+/// Every byte of the replies is verified.
+///
+/// Each connection sends a message when it has received the reply to an earlier
+/// one (closed loop). So if the server pauses, fewer messages are sent, and few
+/// of them observe the pause ("coordinated omission"). The corrected latencies
+/// include the messages that would have been sent meanwhile, as `HdrHistogram`
+/// computes them: for a reply that took longer than the mean interval between
+/// two messages of a connection, one more for each interval. The report
+/// contains both.
 #[derive(Clone, Debug, Parser)]
 #[command(version, after_help = AFTER_HELP)]
 pub(crate) struct Options {
-    /// The server, as HOST:PORT
+    /// Address of the server
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9999")]
     pub(crate) addr: String,
 
-    /// How many connections exchange messages
-    #[arg(long, value_name = "N", default_value = "64", value_parser = number)]
+    /// Number of connections that exchange messages
+    #[arg(long, value_name = "N", default_value = "64", value_parser = value::count)]
     pub(crate) connections: NonZeroUsize,
 
-    /// Bytes of a message
+    /// Message size
     #[arg(long, value_name = "BYTES", default_value = "64", value_parser = size)]
     pub(crate) size: usize,
 
-    /// How many messages of a connection may be under way
-    #[arg(long, value_name = "D", default_value = "1", value_parser = number)]
+    /// Number of messages in flight on each connection
+    #[arg(long, value_name = "N", default_value = "1", value_parser = value::count)]
     pub(crate) pipeline: NonZeroUsize,
 
-    /// How long to measure
-    #[arg(long, value_name = "T", default_value = "10s", value_parser = duration)]
+    /// Duration of the measurement
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = value::timeout)]
     pub(crate) duration: Duration,
 
-    /// How long to run before measuring
-    #[arg(long, value_name = "T", default_value = "500ms", value_parser = humantime::parse_duration)]
+    /// Duration of the load before the measurement
+    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = value::duration)]
     pub(crate) warm_up: Duration,
 
-    /// How many more connections to hold open that send nothing
-    #[arg(long, value_name = "M", default_value_t = 0)]
+    /// Number of additional idle connections
+    #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) idle: usize,
 
-    /// A new connection for each message, closed after its answer; so not with --pipeline
+    /// Open a new connection for each message; excludes --pipeline
     #[arg(long, conflicts_with_all = ["pipeline"])]
     pub(crate) churn: bool,
 
-    /// On how many threads: one can ask a server on several for less than that does
-    #[arg(long, value_name = "N", default_value = "1", value_parser = number)]
-    pub(crate) threads: NonZeroUsize,
+    /// Number of load-generating threads
+    #[arg(long, value_name = "N", default_value = "1", value_parser = value::count)]
+    threads: NonZeroUsize,
 
     /// Print the result as JSON, on one line
     #[arg(long)]
@@ -59,7 +64,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// On how many threads in fact: none of them without a connection.
+    /// Returns the number of threads, at most one for each connection.
     pub(crate) fn threads(&self) -> usize {
         self.threads.min(self.connections).get()
     }
@@ -67,34 +72,21 @@ impl Options {
 
 const AFTER_HELP: &str = "\
 Examples:
-  echo-bench --connections 1                    how long does one message take?
-  echo-bench --connections 1000 --idle 10000    a server with much to remember
+  echo-bench --connections 1                    latency of a single message
+  echo-bench --connections 1000 --idle 10000    many connections, most idle
   echo-bench --size 65536 --connections 16      large messages
-  echo-bench --churn                            connections opened and closed
-  echo-bench --threads 2                        a server that has several threads, too
+  echo-bench --churn                            connection setup and teardown
+  echo-bench --threads 2                        load for a multi-threaded server
 
 Exit codes:
-  0  every answer was right
-  1  the server could not be measured, or answers were wrong or missing
-  2  the command line is wrong";
+  0  all replies were correct
+  1  the server could not be measured, or replies were wrong or missing
+  2  invalid command line";
 
-fn duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("nothing can be measured in no time".to_owned()),
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn number(text: &str) -> Result<NonZeroUsize, String> {
-    text.parse().map_err(|_| "a whole number from 1 on".to_owned())
-}
-
-/// The most is what the pattern is made for.
 fn size(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(size @ 1..=16_777_216) => Ok(size),
-        _ => Err("a number of bytes from 1 to 16777216".to_owned()),
+        Ok(size @ 1..=Pattern::MAX_LEN) => Ok(size),
+        _ => Err(format!("expected an integer from 1 to {}", Pattern::MAX_LEN)),
     }
 }
 
@@ -104,7 +96,15 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_definition_is_consistent() {
         Options::command().debug_assert();
+    }
+
+    #[test]
+    fn size_is_limited_by_the_pattern() {
+        assert_eq!(size("16777216"), Ok(Pattern::MAX_LEN));
+        for text in ["0", "16777217", "-1", "large"] {
+            assert!(size(text).unwrap_err().ends_with("from 1 to 16777216"), "{text}");
+        }
     }
 }

@@ -1,16 +1,18 @@
-//! [`Pattern`]: bytes whose place in a conversation can be told.
+//! [`Pattern`]: the data that is sent.
 
-/// How long the pattern is before it repeats: a prime, so that no message size
-/// hides a message that came twice or not at all.
+/// Length after which the pattern repeats. It is a prime, so that with every
+/// message size a duplicate or missing message changes the data.
 const PERIOD: usize = 65_521;
 
-/// What every conversation sends: an endless sequence, any part of which is a
-/// slice that need not be made.
+/// An endless sequence of bytes, any part of which is available as a slice.
 pub(crate) struct Pattern(Vec<u8>);
 
 impl Pattern {
-    /// One of which parts of up to `longest` bytes can be had.
-    pub(crate) fn new(longest: usize) -> Self {
+    /// Maximum length of a slice, and so of a message.
+    pub(crate) const MAX_LEN: usize = 16 * 1024 * 1024;
+
+    /// Creates a pattern for slices of up to `max_len` bytes.
+    pub(crate) fn new(max_len: usize) -> Self {
         let mut state = 1_u32;
         let mut bytes: Vec<u8> = (0..PERIOD)
             .map(|_| {
@@ -18,16 +20,20 @@ impl Pattern {
                 state.to_be_bytes()[0]
             })
             .collect();
-        for index in 0..longest {
+        for index in 0..max_len {
             bytes.push(bytes[index]);
         }
         Pattern(bytes)
     }
 
-    /// The `len` bytes from `position` on.
-    pub(crate) fn part(&self, position: u64, len: usize) -> &[u8] {
-        let begin = usize::try_from(position % PERIOD as u64).unwrap_or(0);
-        &self.0[begin..begin + len]
+    /// Returns `len` bytes of the sequence, starting at `position`.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `len` exceeds the maximum that the pattern was created for.
+    pub(crate) fn slice_at(&self, position: u64, len: usize) -> &[u8] {
+        let start = usize::try_from(position % PERIOD as u64).unwrap_or(0);
+        &self.0[start..start + len]
     }
 }
 
@@ -36,21 +42,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_join_without_a_seam() {
+    fn slices_join_to_the_whole() {
         let pattern = Pattern::new(200_000);
-        let whole = pattern.part(65_000, 200_000);
+        let whole = pattern.slice_at(65_000, 200_000);
         let mut joined = Vec::<u8>::new();
         for len in [1, 520, 1, 65_521, 100_000, 33_957] {
-            joined.extend(pattern.part(65_000 + joined.len() as u64, len));
+            joined.extend(pattern.slice_at(65_000 + joined.len() as u64, len));
         }
         assert_eq!(joined.len(), 200_000);
         assert!(joined == whole);
     }
 
     #[test]
-    fn a_message_that_is_missing_shows() {
+    fn missing_message_changes_the_data() {
         let pattern = Pattern::new(64);
-        assert_ne!(pattern.part(0, 64), pattern.part(64, 64));
-        assert_ne!(pattern.part(0, 64), pattern.part(65_536, 64));
+        assert_ne!(pattern.slice_at(0, 64), pattern.slice_at(64, 64));
+        assert_ne!(pattern.slice_at(0, 64), pattern.slice_at(65_536, 64));
     }
 }
