@@ -1,4 +1,4 @@
-//! The whole program, against servers that are what they should be and others.
+//! The whole program, with correct and faulty servers.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,29 +17,29 @@ use testing::{command, run};
 
 const BENCH: &str = env!("CARGO_BIN_EXE_echo-bench");
 
-/// A server that lets `answer` change what it sends back. It serves until the
-/// test's process ends.
-fn server(answer: impl Fn(&mut Vec<u8>) + Clone + Send + 'static) -> SocketAddr {
+/// Starts a server whose replies `alter` may change. It runs until the test
+/// process exits.
+fn server(alter: impl Fn(&mut Vec<u8>) + Clone + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     thread::spawn(move || {
         for peer in listener.incoming() {
-            let (peer, answer) = (peer.unwrap(), answer.clone());
-            thread::spawn(move || serve(peer, &answer));
+            let (peer, alter) = (peer.unwrap(), alter.clone());
+            thread::spawn(move || serve(peer, &alter));
         }
     });
     addr
 }
 
-fn serve(mut peer: TcpStream, answer: &impl Fn(&mut Vec<u8>)) {
+fn serve(mut peer: TcpStream, alter: &impl Fn(&mut Vec<u8>)) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         match peer.read(&mut buffer) {
             Ok(0) => return,
             Ok(read) => {
                 let mut data = buffer[..read].to_vec();
-                answer(&mut data);
-                // The load may be over.
+                alter(&mut data);
+                // The client may have closed the connection.
                 if peer.write_all(&data).is_err() {
                     return;
                 }
@@ -50,7 +50,7 @@ fn serve(mut peer: TcpStream, answer: &impl Fn(&mut Vec<u8>)) {
     }
 }
 
-/// Measures for as short a time as says something.
+/// Creates the command for a short measurement.
 fn bench(addr: SocketAddr, options: &[&str]) -> Command {
     let mut command = command(BENCH);
     command.args(["--addr", &addr.to_string(), "--warm-up", "20ms", "--duration", "200ms"]);
@@ -58,7 +58,7 @@ fn bench(addr: SocketAddr, options: &[&str]) -> Command {
     command
 }
 
-/// The number that follows `"name":` in the JSON of one run.
+/// Returns the number that follows `"name":` in the JSON of one run.
 fn field(json: &str, name: &str) -> f64 {
     let (_, rest) = json.split_once(&format!("\"{name}\":")).unwrap();
     let end = rest.find([',', '}']).unwrap();
@@ -66,10 +66,10 @@ fn field(json: &str, name: &str) -> f64 {
 }
 
 #[test]
-fn tells_how_many_messages_there_were_and_how_long_they_took() {
+fn report_shows_throughput_and_latency() {
     let addr = server(|_| {});
     let (code, stdout, stderr) = run(&mut bench(addr, &["--connections", "4"]));
-    assert_eq!((code, stderr), (0, vec![]), "and draws no bar where nobody sees it");
+    assert_eq!((code, stderr), (0, vec![]), "no progress bar without a terminal");
     assert!(stdout[0].starts_with(&format!("{addr}: 4 connections, messages of 64 bytes for 0.")));
     for part in
         ["messages per second", "p50", "p90", "p99", "p99.9", "max", "all replies were correct"]
@@ -79,7 +79,7 @@ fn tells_how_many_messages_there_were_and_how_long_they_took() {
 }
 
 #[test]
-fn measures_in_each_of_its_ways_and_says_so_to_programs() {
+fn each_mode_prints_json() {
     let addr = server(|_| {});
     for options in [
         &["--connections", "1"] as &[_],
@@ -102,7 +102,7 @@ fn measures_in_each_of_its_ways_and_says_so_to_programs() {
 }
 
 #[test]
-fn all_threads_count_and_none_is_without_a_connection() {
+fn threads_are_limited_to_connections() {
     let addr = server(|_| {});
     let (code, stdout, _) = run(&mut bench(addr, &["--connections", "2", "--threads", "3"]));
     assert_eq!(code, 0, "{stdout:#?}");
@@ -110,7 +110,7 @@ fn all_threads_count_and_none_is_without_a_connection() {
 }
 
 #[test]
-fn what_one_of_the_threads_meets_is_found() {
+fn error_on_one_thread_is_reported() {
     let seen = Arc::new(AtomicUsize::new(0));
     let one_wrong = move |data: &mut Vec<u8>| {
         if seen.fetch_add(1, Ordering::Relaxed) == 100 {
@@ -124,26 +124,26 @@ fn what_one_of_the_threads_meets_is_found() {
     assert!(wrong.is_some_and(|line| line.trim_start().starts_with("1 times")), "{stdout:#?}");
 }
 
-/// A message that was sent in time and answered late took as long as it took.
+/// The latency includes a pause of the server at the end of the measurement.
 #[test]
-fn a_server_that_stops_towards_the_end_is_seen() {
-    const STOP: Duration = Duration::from_secs(1);
-    let (first, stopped) = (OnceLock::new(), Once::new());
-    let state = Arc::new((first, stopped));
+fn late_reply_counts_in_latency() {
+    const PAUSE: Duration = Duration::from_secs(1);
+    let (started_at, paused) = (OnceLock::new(), Once::new());
+    let state = Arc::new((started_at, paused));
     let addr = server(move |_| {
-        let (first, stopped) = &*state;
-        if first.get_or_init(Instant::now).elapsed() > Duration::from_millis(120) {
-            stopped.call_once(|| thread::sleep(STOP));
+        let (started_at, paused) = &*state;
+        if started_at.get_or_init(Instant::now).elapsed() > Duration::from_millis(120) {
+            paused.call_once(|| thread::sleep(PAUSE));
         }
     });
     let (code, stdout, _) = run(&mut bench(addr, &["--connections", "1", "--json"]));
     assert_eq!(code, 0, "{stdout:?}");
-    let most = field(&stdout[0], "max") / 1e9;
-    assert!(most >= 0.99 * STOP.as_secs_f64(), "at most {most} s");
+    let max = field(&stdout[0], "max") / 1e9;
+    assert!(max >= 0.99 * PAUSE.as_secs_f64(), "{max} s");
 }
 
 #[test]
-fn no_answer_at_all_is_said_and_has_no_latency() {
+fn missing_replies_are_reported_without_latency() {
     let addr = server(Vec::clear);
     let (code, stdout, stderr) = run(&mut bench(addr, &["--connections", "2"]));
     assert_eq!(code, 1);
@@ -153,30 +153,30 @@ fn no_answer_at_all_is_said_and_has_no_latency() {
     assert!(line.starts_with(&format!("echo-bench: {addr}: replies missing or wrong; ")), "{line}");
 }
 
-/// All that is said of a server that answers wrongly.
-fn complaint(answer: impl Fn(&mut Vec<u8>) + Clone + Send + 'static) -> String {
-    let (code, stdout, stderr) = run(&mut bench(server(answer), &[]));
+/// Measures a faulty server, and returns all lines that are printed.
+fn failure_report(alter: impl Fn(&mut Vec<u8>) + Clone + Send + 'static) -> String {
+    let (code, stdout, stderr) = run(&mut bench(server(alter), &[]));
     assert_eq!(code, 1);
     [stdout, stderr].concat().join("\n")
 }
 
 #[test]
-fn a_wrong_byte_is_found() {
-    let said = complaint(|data| data[0] ^= 1);
-    assert!(said.contains("reply differs from the data sent"), "{said}");
+fn wrong_byte_is_reported() {
+    let report = failure_report(|data| data[0] ^= 1);
+    assert!(report.contains("reply differs from the data sent"), "{report}");
 }
 
 #[test]
-fn a_byte_too_much_is_found() {
-    let said = complaint(|data| data.push(0));
+fn surplus_byte_is_reported() {
+    let report = failure_report(|data| data.push(0));
     assert!(
-        said.contains("received more data than was sent") || said.contains("reply differs"),
-        "{said}"
+        report.contains("received more data than was sent") || report.contains("reply differs"),
+        "{report}"
     );
 }
 
 #[test]
-fn nobody_there_is_one_line() {
+fn refused_connect_prints_one_line() {
     let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for threads in ["1", "3"] {
         let (code, stdout, stderr) = run(&mut bench(addr, &["--threads", threads]));
@@ -188,7 +188,7 @@ fn nobody_there_is_one_line() {
 }
 
 #[test]
-fn too_few_descriptors_are_told_before_anything_is_done() {
+fn too_few_descriptors_are_reported_before_connecting() {
     let mut command = testing::through_shell(BENCH, "ulimit -n 100;", "");
     let (code, stdout, stderr) = run(command.args(["--connections", "200"]));
     assert_eq!((code, stdout), (1, vec![]));
@@ -198,7 +198,7 @@ fn too_few_descriptors_are_told_before_anything_is_done() {
 }
 
 #[test]
-fn a_wrong_command_line() {
+fn invalid_command_line_exits_with_2() {
     for options in [
         &["--size", "0"] as &[_],
         &["--connections", "0"],

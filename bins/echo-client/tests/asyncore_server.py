@@ -1,7 +1,6 @@
-"""The echo server of asyncore's documentation, as the seed has it.
+"""The echo server of asyncore's documentation.
 
-In Python 3, and on a free port, which it prints first. Runs until it is
-killed.
+Listens on a free port, prints its number first, and runs until it is killed.
 """
 
 import asyncore

@@ -1,7 +1,7 @@
-"""The echo client of asyncore's documentation, as the seed has it.
+"""The echo client of asyncore's documentation.
 
-In Python 3, and for a server on the port that it is given. Ends when the
-server closes.
+Connects to the port in its argument, and exits when the server closes the
+connection.
 """
 
 import asyncore

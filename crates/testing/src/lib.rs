@@ -1,5 +1,5 @@
-//! What the tests of both programs need: to drive a process, and to be its
-//! peer. Nothing here waits for ever; a test that would hang fails instead.
+//! Helpers for the tests of the programs: running a process, and acting as its
+//! peer. No helper waits without a deadline: a test that would hang fails.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,15 +15,16 @@ use std::io::{self, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use peer::{expect, expect_end, patient, reset};
+pub use peer::{expect, expect_end, reset, with_timeouts};
 pub use process::{
-    Lines, Process, command, injected, memory, python_with_asyncore, run, through_shell,
+    Lines, Process, command, python_with_asyncore, run, status_kib, through_shell, with_fault,
 };
 
-/// Longer than anything here takes, on however busy a machine.
+/// Longer than any step of a test takes, even on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Bytes in which every position can be told from its neighbours.
+/// Returns `len` bytes without a regular pattern, so that misplaced data is
+/// detected.
 pub fn pattern(len: usize) -> Vec<u8> {
     let mut state = 1_u32;
     let next = || {
@@ -33,27 +34,23 @@ pub fn pattern(len: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(len).collect()
 }
 
-/// Waits until `state` is as `wanted` says.
+/// Polls `state` until `condition` holds for it.
 #[track_caller]
-pub fn until<T: Debug>(mut state: impl FnMut() -> T, wanted: impl Fn(&T) -> bool) {
-    let begin = Instant::now();
+pub fn wait_until<T: Debug>(mut state: impl FnMut() -> T, condition: impl Fn(&T) -> bool) {
+    const POLL_INTERVAL: Duration = Duration::from_millis(2);
+    let started_at = Instant::now();
     loop {
-        let now = state();
-        if wanted(&now) {
+        let current = state();
+        if condition(&current) {
             return;
         }
-        assert!(begin.elapsed() < DEADLINE, "still {now:?}");
-        pause();
+        assert!(started_at.elapsed() < DEADLINE, "still {current:?}");
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
-/// Says that a test tests nothing here, and why. Not `eprintln!`, which is not
-/// shown for a test that passes.
-pub fn skipped(why: impl Display) {
-    let _ = writeln!(io::stderr(), "SKIPPED: {why}");
-}
-
-/// Between two looks at a state that nothing reports.
-fn pause() {
-    thread::sleep(Duration::from_millis(2));
+/// Reports that a test was skipped, and why. `eprintln!` would not be shown for
+/// a test that passes.
+pub fn report_skip(reason: impl Display) {
+    let _ = writeln!(io::stderr(), "SKIPPED: {reason}");
 }

@@ -1,4 +1,4 @@
-//! Being the peer of a program.
+//! The peer of a program.
 
 use std::io::Read;
 use std::net::TcpStream;
@@ -8,8 +8,8 @@ use socket2::SockRef;
 
 use crate::DEADLINE;
 
-/// Makes the calls on `peer` fail rather than hang.
-pub fn patient(peer: TcpStream) -> TcpStream {
+/// Sets timeouts on `peer`, so that its calls fail instead of hanging.
+pub fn with_timeouts(peer: TcpStream) -> TcpStream {
     peer.set_read_timeout(Some(DEADLINE)).unwrap();
     peer.set_write_timeout(Some(DEADLINE)).unwrap();
     peer
@@ -18,18 +18,18 @@ pub fn patient(peer: TcpStream) -> TcpStream {
 /// Receives exactly `message`.
 #[track_caller]
 pub fn expect(mut peer: &TcpStream, message: &[u8]) {
-    let mut came = vec![0; message.len()];
-    peer.read_exact(&mut came).expect("receiving");
-    assert!(came == message, "something else came");
+    let mut received = vec![0; message.len()];
+    peer.read_exact(&mut received).expect("receiving");
+    assert!(received == message, "received other data");
 }
 
-/// Receives the end of the conversation and nothing before it.
+/// Receives the end of the connection, and no data before it.
 #[track_caller]
 pub fn expect_end(mut peer: &TcpStream) {
     assert_eq!(peer.read(&mut [0; 64]).expect("receiving the end"), 0);
 }
 
-/// Closes a connection by a reset.
+/// Closes a connection with a reset.
 pub fn reset(peer: TcpStream) {
     SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
     drop(peer);

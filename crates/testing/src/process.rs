@@ -1,4 +1,4 @@
-//! Driving a program.
+//! Running a program.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -7,16 +7,18 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 
-use crate::{DEADLINE, skipped, until};
+use crate::{DEADLINE, report_skip, wait_until};
 
-/// A program's command, undisturbed by the environment of the tests.
+/// Creates a command for a program, without the log settings of the test's
+/// environment.
 pub fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     command.env_remove("RUST_LOG");
     command
 }
 
-/// A program, started through a shell that runs `prelude` first.
+/// Creates a command for a shell that runs `prelude` and then becomes the
+/// program.
 pub fn through_shell(program: &str, prelude: &str, redirection: &str) -> Command {
     let mut command = command("sh");
     let script = format!("{prelude} exec \"$0\" \"$@\" {redirection}");
@@ -24,15 +26,17 @@ pub fn through_shell(program: &str, prelude: &str, redirection: &str) -> Command
     command
 }
 
-/// A program of which system calls fail as `fault` says; `None`, said visibly,
-/// where that cannot be had. What was done to it stands in the file `record`.
-pub fn injected(program: &str, calls: &str, fault: &str, record: &Path) -> Option<Command> {
+/// Creates a command for a program whose system calls `calls` fail as strace's
+/// `fault` describes. strace writes its log to `record`.
+///
+/// Returns `None`, and reports the skip, if strace is not available.
+pub fn with_fault(program: &str, calls: &str, fault: &str, record: &Path) -> Option<Command> {
     let probe = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).output();
     if !probe.is_ok_and(|output| output.status.success()) {
-        skipped("no strace here, or it may not trace");
+        report_skip("strace is not available or not permitted");
         return None;
     }
-    // -D: the program itself is our child, and takes strace with it.
+    // -D: the program is our child process, and strace ends with it.
     let mut command = command("strace");
     command
         .args(["-D", "-f", "-q", "-e", &format!("trace={calls}")])
@@ -43,11 +47,12 @@ pub fn injected(program: &str, calls: &str, fault: &str, record: &Path) -> Optio
     Some(command)
 }
 
-/// A Python that has asyncore, as the last one had that is 3.11; `None`, said
-/// visibly, where there is none.
+/// Creates a command for a Python that has asyncore, which 3.12 removed.
+///
+/// Returns `None`, and reports the skip, if there is none.
 pub fn python_with_asyncore() -> Option<Command> {
-    // Its module's warning that it will go is no news to us. Unbuffered, so
-    // that what it prints can be waited for.
+    // Without the module's deprecation warning. Unbuffered, so that a test can
+    // wait for its output.
     const OPTIONS: [&str; 3] = ["-W", "ignore", "-u"];
     for name in ["python3.11", "python3"] {
         let probe = Command::new(name).args(OPTIONS).args(["-c", "import asyncore"]).output();
@@ -57,67 +62,76 @@ pub fn python_with_asyncore() -> Option<Command> {
             return Some(python);
         }
     }
-    skipped("no Python with asyncore here (3.11 is the last that has it)");
+    report_skip("no Python with asyncore is available (3.11 is the last to include it)");
     None
 }
 
-/// Runs a command to its end: its exit code and what it wrote.
+/// Runs a command to its end, and returns its exit code, standard output and
+/// standard error.
 #[track_caller]
 pub fn run(command: &mut Command) -> (i32, Vec<String>, Vec<String>) {
     let mut process = Process::start(command.stdout(Stdio::piped()));
-    let mut stdout = Lines::of(process.stdout());
+    let mut stdout = Lines::from_reader(process.take_stdout());
     (process.exit_code(), stdout.rest(), process.stderr.rest())
 }
 
-/// A process that runs; killed when dropped.
+/// A running process. It is killed when dropped.
 pub struct Process {
     child: Child,
-    /// What it writes to standard error.
+    /// Its standard error.
     pub stderr: Lines,
 }
 
 impl Process {
-    /// Starts it. Its standard input and output are as `command` says.
+    /// Starts `command`, which determines standard input and output.
     #[track_caller]
     pub fn start(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let stderr = Lines::of(child.stderr.take().unwrap());
+        let stderr = Lines::from_reader(child.stderr.take().unwrap());
         Process { child, stderr }
     }
 
-    /// The process's number.
+    /// Returns the process ID.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Its standard input, if that is a pipe. To be taken once.
+    /// Takes its standard input.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it is not a pipe, or was taken.
     #[track_caller]
-    pub fn stdin(&mut self) -> ChildStdin {
+    pub fn take_stdin(&mut self) -> ChildStdin {
         self.child.stdin.take().unwrap()
     }
 
-    /// Its standard output, if that is a pipe. To be taken once.
+    /// Takes its standard output.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it is not a pipe, or was taken.
     #[track_caller]
-    pub fn stdout(&mut self) -> ChildStdout {
+    pub fn take_stdout(&mut self) -> ChildStdout {
         self.child.stdout.take().unwrap()
     }
 
-    /// Waits for it to end by itself and returns its exit code.
+    /// Waits for it to exit, and returns its exit code.
     #[track_caller]
     pub fn exit_code(&mut self) -> i32 {
-        let mut end = None;
-        until(
+        let mut status = None;
+        wait_until(
             || {
-                end = self.child.try_wait().unwrap();
-                end
+                status = self.child.try_wait().unwrap();
+                status
             },
             Option::is_some,
         );
-        let status = end.unwrap();
-        status.code().unwrap_or_else(|| panic!("ended by a signal: {status}"))
+        let status = status.unwrap();
+        status.code().unwrap_or_else(|| panic!("terminated by a signal: {status}"))
     }
 
-    /// Kills it, as with `kill -9`.
+    /// Kills it, as `kill -9` does.
     #[track_caller]
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -127,30 +141,30 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself, as it should have in most tests.
+        // Fails if it has exited, as in most tests.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What a process writes, line by line.
+/// The lines that a process writes.
 pub struct Lines(Receiver<String>);
 
 impl Lines {
-    /// Reads `source`, on a thread of its own.
-    pub fn of(source: impl Read + Send + 'static) -> Self {
-        let (sender, receiver) = mpsc::channel();
+    /// Creates the lines of `source`, which is read on a separate thread.
+    pub fn from_reader(source: impl Read + Send + 'static) -> Self {
+        let (line_tx, line_rx) = mpsc::channel();
         thread::spawn(move || {
             for line in BufReader::new(source).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
+                if line_tx.send(line).is_err() {
                     break;
                 }
             }
         });
-        Lines(receiver)
+        Lines(line_rx)
     }
 
-    /// The next line with `part` in it; those before are skipped.
+    /// Skips lines until one contains `part`, and returns it.
     #[track_caller]
     pub fn next_with(&mut self, part: &str) -> String {
         let mut skipped = Vec::new();
@@ -160,10 +174,10 @@ impl Lines {
             }
             skipped.push(line);
         }
-        panic!("no line with {part:?} among {skipped:#?}")
+        panic!("no line contains {part:?}: {skipped:#?}")
     }
 
-    /// All lines up to the end.
+    /// Returns all lines until the end.
     #[track_caller]
     pub fn rest(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
@@ -178,12 +192,12 @@ impl Lines {
         match self.0.recv_timeout(DEADLINE) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => panic!("no line came"),
+            Err(RecvTimeoutError::Timeout) => panic!("no line within {DEADLINE:?}"),
         }
     }
 }
 
-/// Fails where a line is long in coming; `None` is the end.
+/// `next` returns `None` at the end, and panics if no line arrives in time.
 impl Iterator for Lines {
     type Item = String;
 
@@ -193,11 +207,12 @@ impl Iterator for Lines {
     }
 }
 
-/// The memory of a process, in KiB: `VmRSS` is what it holds now, `VmHWM` the
-/// most that it ever held. `None` where the process has ended, and where
-/// there is no Linux to tell.
-pub fn memory(id: u32, what: &str) -> Option<u64> {
+/// Returns a field of `/proc/PID/status` that is in KiB, such as `VmRSS` for
+/// the memory in use or `VmHWM` for its maximum.
+///
+/// Returns `None` if the process has exited or the system is not Linux.
+pub fn status_kib(id: u32, field: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
     line.split_whitespace().next()?.parse().ok()
 }

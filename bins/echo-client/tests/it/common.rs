@@ -1,4 +1,4 @@
-//! A client to test, and servers for it.
+//! The client under test, and servers for it.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -7,25 +7,25 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 
 use socket2::{Domain, Socket, Type};
-use testing::{DEADLINE, Process, patient, run};
+use testing::{DEADLINE, Process, run, with_timeouts};
 
 /// The program under test.
 pub(crate) const CLIENT: &str = env!("CARGO_BIN_EXE_echo-client");
 
-/// What it sends unless it is told something else.
+/// The data of the default messages.
 pub(crate) const WIRE: &[u8; 11] = b"12345678910";
 
-/// What it prints then.
-pub(crate) fn ten() -> Vec<String> {
+/// Returns the lines that the client prints for them.
+pub(crate) fn ten_lines() -> Vec<String> {
     (1..=10).map(|number| number.to_string()).collect()
 }
 
-/// The client's command, for the server at `addr`.
+/// Creates the command for the client, with the server at `addr`.
 pub(crate) fn client(addr: SocketAddr) -> Command {
     to_server(testing::command(CLIENT), addr)
 }
 
-/// Adds to a command that runs the client where the server is.
+/// Adds the server's address to a command that runs the client.
 pub(crate) fn to_server(command: Command, addr: SocketAddr) -> Command {
     to_host(command, &addr.ip().to_string(), addr.port())
 }
@@ -35,16 +35,17 @@ pub(crate) fn to_host(mut command: Command, host: &str, port: u16) -> Command {
     command
 }
 
-/// Runs the client: its exit code and the bytes that it wrote.
+/// Runs the client, and returns its exit code, the bytes that it wrote and the
+/// lines on standard error.
 #[track_caller]
-pub(crate) fn written(command: &mut Command) -> (i32, Vec<u8>, Vec<String>) {
+pub(crate) fn run_bytes(command: &mut Command) -> (i32, Vec<u8>, Vec<String>) {
     let mut process = Process::start(command.stdout(Stdio::piped()));
-    let bytes = Output::of(process.stdout()).rest();
+    let bytes = Output::from_reader(process.take_stdout()).rest();
     (process.exit_code(), bytes, process.stderr.rest())
 }
 
-/// Runs the client, which must print `lines` first and then fail with exit
-/// code 1 and one line.
+/// Runs the client, which must print `lines` and fail with exit code 1, and
+/// returns the error line.
 #[track_caller]
 pub(crate) fn failure(command: &mut Command, lines: &[String]) -> String {
     let (code, stdout, mut stderr) = run(command);
@@ -53,109 +54,110 @@ pub(crate) fn failure(command: &mut Command, lines: &[String]) -> String {
     stderr.remove(0)
 }
 
-/// A server for one connection, on a thread of its own.
+/// A server for one connection, on a separate thread.
 pub(crate) struct Server<T> {
     pub(crate) addr: SocketAddr,
-    outcome: Receiver<T>,
+    result_rx: Receiver<T>,
 }
 
 impl<T: Send + 'static> Server<T> {
-    /// Starts it on a free port of 127.0.0.1. What it does is `script`.
+    /// Starts a server that runs `script`, on a free port of 127.0.0.1.
     pub(crate) fn start(script: impl FnOnce(TcpStream) -> T + Send + 'static) -> Self {
         Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), script)
     }
 
+    /// Starts a server that runs `script`, on `listener`.
     pub(crate) fn on(
         listener: TcpListener,
         script: impl FnOnce(TcpStream) -> T + Send + 'static,
     ) -> Self {
         let addr = listener.local_addr().unwrap();
-        let (tell, outcome) = mpsc::channel();
-        // Left behind where nobody comes.
+        let (result_tx, result_rx) = mpsc::channel();
+        // Never joined, since there may be no connection.
         thread::spawn(move || {
             let (peer, _) = listener.accept().unwrap();
             drop(listener);
-            let _ = tell.send(script(patient(peer)));
+            let _ = result_tx.send(script(with_timeouts(peer)));
         });
-        Server { addr, outcome }
+        Server { addr, result_rx }
     }
 
-    /// What came out of the script.
+    /// Returns the result of the script.
     #[track_caller]
-    pub(crate) fn outcome(&self) -> T {
-        self.outcome.recv_timeout(DEADLINE).expect("the script of the server")
+    pub(crate) fn join(&self) -> T {
+        self.result_rx.recv_timeout(DEADLINE).expect("the result of the script")
     }
 }
 
-/// A server as it should be.
+/// Starts an echo server.
 pub(crate) fn echo_server() -> Server<u64> {
     echo_server_on(Ipv4Addr::LOCALHOST)
 }
 
-/// One that listens on `host`.
+/// Starts an echo server that listens on `host`.
 pub(crate) fn echo_server_on(host: impl Into<IpAddr>) -> Server<u64> {
     let listener = TcpListener::bind((host.into(), 0)).unwrap();
     Server::on(listener, |peer| echo(&peer, |_| {}))
 }
 
-/// Sends back whatever comes, until the end; `watch` sees it too. Returns how
-/// much it was.
-pub(crate) fn echo(mut peer: &TcpStream, mut watch: impl FnMut(&[u8])) -> u64 {
+/// Echoes all data until the end, and passes it to `inspect`. Returns the number
+/// of bytes.
+pub(crate) fn echo(mut peer: &TcpStream, mut inspect: impl FnMut(&[u8])) -> u64 {
     let (mut buffer, mut count) = (vec![0; 65_536], 0);
     loop {
         let read = peer.read(&mut buffer).expect("receiving");
         if read == 0 {
             return count;
         }
-        watch(&buffer[..read]);
+        inspect(&buffer[..read]);
         peer.write_all(&buffer[..read]).expect("sending back");
         count += read as u64;
     }
 }
 
-/// Waits until the client is gone, however it went.
-pub(crate) fn stay(peer: &TcpStream) {
+/// Discards data until the client closes or resets the connection.
+pub(crate) fn wait_for_close(peer: &TcpStream) {
     let _ = io::copy(&mut &*peer, &mut io::sink());
 }
 
-/// An address at which connections are refused for as long as it is kept: the
-/// port is taken, and nobody listens.
-pub(crate) struct Dead {
+/// An address that refuses connections: the port is bound, and no socket
+/// listens.
+pub(crate) struct Refusing {
     pub(crate) addr: SocketAddr,
     _socket: Socket,
 }
 
-impl Dead {
+impl Refusing {
     pub(crate) fn new() -> Self {
         let (socket, addr) = bound(Ipv4Addr::LOCALHOST);
-        Dead { addr, _socket: socket }
+        Refusing { addr, _socket: socket }
     }
 }
 
-/// An address that answers to no attempt to connect for as long as it is
-/// kept: the queue of its listener, which accepts nobody, is full.
-pub(crate) struct Silent {
+/// An address that does not respond to connection attempts: its listener's
+/// queue is full.
+pub(crate) struct Unresponsive {
     pub(crate) addr: SocketAddr,
     _listener: Socket,
     _fillers: Vec<Socket>,
 }
 
-impl Silent {
+impl Unresponsive {
     pub(crate) fn on(host: Ipv4Addr) -> Self {
         let (listener, addr) = bound(host);
         listener.listen(0).unwrap();
         let fillers = std::iter::repeat_with(|| {
             let filler = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
             filler.set_nonblocking(true).unwrap();
-            // In progress, for ever; or, for the first, connected.
+            // The first one connects; the others stay in progress.
             let _ = filler.connect(&addr.into());
             filler
         });
-        Silent { addr, _fillers: fillers.take(4).collect(), _listener: listener }
+        Unresponsive { addr, _fillers: fillers.take(4).collect(), _listener: listener }
     }
 }
 
-/// A socket with a port of its own.
+/// Returns a socket bound to a free port of `host`, and its address.
 fn bound(host: Ipv4Addr) -> (Socket, SocketAddr) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((host, 0)).into()).unwrap();
@@ -163,35 +165,35 @@ fn bound(host: Ipv4Addr) -> (Socket, SocketAddr) {
     (socket, addr)
 }
 
-/// What the client writes to standard output, byte for byte. It is read as
-/// fast as the test takes it.
+/// The bytes of the client's standard output, which are read only as fast as the
+/// test takes them.
 pub(crate) struct Output(Receiver<Vec<u8>>);
 
 impl Output {
-    pub(crate) fn of(mut source: impl Read + Send + 'static) -> Self {
-        let (sender, receiver) = mpsc::sync_channel(0);
+    pub(crate) fn from_reader(mut source: impl Read + Send + 'static) -> Self {
+        let (data_tx, data_rx) = mpsc::sync_channel(0);
         thread::spawn(move || {
             let mut buffer = vec![0; 65_536];
             while let Ok(read @ 1..) = source.read(&mut buffer) {
-                if sender.send(buffer[..read].to_vec()).is_err() {
+                if data_tx.send(buffer[..read].to_vec()).is_err() {
                     break;
                 }
             }
         });
-        Output(receiver)
+        Output(data_rx)
     }
 
-    /// The next bytes; `None` at the end.
+    /// Returns the next bytes, or `None` at the end.
     #[track_caller]
     pub(crate) fn next(&mut self) -> Option<Vec<u8>> {
         match self.0.recv_timeout(DEADLINE) {
             Ok(bytes) => Some(bytes),
             Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => panic!("no byte came"),
+            Err(RecvTimeoutError::Timeout) => panic!("no data within {DEADLINE:?}"),
         }
     }
 
-    /// Exactly `expected`, in as many pieces as it comes.
+    /// Receives exactly `expected`.
     #[track_caller]
     pub(crate) fn expect(&mut self, expected: &[u8]) {
         let mut bytes = Vec::new();
@@ -199,10 +201,10 @@ impl Output {
             let Some(more) = self.next() else { break };
             bytes.extend(more);
         }
-        assert!(bytes == expected, "{} bytes, or others, of {}", bytes.len(), expected.len());
+        assert!(bytes == expected, "wrong data: {} bytes of {}", bytes.len(), expected.len());
     }
 
-    /// All bytes up to the end.
+    /// Returns all bytes until the end.
     #[track_caller]
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();

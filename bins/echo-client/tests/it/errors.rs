@@ -1,19 +1,21 @@
-//! What the client says when it does not get what it wants: one line that
-//! names what and where, and what to do about it. What it printed before that
-//! is right.
+//! Errors that end the client: one line that names what failed, where, and what
+//! to do. The replies that were printed before are correct.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::path::Path;
 use std::time::Instant;
 
-use testing::{command, expect, injected, reset, run};
+use testing::{command, expect, reset, run, with_fault};
 
-use crate::common::{CLIENT, Dead, Server, Silent, WIRE, client, failure, stay, ten, to_server};
+use crate::common::{
+    CLIENT, Refusing, Server, Unresponsive, WIRE, client, failure, ten_lines, to_server,
+    wait_for_close,
+};
 
-/// A server that waits for all that the client sends, answers `reply`, and
-/// then does as `end` says.
-fn answering<T: Send + 'static>(
+/// Starts a server that receives all messages, replies with `reply`, and then
+/// runs `end`.
+fn reply_server<T: Send + 'static>(
     reply: &'static [u8],
     end: impl FnOnce(TcpStream) -> T + Send + 'static,
 ) -> Server<T> {
@@ -27,34 +29,34 @@ fn answering<T: Send + 'static>(
 // --- no connection: rows 25, 28, 29 ------------------------------------------
 
 #[test]
-fn a_refused_connection() {
-    let dead = Dead::new();
+fn refused_connect_prints_one_line() {
+    let refusing = Refusing::new();
     for mode in [&[][..], &["--stdin"]] {
         assert_eq!(
-            failure(client(dead.addr).args(mode), &[]),
+            failure(client(refusing.addr).args(mode), &[]),
             format!(
                 "echo-client: cannot connect to {}: Connection refused; \
                  is echo-server running there?",
-                dead.addr
+                refusing.addr
             )
         );
     }
 }
 
 #[test]
-fn a_connection_that_nobody_answers() {
-    let silent = Silent::on(Ipv4Addr::LOCALHOST);
-    let begin = Instant::now();
-    let line = failure(client(silent.addr).args(["--timeout", "500ms"]), &[]);
-    eprintln!("gave up after {:?} of 500 ms", begin.elapsed());
+fn unanswered_connect_times_out() {
+    let unresponsive = Unresponsive::on(Ipv4Addr::LOCALHOST);
+    let started_at = Instant::now();
+    let line = failure(client(unresponsive.addr).args(["--timeout", "500ms"]), &[]);
+    eprintln!("gave up after {:?} of 500 ms", started_at.elapsed());
     let what =
-        format!("echo-client: cannot connect to {}: no response within 500ms; ", silent.addr);
+        format!("echo-client: cannot connect to {}: no response within 500ms; ", unresponsive.addr);
     assert!(line.starts_with(&what) && line.contains("--timeout"), "{line}");
 }
 
-/// Whatever the kernel says to `connect`, it is told in words and with advice.
+/// Each error of connect(2) is described in words, with advice.
 #[test]
-fn a_connection_that_the_system_does_not_make() {
+fn connect_errors_have_hints() {
     for (error, words, advice) in [
         ("EADDRNOTAVAIL", "Cannot assign requested address", "is a local port available"),
         ("ENETUNREACH", "Network is unreachable", "connected to that network?"),
@@ -65,16 +67,16 @@ fn a_connection_that_the_system_does_not_make() {
     ] {
         let fault = format!("error={error}");
         let record = Path::new("/dev/null");
-        let Some(command) = injected(CLIENT, "connect", &fault, record) else { return };
-        let dead = Dead::new();
-        let line = failure(&mut to_server(command, dead.addr), &[]);
-        let what = format!("echo-client: cannot connect to {}: {words}; ", dead.addr);
+        let Some(command) = with_fault(CLIENT, "connect", &fault, record) else { return };
+        let refusing = Refusing::new();
+        let line = failure(&mut to_server(command, refusing.addr), &[]);
+        let what = format!("echo-client: cannot connect to {}: {words}; ", refusing.addr);
         assert!(line.starts_with(&what) && line.contains(advice), "{error}: {line}");
     }
 }
 
 #[test]
-fn an_unknown_host() {
+fn unknown_host_is_reported_with_hint() {
     for (host, shown) in [("nope.invalid", "\"nope.invalid\""), ("two\nlines", r#""two\nlines""#)] {
         let line = failure(command(CLIENT).args(["--host", host]), &[]);
         let what = format!("echo-client: cannot resolve host {shown}: ");
@@ -82,67 +84,67 @@ fn an_unknown_host() {
     }
 }
 
-// --- a server that is no echo server -----------------------------------------
+// --- servers that are not echo servers ---------------------------------------
 
 #[test]
-fn a_server_that_never_answers() {
-    let server = answering(b"", |peer| stay(&peer));
-    let begin = Instant::now();
+fn server_without_replies_times_out() {
+    let server = reply_server(b"", |peer| wait_for_close(&peer));
+    let started_at = Instant::now();
     let line = failure(client(server.addr).args(["--timeout", "300ms"]), &[]);
-    eprintln!("gave up after {:?} of 300 ms", begin.elapsed());
+    eprintln!("gave up after {:?} of 300 ms", started_at.elapsed());
     let what = format!("{}: no reply for 300ms after 0 of 10 replies; ", server.addr);
     assert!(line.starts_with(&format!("echo-client: {what}")), "{line}");
     assert!(line.contains("--timeout"), "{line}");
-    server.outcome();
+    server.join();
 }
 
 #[test]
-fn a_server_that_falls_silent() {
-    let server = answering(b"123", |peer| stay(&peer));
-    let line = failure(client(server.addr).args(["--timeout", "1s"]), &ten()[..3]);
+fn server_that_stops_replying_times_out() {
+    let server = reply_server(b"123", |peer| wait_for_close(&peer));
+    let line = failure(client(server.addr).args(["--timeout", "1s"]), &ten_lines()[..3]);
     let what = format!("{}: no reply for 1s after 3 of 10 replies; ", server.addr);
     assert!(line.starts_with(&format!("echo-client: {what}")), "{line}");
-    server.outcome();
+    server.join();
 }
 
 #[test]
-fn a_server_that_closes_too_early() {
+fn early_close_is_reported() {
     for (reply, count) in [(&b""[..], 0), (b"123", 3), (b"1234567891", 9)] {
-        let server = answering(reply, drop);
-        let line = failure(&mut client(server.addr), &ten()[..count]);
+        let server = reply_server(reply, drop);
+        let line = failure(&mut client(server.addr), &ten_lines()[..count]);
         let what = format!("{}: closed the connection after {count} of 10 replies; ", server.addr);
         assert!(line.starts_with(&format!("echo-client: {what}")), "{line}");
         assert!(line.contains("log"), "{line}");
     }
 }
 
-/// Its sending side alone: it would go on reading.
+/// The server closes only its sending side and continues to read.
 #[test]
-fn a_server_that_ends_its_side_too_early() {
-    let server = answering(b"123", |peer| {
+fn early_half_close_is_reported() {
+    let server = reply_server(b"123", |peer| {
         peer.shutdown(Shutdown::Write).unwrap();
-        stay(&peer);
+        wait_for_close(&peer);
     });
-    let line = failure(&mut client(server.addr), &ten()[..3]);
+    let line = failure(&mut client(server.addr), &ten_lines()[..3]);
     assert!(line.contains("closed the connection after 3 of 10 replies"), "{line}");
-    server.outcome();
+    server.join();
 }
 
 #[test]
-fn a_server_that_resets_the_connection() {
+fn reset_is_reported() {
     for (reply, count) in [(&b""[..], 0), (b"123", 3)] {
-        let server = answering(reply, reset);
-        let line = failure(&mut client(server.addr), &ten()[..count]);
+        let server = reply_server(reply, reset);
+        let line = failure(&mut client(server.addr), &ten_lines()[..count]);
         let what = format!("{}: connection lost after {count} of 10 replies: ", server.addr);
         assert!(line.starts_with(&format!("echo-client: {what}Connection reset")), "{line}");
         assert!(line.contains("log"), "{line}");
     }
 }
 
-/// It goes in the middle of the client's sending. How much the client gets to
-/// see then is up to the two kernels; but what it prints is right.
+/// The server closes while the client sends. How many replies the client
+/// receives depends on the kernel, but those it prints are correct.
 #[test]
-fn a_server_that_is_gone_while_messages_go_out() {
+fn close_during_send_is_reported() {
     for _ in 0..20 {
         let server = Server::start(|mut peer: TcpStream| {
             expect(&peer, b"123");
@@ -150,7 +152,7 @@ fn a_server_that_is_gone_while_messages_go_out() {
         });
         let (code, lines, stderr) = run(&mut client(server.addr));
         assert_eq!(code, 1);
-        assert!(ten()[..3].starts_with(&lines), "{lines:?}");
+        assert!(ten_lines()[..3].starts_with(&lines), "{lines:?}");
         assert_eq!(stderr.len(), 1, "{stderr:#?}");
         let count = format!("after {} of 10 replies", lines.len());
         assert!(stderr[0].contains(&server.addr.to_string()), "{}", stderr[0]);
@@ -159,34 +161,34 @@ fn a_server_that_is_gone_while_messages_go_out() {
 }
 
 #[test]
-fn a_byte_that_comes_back_as_another() {
+fn wrong_byte_is_reported_with_offset() {
     for (reply, count, offset, bytes) in [
         (&b"12345x78910"[..], 5, 5, "sent 0x36 and received 0x78"),
         (b"x2345678910", 0, 0, "sent 0x31 and received 0x78"),
         (b"12345678911", 9, 10, "sent 0x30 and received 0x31"),
     ] {
-        let server = answering(reply, |peer| stay(&peer));
-        let line = failure(&mut client(server.addr), &ten()[..count]);
+        let server = reply_server(reply, |peer| wait_for_close(&peer));
+        let line = failure(&mut client(server.addr), &ten_lines()[..count]);
         let what = format!("{}: reply differs from the data sent: ", server.addr);
         assert!(line.starts_with(&format!("echo-client: {what}")), "{line}");
         assert!(line.contains(&format!("at offset {offset}, {bytes}; ")), "{line}");
-        server.outcome();
+        server.join();
     }
 }
 
 #[test]
-fn a_server_that_sends_too_much() {
-    let server = answering(b"12345678910!", |peer| stay(&peer));
-    let line = failure(&mut client(server.addr), &ten());
+fn surplus_data_is_reported() {
+    let server = reply_server(b"12345678910!", |peer| wait_for_close(&peer));
+    let line = failure(&mut client(server.addr), &ten_lines());
     let what = format!("{}: received more than the 11 bytes sent; ", server.addr);
     assert!(line.starts_with(&format!("echo-client: {what}")), "{line}");
-    server.outcome();
+    server.join();
 }
 
 // --- the command line --------------------------------------------------------
 
 #[test]
-fn a_wrong_command_line() {
+fn invalid_command_line_exits_with_2() {
     for (options, names) in [
         (&["--host", ""][..], "--host"),
         (&["--port", "70000"], "--port"),

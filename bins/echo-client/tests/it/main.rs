@@ -1,7 +1,7 @@
-//! The whole program, against servers that follow a script.
+//! The whole program, with servers that follow a script.
 //!
-//! No test sleeps for an outcome: each waits for a line, a byte or a state,
-//! with a deadline far beyond what a busy machine needs.
+//! Tests do not sleep to wait for a result: each waits for a line, a byte or a
+//! state, with a deadline that is ample on a busy machine.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,9 +11,9 @@
 mod addresses;
 mod asyncore;
 mod common;
-mod conversing;
 mod errors;
-mod piping;
+mod messages;
 #[cfg(target_os = "linux")]
-mod several;
+mod multiple_addresses;
+mod pipe;
 mod streams;

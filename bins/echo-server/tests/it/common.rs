@@ -1,16 +1,18 @@
-//! A server to test, and peers for it.
+//! The server under test, and its peers.
 
+#[cfg(target_os = "linux")]
+use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::ops::{Deref, DerefMut};
 use std::process::{Command, Stdio};
 
-use testing::{DEADLINE, Lines, Process, expect, patient};
+use testing::{DEADLINE, Lines, Process, expect, with_timeouts};
 
 /// The program under test.
 pub(crate) const SERVER: &str = env!("CARGO_BIN_EXE_echo-server");
 
-/// A server that runs; killed when dropped.
+/// A running server. It is killed when dropped.
 pub(crate) struct Server {
     process: Process,
     pub(crate) addr: SocketAddr,
@@ -18,7 +20,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it on a free port of 127.0.0.1.
+    /// Starts a server on a free port of 127.0.0.1.
     pub(crate) fn start(options: &[&str]) -> Self {
         Self::spawn(command().args(options).args(["--port", "0"]))
     }
@@ -26,21 +28,23 @@ impl Server {
     /// Runs `command` and waits for the `Listening` line.
     pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut process = Process::start(command.stdout(Stdio::piped()));
-        let mut stdout = Lines::of(process.stdout());
+        let mut stdout = Lines::from_reader(process.take_stdout());
         let line = stdout.next();
         let addr = match line.as_deref().and_then(|line| line.strip_prefix("Listening on ")) {
             Some(addr) => addr.parse().unwrap(),
-            None => panic!("{line:?} in place of the Listening line; {:?}", process.stderr.rest()),
+            None => {
+                panic!("expected the Listening line, not {line:?}; {:?}", process.stderr.rest())
+            }
         };
         Server { process, addr, stdout }
     }
 
-    /// A peer of this server.
+    /// Connects a peer.
     pub(crate) fn connect(&self) -> TcpStream {
         connect(self.addr)
     }
 
-    /// Sends a signal, by its name without `SIG`.
+    /// Sends the signal with this name, without `SIG`.
     pub(crate) fn signal(&self, name: &str) {
         let kill = format!("kill -s {name} {}", self.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success(), "{kill}");
@@ -61,24 +65,46 @@ impl DerefMut for Server {
     }
 }
 
-/// The server's command.
+/// Creates the command for the server.
 pub(crate) fn command() -> Command {
     testing::command(SERVER)
 }
 
-/// The server, started through a shell that runs `prelude` first.
+/// Creates a command for a shell that runs `prelude` and then becomes the
+/// server.
 pub(crate) fn through_shell(prelude: &str, redirection: &str) -> Command {
     testing::through_shell(SERVER, prelude, redirection)
 }
 
-/// A peer of the server at `addr`, whose calls fail rather than hang.
+/// Connects a peer to `addr`, whose calls fail instead of hanging.
 pub(crate) fn connect(addr: SocketAddr) -> TcpStream {
-    patient(TcpStream::connect_timeout(&addr, DEADLINE).unwrap())
+    with_timeouts(TcpStream::connect_timeout(&addr, DEADLINE).unwrap())
 }
 
-/// One message there and back.
+/// Sends a message and receives its echo.
 #[track_caller]
 pub(crate) fn echo(mut peer: &TcpStream, message: &[u8]) {
     peer.write_all(message).expect("sending");
     expect(peer, message);
+}
+
+/// Returns the fields of `/proc/PID/stat` that follow the name: field 3, the
+/// state, is the first.
+#[cfg(target_os = "linux")]
+pub(crate) fn stat_fields(id: u32) -> Vec<String> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    fields.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Returns the state of a process, such as `T` for stopped.
+#[cfg(target_os = "linux")]
+pub(crate) fn process_state(id: u32) -> String {
+    stat_fields(id).swap_remove(0)
+}
+
+/// Returns the number of descriptors that a process has open.
+#[cfg(target_os = "linux")]
+pub(crate) fn open_descriptors(id: u32) -> usize {
+    fs::read_dir(format!("/proc/{id}/fd")).unwrap().count()
 }

@@ -1,5 +1,5 @@
-//! What the server says when it cannot serve: one line that names what and
-//! where, and what to do about it.
+//! Errors that end the server: one line that names what failed, where, and what
+//! to do.
 
 use std::fs;
 use std::net::TcpListener;
@@ -7,11 +7,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::process::{self, Command};
 
-use testing::{run, skipped};
+use testing::{report_skip, run};
 
 use crate::common::{SERVER, command};
 
-/// Runs the server, which must fail with exit code 1 and one line.
+/// Runs the server, which must fail with exit code 1, and returns the line that
+/// it prints.
 #[track_caller]
 fn failure(command: &mut Command) -> String {
     one_line(run(command))
@@ -25,9 +26,9 @@ fn one_line((code, stdout, mut stderr): (i32, Vec<String>, Vec<String>)) -> Stri
 }
 
 #[test]
-fn too_many_threads_for_the_descriptors_is_said() {
-    // More limits than a thread takes descriptors: each of them is the one that
-    // cannot be had, however many were open at the start.
+fn too_many_threads_for_open_file_limit_is_reported() {
+    // More limits than a thread needs descriptors, so that each of a thread's
+    // descriptors is once the one that cannot be opened.
     for limit in 100..108 {
         let mut command = testing::through_shell(SERVER, &format!("ulimit -n {limit};"), "");
         let line = failure(command.args(["--threads", "100", "--port", "0"]));
@@ -37,7 +38,7 @@ fn too_many_threads_for_the_descriptors_is_said() {
 }
 
 #[test]
-fn a_port_in_use() {
+fn port_in_use_is_reported_with_hint() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = other.local_addr().unwrap();
     assert_eq!(
@@ -50,10 +51,10 @@ fn a_port_in_use() {
 }
 
 #[test]
-fn an_address_of_another_machine() {
-    // Set aside for documentation (RFC 5737): nobody's.
+fn foreign_address_is_reported_with_hint() {
+    // Reserved for documentation (RFC 5737).
     if TcpListener::bind("192.0.2.1:0").is_ok() {
-        skipped("this machine binds addresses that are not its own");
+        report_skip("this machine can bind foreign addresses");
         return;
     }
     let line = failure(command().args(["--host", "192.0.2.1", "--port", "0"]));
@@ -63,32 +64,32 @@ fn an_address_of_another_machine() {
 }
 
 #[test]
-fn an_unknown_host() {
+fn unknown_host_is_reported_with_hint() {
     let line = failure(command().args(["--host", "nope.invalid"]));
     assert!(line.starts_with("echo-server: cannot resolve host \"nope.invalid\": "), "{line}");
     assert!(line.contains("--host"), "{line}");
 }
 
 #[test]
-fn a_privileged_port() {
+fn privileged_port_is_reported_with_hint() {
     const ORDINARY_USER: u32 = 65534;
     const PORT: u16 = 1;
     if let Ok(start) = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
         && start.trim().parse::<u16>().is_ok_and(|start| start <= PORT)
     {
-        skipped("this machine has no privileged ports");
+        report_skip("this machine has no privileged ports");
         return;
     }
-    // The build's directory may be closed to other users.
+    // Other users may not have access to the build directory.
     let copy = std::env::temp_dir().join(format!("echo-server-test-{}", process::id()));
-    // By another process: a file that this one had open for writing might be
-    // inherited by the server of a test alongside, and could not be run then.
+    // Copied by another process: a file that is open for writing cannot be
+    // executed, and a server of a concurrent test may inherit our descriptor.
     assert!(Command::new("cp").arg(SERVER).arg(&copy).status().unwrap().success());
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = Command::new(&copy);
     command.env_remove("RUST_LOG").args(["--port", &PORT.to_string()]).current_dir("/");
     if fs::metadata(&copy).unwrap().uid() == 0 {
-        // We are the superuser, who may take any port.
+        // The superuser may bind any port.
         command.uid(ORDINARY_USER).gid(ORDINARY_USER);
     }
     let outcome = run(&mut command);
@@ -100,7 +101,7 @@ fn a_privileged_port() {
 }
 
 #[test]
-fn a_wrong_command_line() {
+fn invalid_command_line_exits_with_2() {
     for (options, names) in [
         (&["--port", "70000"][..], "--port"),
         (&["--port=-1"], "--port"),

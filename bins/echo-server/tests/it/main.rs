@@ -1,7 +1,7 @@
 //! The whole program, over real sockets.
 //!
-//! No test sleeps for an outcome: each waits for a line, a byte or a state,
-//! with a deadline far beyond what a busy machine needs.
+//! Tests do not sleep to wait for a result: each waits for a line, a byte or a
+//! state, with a deadline that is ample on a busy machine.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,12 +10,12 @@
 
 mod asyncore;
 mod common;
-#[cfg(target_os = "linux")]
-mod crowd;
-mod ending;
 mod errors;
 #[cfg(target_os = "linux")]
 mod faults;
+#[cfg(target_os = "linux")]
+mod load;
 mod serving;
+mod shutdown;
 #[cfg(target_os = "linux")]
 mod soak;

@@ -1,16 +1,16 @@
-//! What the server does on a good day.
+//! Serving without faults.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testing::{Process, expect_end, pattern, run, skipped};
+use testing::{Process, expect_end, pattern, report_skip, run};
 
 use crate::common::{Server, command, connect, echo, through_shell};
 
 #[test]
-fn prints_where_it_listens_and_who_comes_and_echoes() {
+fn server_prints_addresses_and_echoes() {
     let mut server = Server::start(&[]);
     assert_eq!(server.addr.ip().to_string(), "127.0.0.1", "the default");
     for round in 0..3 {
@@ -22,20 +22,20 @@ fn prints_where_it_listens_and_who_comes_and_echoes() {
     server.signal("TERM");
     assert_eq!(server.exit_code(), 0);
     assert_eq!(server.stdout.rest(), [""; 0]);
-    assert_eq!(server.stderr.rest(), [""; 0], "nothing to warn of");
+    assert_eq!(server.stderr.rest(), [""; 0], "no warnings");
 }
 
 #[test]
-fn listens_on_a_name() {
+fn host_name_is_resolved() {
     let server = Server::start(&["--host", "localhost"]);
     assert!(server.addr.ip().is_loopback());
     echo(&server.connect(), b"by name");
 }
 
 #[test]
-fn listens_on_ipv6_with_and_without_brackets() {
+fn ipv6_host_is_accepted_with_and_without_brackets() {
     if let Err(error) = TcpListener::bind("[::1]:0") {
-        skipped(format_args!("no IPv6 here: {error}"));
+        report_skip(format_args!("no IPv6 here: {error}"));
         return;
     }
     for host in ["::1", "[::1]"] {
@@ -49,11 +49,11 @@ fn listens_on_ipv6_with_and_without_brackets() {
 }
 
 #[test]
-fn quiet_leaves_the_listening_line_alone() {
+fn quiet_prints_only_the_listening_line() {
     let mut server = Server::start(&["-q", "--max-connections", "1"]);
     let peer = server.connect();
     echo(&peer, b"psst");
-    // One too many: a warning, if warnings were logged.
+    // Above the maximum: logs a warning without -q.
     expect_end(&server.connect());
     drop(peer);
     server.signal("TERM");
@@ -63,7 +63,7 @@ fn quiet_leaves_the_listening_line_alone() {
 }
 
 #[test]
-fn log_level_comes_from_the_option_or_else_from_the_environment() {
+fn log_level_option_overrides_environment() {
     for (options, rust_log, debug) in [
         (&["-vv"][..], None, true),
         (&[], Some("debug"), true),
@@ -85,7 +85,7 @@ fn log_level_comes_from_the_option_or_else_from_the_environment() {
 }
 
 #[test]
-fn refuses_connections_over_the_most_and_counts_them() {
+fn connections_above_maximum_are_rejected_and_counted() {
     let mut server = Server::start(&["--max-connections", "2"]);
     let first = server.connect();
     let second = server.connect();
@@ -98,7 +98,7 @@ fn refuses_connections_over_the_most_and_counts_them() {
     assert!(refusal.contains("2 connections are open, the most allowed"), "{refusal}");
     echo(&first, b"still there");
 
-    // One goes, another may come: as soon as the server has seen the first go.
+    // When the server has closed one connection, it accepts another.
     first.shutdown(Shutdown::Write).unwrap();
     expect_end(&first);
     echo(&server.connect(), b"third");
@@ -111,15 +111,15 @@ fn refuses_connections_over_the_most_and_counts_them() {
 }
 
 #[test]
-fn closes_an_idle_peer_and_keeps_a_busy_one() {
+fn idle_timeout_closes_idle_peer_only() {
     const TIMEOUT: Duration = Duration::from_secs(2);
     let server = Server::start(&["--idle-timeout", "2s"]);
-    let begin = Instant::now();
+    let started_at = Instant::now();
     let idle = server.connect();
     let busy = server.connect();
     let watch = thread::spawn(move || {
         expect_end(&idle);
-        begin.elapsed()
+        started_at.elapsed()
     });
     while !watch.is_finished() {
         echo(&busy, b"busy");
@@ -130,7 +130,7 @@ fn closes_an_idle_peer_and_keeps_a_busy_one() {
 }
 
 #[test]
-fn half_close_loses_nothing() {
+fn half_close_loses_no_bytes() {
     let server = Server::start(&[]);
     let sent = pattern(3_000_000);
     let peer = server.connect();
@@ -143,11 +143,11 @@ fn half_close_loses_nothing() {
         (&peer).read_to_end(&mut received).unwrap();
     });
     assert_eq!(received.len(), sent.len());
-    assert!(received == sent, "in another order");
+    assert!(received == sent, "wrong data");
 }
 
 #[test]
-fn serves_with_standard_output_closed() {
+fn closed_stdout_does_not_stop_server() {
     let mut server = Process::start(through_shell("", ">&-").args(["--port", "0", "-vv"]));
     let line = server.stderr.next_with("listening on ");
     let addr = line.rsplit(' ').next().unwrap().parse().unwrap();
@@ -159,7 +159,7 @@ fn serves_with_standard_output_closed() {
 }
 
 #[test]
-fn serves_when_nobody_reads_standard_output() {
+fn stdout_without_reader_does_not_stop_server() {
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
     let mut server = Process::start(command().args(["--port", "0", "-vv"]).stdout(writer));
@@ -176,13 +176,13 @@ fn serves_when_nobody_reads_standard_output() {
 }
 
 #[test]
-fn serves_with_standard_input_closed() {
+fn closed_stdin_does_not_stop_server() {
     let server = Server::spawn(through_shell("", "<&-").args(["--port", "0"]));
     echo(&server.connect(), b"no input");
 }
 
 #[test]
-fn tells_what_it_is() {
+fn version_and_help_are_printed() {
     let (code, version, _) = run(command().arg("--version"));
     assert_eq!((code, version), (0, vec![format!("echo-server {}", env!("CARGO_PKG_VERSION"))]));
 
@@ -194,19 +194,19 @@ fn tells_what_it_is() {
     }
 }
 
-/// The kernel chooses the thread by the peer's address, so of many peers none
-/// is left without.
+/// The kernel selects the thread by the peer's address, so with many peers each
+/// thread serves some.
 #[test]
-fn serves_on_several_threads() {
+fn threads_serve_and_drain_all_peers() {
     let mut server = Server::start(&["--threads", "3"]);
     let peers: Vec<_> = (0..60).map(|_| server.connect()).collect();
     for peer in &peers {
-        echo(peer, b"whoever serves me");
+        echo(peer, b"from any thread");
     }
     for _ in &peers {
         server.stdout.next_with("Incoming connection from ");
     }
-    // Those that work still let their peers finish, as one alone does.
+    // All threads let their peers finish.
     server.signal("TERM");
     for peer in &peers {
         echo(peer, b"goodbye");
@@ -216,10 +216,10 @@ fn serves_on_several_threads() {
     assert_eq!(server.exit_code(), 0);
 }
 
-/// As the kernel says. With more threads than processors some share one.
+/// Compares with the kernel. With more threads than processors, some share one.
 #[test]
 #[cfg(target_os = "linux")]
-fn each_thread_is_pinned_to_a_processor_of_its_own() {
+fn pin_binds_each_thread_to_one_cpu() {
     let allowed = |path: &str| {
         let status = std::fs::read_to_string(path).unwrap();
         let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
@@ -234,15 +234,15 @@ fn each_thread_is_pinned_to_a_processor_of_its_own() {
     pinned.dedup();
     let alone = allowed("/proc/self/status").parse::<usize>().is_ok();
     assert_eq!(pinned.len(), if alone { 1 } else { 2 }, "{pinned:?}");
-    echo(&server.connect(), b"from wherever it is");
+    echo(&server.connect(), b"from a pinned thread");
 }
 
 #[test]
-fn a_second_signal_ends_every_thread() {
+fn second_signal_stops_all_threads() {
     let mut server = Server::start(&["--threads", "3", "--drain-timeout", "1h"]);
     let peers: Vec<_> = (0..60).map(|_| server.connect()).collect();
     for peer in &peers {
-        echo(peer, b"here to stay");
+        echo(peer, b"stays connected");
     }
     server.signal("TERM");
     server.signal("INT");
@@ -250,14 +250,14 @@ fn a_second_signal_ends_every_thread() {
 }
 
 #[test]
-fn the_most_connections_are_shared_out_among_threads() {
+fn max_connections_is_divided_among_threads() {
     let server = Server::start(&["--threads", "3", "--max-connections", "2"]);
     let mut answered = 0;
-    // Held open, so that each takes its place for good.
+    // Kept open, so that each counts until the end.
     let mut peers = Vec::new();
     for _ in 0..60 {
         let mut peer = server.connect();
-        // It may be closed at once, which the write may or may not notice.
+        // A rejected connection is closed at once, so this may fail.
         let _ = peer.write_all(b"x");
         answered += usize::from(matches!(peer.read(&mut [0]), Ok(1)));
         peers.push(peer);
@@ -266,7 +266,7 @@ fn the_most_connections_are_shared_out_among_threads() {
 }
 
 #[test]
-fn takes_the_descriptors_that_the_system_grants() {
+fn open_file_limit_is_raised_at_start() {
     let mut server = Server::spawn(
         through_shell("ulimit -Hn 200; ulimit -Sn 20;", "").args(["--port", "0", "-v"]),
     );
@@ -278,7 +278,7 @@ fn takes_the_descriptors_that_the_system_grants() {
 }
 
 #[test]
-fn warns_where_it_cannot_serve_as_many_as_it_should() {
+fn max_connections_above_open_file_limit_logs_warning() {
     let mut server = Server::spawn(through_shell("ulimit -n 100;", "").args([
         "--port",
         "0",
@@ -289,7 +289,7 @@ fn warns_where_it_cannot_serve_as_many_as_it_should() {
 }
 
 #[test]
-fn looks_for_messages_before_it_sleeps() {
+fn busy_poll_serves_all_peers() {
     for threads in ["1", "2"] {
         let server = Server::start(&["--busy-poll", "100us", "--threads", threads]);
         let peers: Vec<_> = (0..10).map(|_| server.connect()).collect();

@@ -1,4 +1,4 @@
-//! A name with several addresses: each is tried in turn.
+//! Names with several addresses.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -6,12 +6,14 @@ use std::process::Command;
 use std::time::Instant;
 
 use tempfile::NamedTempFile;
-use testing::{run, skipped};
+use testing::{report_skip, run};
 
-use crate::common::{CLIENT, Server, Silent, echo, echo_server_on, failure, ten, to_host};
+use crate::common::{
+    CLIENT, Server, Unresponsive, echo, echo_server_on, failure, ten_lines, to_host,
+};
 
-/// A hosts file in which a name has several addresses, for the client alone:
-/// it sees it in the place of the system's own, in a mount namespace.
+/// A hosts file in which a name has several addresses. It replaces the system's
+/// in a mount namespace that only the client uses.
 struct Hosts(NamedTempFile);
 
 impl Hosts {
@@ -22,11 +24,11 @@ impl Hosts {
         let lines = addresses.iter().map(|address| format!("{address} {}\n", Self::NAME));
         fs::write(&file, lines.collect::<String>()).unwrap();
         let hosts = Hosts(file);
-        let looked_up = hosts.run("getent").args(["ahosts", Self::NAME]).output();
-        if looked_up.is_ok_and(|output| output.status.success()) {
+        let resolved = hosts.run("getent").args(["ahosts", Self::NAME]).output();
+        if resolved.is_ok_and(|output| output.status.success()) {
             return Some(hosts);
         }
-        skipped("no namespaces here, or no hosts file that is asked for names");
+        report_skip("no namespaces are available, or the hosts file is not used");
         None
     }
 
@@ -44,27 +46,27 @@ impl Hosts {
 }
 
 #[test]
-fn tries_each_address_of_a_name_until_one_answers() {
+fn addresses_are_tried_until_one_connects() {
     let addresses = [2, 3, 4].map(|last| IpAddr::from([127, 0, 41, last]));
     let Some(hosts) = Hosts::new(&addresses) else { return };
     let mut refusals = 0;
     for address in addresses {
         let server = echo_server_on(address);
         let (code, lines, log) = run(hosts.client(server.addr.port()).arg("-vv"));
-        assert_eq!((code, lines), (0, ten()), "{address} {log:#?}");
+        assert_eq!((code, lines), (0, ten_lines()), "{address} {log:#?}");
         refusals += log.iter().filter(|line| line.contains("Connection refused")).count();
         assert!(log.iter().any(|line| line.contains(&format!("connected to {}", server.addr))));
-        server.outcome();
+        server.join();
     }
-    // In whatever order: none before the first, one before the second, and
-    // two before the third.
+    // In any order: none before the first address, one before the second and two
+    // before the third.
     assert_eq!(refusals, 3);
 }
 
 #[test]
-fn a_server_on_one_ip_version_is_found_through_a_name_that_has_both() {
+fn name_with_both_ip_versions_reaches_either() {
     if let Err(error) = TcpListener::bind("[::1]:0") {
-        skipped(format_args!("no IPv6 here: {error}"));
+        report_skip(format_args!("no IPv6 here: {error}"));
         return;
     }
     let addresses = ["::1", "127.0.0.1"].map(|address| address.parse().unwrap());
@@ -72,33 +74,32 @@ fn a_server_on_one_ip_version_is_found_through_a_name_that_has_both() {
     for address in addresses {
         let server = echo_server_on(address);
         let outcome = run(&mut hosts.client(server.addr.port()));
-        assert_eq!(outcome, (0, ten(), vec![]), "{address}");
-        server.outcome();
+        assert_eq!(outcome, (0, ten_lines(), vec![]), "{address}");
+        server.join();
     }
 }
 
-/// Row 29. The time is shared, so that the silent address leaves some of it
-/// to the other.
+/// Row 29. Each address is allotted a part of the timeout.
 #[test]
-fn an_address_that_does_not_answer_keeps_nobody_from_the_next() {
+fn unresponsive_address_does_not_block_the_next() {
     let addresses = [5, 6].map(|last| Ipv4Addr::new(127, 0, 41, last));
     let Some(hosts) = Hosts::new(&addresses.map(IpAddr::from)) else { return };
-    // One of the two ways is the one in which the silent address comes first.
-    for [silent, alive] in [addresses, [addresses[1], addresses[0]]] {
-        let silent = Silent::on(silent);
-        let port = silent.addr.port();
-        let listener = TcpListener::bind(SocketAddr::from((alive, port))).unwrap();
+    // In one of the two orders, the unresponsive address is tried first.
+    for [unresponsive, listening] in [addresses, [addresses[1], addresses[0]]] {
+        let unresponsive = Unresponsive::on(unresponsive);
+        let port = unresponsive.addr.port();
+        let listener = TcpListener::bind(SocketAddr::from((listening, port))).unwrap();
         let server = Server::on(listener, |peer| echo(&peer, |_| {}));
-        let begin = Instant::now();
+        let started_at = Instant::now();
         let outcome = run(hosts.client(port).args(["--timeout", "4s"]));
-        eprintln!("{} did not answer: {:?}", silent.addr, begin.elapsed());
-        assert_eq!(outcome, (0, ten(), vec![]));
-        server.outcome();
+        eprintln!("{} did not respond: {:?}", unresponsive.addr, started_at.elapsed());
+        assert_eq!(outcome, (0, ten_lines(), vec![]));
+        server.join();
     }
 }
 
 #[test]
-fn a_name_of_which_no_address_answers_is_told_with_all_of_them() {
+fn refused_addresses_are_all_listed() {
     let addresses = [7, 8].map(|last| IpAddr::from([127, 0, 41, last]));
     let Some(hosts) = Hosts::new(&addresses) else { return };
     let line = failure(&mut hosts.client(1), &[]);

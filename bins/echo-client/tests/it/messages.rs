@@ -1,4 +1,4 @@
-//! Messages and their replies, on a good day.
+//! Messages and their replies, without faults.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -11,95 +11,97 @@ use std::time::Duration;
 
 use testing::{Lines, Process, command, expect, expect_end, pattern, run};
 
-use crate::common::{CLIENT, Output, Server, WIRE, client, echo, echo_server, ten, written};
+use crate::common::{
+    CLIENT, Output, Server, WIRE, client, echo, echo_server, run_bytes, ten_lines,
+};
 
-/// A server that answers only when all of `wire` has come: with the pieces
-/// that are given, one after another.
-fn answering(wire: &'static [u8], pieces: Vec<Vec<u8>>) -> Server<()> {
+/// Starts a server that receives `wire` and then replies with `pieces`, one
+/// after another.
+fn reply_server(wire: &'static [u8], pieces: Vec<Vec<u8>>) -> Server<()> {
     Server::start(move |mut peer: TcpStream| {
         peer.set_nodelay(true).unwrap();
         expect(&peer, wire);
         for piece in pieces {
             peer.write_all(&piece).unwrap();
-            // So that the client mostly reads each piece by itself. It must
-            // do the right thing with joined ones, too.
+            // So that the client mostly reads each piece separately. Joined
+            // pieces must work too.
             thread::sleep(Duration::from_millis(1));
         }
         expect_end(&peer);
     })
 }
 
-/// No argument may be longer than 128 KiB on Linux.
+/// Returns a message that fits an argument, of at most 128 KiB on Linux.
 fn long_message() -> Vec<u8> {
     pattern(100_000).iter().map(|byte| b'a' + byte % 26).collect()
 }
 
 #[test]
-fn sends_ten_messages_and_prints_ten_lines() {
+fn default_messages_print_ten_lines() {
     let server = Server::start(|peer| {
         let mut wire = Vec::new();
         // Returns when the client closes.
         echo(&peer, |piece| wire.extend_from_slice(piece));
         wire
     });
-    let outcome = written(&mut client(server.addr));
+    let outcome = run_bytes(&mut client(server.addr));
     assert_eq!(outcome, (0, b"1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n".to_vec(), vec![]));
-    assert_eq!(server.outcome(), WIRE);
+    assert_eq!(server.join(), WIRE);
 }
 
 #[test]
-fn prints_each_reply_as_soon_as_it_is_complete() {
-    let (go, gone) = mpsc::channel();
+fn reply_is_printed_when_complete() {
+    let (reply_tx, reply_rx) = mpsc::channel();
     let server = Server::start(move |mut peer: TcpStream| {
         expect(&peer, WIRE);
-        for reply in gone {
+        for reply in reply_rx {
             peer.write_all(reply).unwrap();
         }
         expect_end(&peer);
     });
     let mut process = Process::start(client(server.addr).stdout(Stdio::piped()));
-    let mut stdout = Lines::of(process.stdout());
-    // The first byte of each reply comes with the last one of that before.
+    let mut stdout = Lines::from_reader(process.take_stdout());
+    // The first byte of each reply arrives with the last byte of the previous.
     for (reply, line) in [("12", "1"), ("3", "2"), ("45", "3"), ("67891", "4")] {
-        go.send(reply.as_bytes()).unwrap();
+        reply_tx.send(reply.as_bytes()).unwrap();
         assert_eq!(stdout.next().as_deref(), Some(line));
     }
-    go.send(b"0").unwrap();
-    drop(go);
+    reply_tx.send(b"0").unwrap();
+    drop(reply_tx);
     assert_eq!(stdout.rest(), ["5", "6", "7", "8", "9", "10"]);
     assert_eq!((process.exit_code(), process.stderr.rest()), (0, vec![]));
-    server.outcome();
+    server.join();
 }
 
 #[test]
-fn replies_may_come_byte_by_byte() {
-    let server = answering(WIRE, WIRE.iter().map(|&byte| vec![byte]).collect());
-    assert_eq!(run(&mut client(server.addr)), (0, ten(), vec![]));
-    server.outcome();
+fn replies_arriving_byte_by_byte_are_printed() {
+    let server = reply_server(WIRE, WIRE.iter().map(|&byte| vec![byte]).collect());
+    assert_eq!(run(&mut client(server.addr)), (0, ten_lines(), vec![]));
+    server.join();
 }
 
 #[test]
-fn replies_may_come_all_at_once() {
-    let server = answering(WIRE, vec![WIRE.to_vec()]);
-    assert_eq!(run(&mut client(server.addr)), (0, ten(), vec![]));
-    server.outcome();
+fn replies_arriving_together_are_separated() {
+    let server = reply_server(WIRE, vec![WIRE.to_vec()]);
+    assert_eq!(run(&mut client(server.addr)), (0, ten_lines(), vec![]));
+    server.join();
 }
 
 #[test]
-fn replies_may_be_cut_anywhere() {
+fn replies_split_anywhere_are_joined() {
     const WIRE: &[u8] = b"alphabetagamma";
     for cut in 1..WIRE.len() {
         let (first, second) = WIRE.split_at(cut);
-        let server = answering(WIRE, vec![first.to_vec(), second.to_vec()]);
+        let server = reply_server(WIRE, vec![first.to_vec(), second.to_vec()]);
         let (code, lines, stderr) = run(client(server.addr).args(["alpha", "beta", "gamma"]));
         assert_eq!((code, stderr), (0, vec![]), "cut at {cut}");
         assert_eq!(lines, ["alpha", "beta", "gamma"], "cut at {cut}");
-        server.outcome();
+        server.join();
     }
 }
 
 #[test]
-fn messages_are_any_bytes() {
+fn messages_may_contain_any_bytes() {
     let messages: [&[u8]; 5] = [
         "how are you?".as_bytes(),
         "你好,Grüße 🦀".as_bytes(),
@@ -112,53 +114,53 @@ fn messages_are_any_bytes() {
         echo(&peer, |piece| wire.extend_from_slice(piece));
         wire
     });
-    let outcome = written(client(server.addr).args(messages.map(OsStr::from_bytes)));
+    let outcome = run_bytes(client(server.addr).args(messages.map(OsStr::from_bytes)));
     let lines: Vec<u8> = messages.map(|message| [message, b"\n"].concat()).concat();
     assert_eq!(outcome, (0, lines, vec![]));
-    assert_eq!(server.outcome(), messages.concat());
+    assert_eq!(server.join(), messages.concat());
 }
 
 #[test]
-fn messages_may_begin_with_a_dash() {
-    let server = answering(b"-1-2", vec![b"-1-2".to_vec()]);
+fn messages_may_begin_with_dash() {
+    let server = reply_server(b"-1-2", vec![b"-1-2".to_vec()]);
     let (code, lines, stderr) = run(client(server.addr).args(["--", "-1", "-2"]));
     assert_eq!((code, stderr), (0, vec![]));
     assert_eq!(lines, ["-1", "-2"]);
-    server.outcome();
+    server.join();
 }
 
-/// Each is sent in several slices, and comes back in several reads.
+/// Each is sent in several slices, and received in several reads.
 #[test]
-fn long_messages_come_back() {
+fn long_messages_are_echoed() {
     let server = echo_server();
     let message = long_message();
     let messages = [OsStr::from_bytes(&message); 12];
-    let (code, bytes, stderr) = written(client(server.addr).args(messages));
+    let (code, bytes, stderr) = run_bytes(client(server.addr).args(messages));
     assert_eq!((code, stderr), (0, vec![]));
     assert!(bytes == [&message[..], b"\n"].concat().repeat(12), "{} bytes", bytes.len());
-    assert_eq!(server.outcome(), 12 * message.len() as u64);
+    assert_eq!(server.join(), 12 * message.len() as u64);
 }
 
-/// While nobody takes what the client prints it fetches nothing; that is not
-/// the server's silence.
+/// While its own output blocks, the client does not read from the server. This
+/// must not count as a missing reply.
 #[test]
-fn a_reader_slower_than_the_timeout_is_no_error() {
+fn slow_stdout_reader_does_not_time_out() {
     let message = long_message();
     let server = echo_server();
     let mut command = client(server.addr);
     command.args(["--timeout", "1s"]).args([OsStr::from_bytes(&message); 10]);
     let mut process = Process::start(command.stdout(Stdio::piped()));
-    let stdout = process.stdout();
-    // Not for an outcome: this is what is done to the client.
+    let stdout = process.take_stdout();
+    // Not to wait for a result: this is the fault.
     thread::sleep(Duration::from_millis(2500));
-    let bytes = Output::of(stdout).rest();
+    let bytes = Output::from_reader(stdout).rest();
     assert_eq!((process.exit_code(), process.stderr.rest()), (0, vec![]));
     assert!(bytes == [&message[..], b"\n"].concat().repeat(10), "{} bytes", bytes.len());
-    server.outcome();
+    server.join();
 }
 
 #[test]
-fn log_level_comes_from_the_option_or_else_from_the_environment() {
+fn log_level_option_overrides_environment() {
     for (options, rust_log, info, debug) in [
         (&[][..], None, false, false),
         (&["-v"], None, true, false),
@@ -173,15 +175,15 @@ fn log_level_comes_from_the_option_or_else_from_the_environment() {
             command.env("RUST_LOG", rust_log);
         }
         let (code, lines, log) = run(command.args(options));
-        assert_eq!((code, lines), (0, ten()), "{options:?} {log:#?}");
+        assert_eq!((code, lines), (0, ten_lines()), "{options:?} {log:#?}");
         let has = |level| log.iter().any(|line| line.contains(level));
         assert_eq!((has(" INFO "), has(" DEBUG ")), (info, debug), "{options:?} {log:#?}");
-        server.outcome();
+        server.join();
     }
 }
 
 #[test]
-fn tells_what_it_is() {
+fn version_and_help_are_printed() {
     let (code, version, _) = run(command(CLIENT).arg("--version"));
     assert_eq!((code, version), (0, vec![format!("echo-client {}", env!("CARGO_PKG_VERSION"))]));
 
@@ -189,6 +191,6 @@ fn tells_what_it_is() {
     let help = help.join("\n");
     assert_eq!((code, stderr.len()), (0, 0));
     for part in ["127.0.0.1]", "9999]", "10s]", "Examples:", "Exit codes:", "RUST_LOG"] {
-        assert!(help.contains(part), "{part} is missing in {help}");
+        assert!(help.contains(part), "{part} is missing: {help}");
     }
 }

@@ -1,6 +1,6 @@
-//! What many peers, or one that is hostile, do to the others. These take a
-//! crowd or some time: `scripts/faults.sh` runs them, one at a time, and shows
-//! the figures that they print.
+//! How many peers, or a hostile one, affect the others. These tests need many
+//! connections or much time: `scripts/faults.sh` runs them one at a time and
+//! shows the figures that they print.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -10,30 +10,30 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cli::limits::raise_open_files;
-use testing::{expect_end, memory};
+use testing::{expect_end, status_kib};
 
 use crate::common::{Server, echo};
 
-/// One message after another there and back, in turn over `peers`, for as long
-/// as `during` takes. Returns what it returned and how long each took, sorted.
-fn ping_during<T>(peers: &[TcpStream], during: impl FnOnce() -> T) -> (T, Vec<Duration>) {
+/// Exchanges messages with each of `peers` in turn while `action` runs. Returns
+/// the result of `action` and the round-trip times, sorted.
+fn ping_during<T>(peers: &[TcpStream], action: impl FnOnce() -> T) -> (T, Vec<Duration>) {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let pinging = scope.spawn(|| {
             let mut times = Vec::new();
             while !over.load(Ordering::Relaxed) {
                 for peer in peers {
-                    let begin = Instant::now();
+                    let started_at = Instant::now();
                     echo(peer, b"a healthy peer's message");
-                    times.push(begin.elapsed());
+                    times.push(started_at.elapsed());
                 }
             }
             times.sort_unstable();
             times
         });
-        let outcome = during();
+        let result = action();
         over.store(true, Ordering::Relaxed);
-        (outcome, pinging.join().unwrap())
+        (result, pinging.join().unwrap())
     })
 }
 
@@ -41,30 +41,25 @@ fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     sorted[(sorted.len() - 1) * percent / 100]
 }
 
-/// Nothing but time passes.
-fn quiet(time: Duration) {
-    thread::sleep(time);
-}
-
 #[test]
-#[ignore = "takes half a minute: scripts/faults.sh runs it"]
-fn slow_peers_stay_and_silent_ones_go() {
+#[ignore = "takes half a minute; run by scripts/faults.sh"]
+fn idle_timeout_keeps_slow_peers_and_closes_silent_ones() {
     raise_open_files();
     let server = Server::start(&["-q", "--idle-timeout", "15s"]);
     let healthy: Vec<_> = (0..50).map(|_| server.connect()).collect();
-    let ((), before) = ping_during(&healthy, || quiet(Duration::from_secs(3)));
+    let ((), before) = ping_during(&healthy, || thread::sleep(Duration::from_secs(3)));
 
     let slow: Vec<_> = (0..5_000).map(|_| server.connect()).collect();
     let silent: Vec<_> = (0..500).map(|_| server.connect()).collect();
-    // A byte every ten seconds from each, and so 500 a second from all.
+    // One byte in ten seconds from each, so 500 per second from all.
     let ((), among) = ping_during(&healthy, || {
-        let begin = Instant::now();
+        let started_at = Instant::now();
         for round in 0..2_u32 {
             for (number, mut peer) in slow.iter().enumerate() {
                 peer.write_all(b"x").unwrap();
                 let due = 10 * round + u32::try_from(number / 500).unwrap();
-                let due = begin + Duration::from_secs(due.into());
-                quiet(due.saturating_duration_since(Instant::now()));
+                let due = started_at + Duration::from_secs(due.into());
+                thread::sleep(due.saturating_duration_since(Instant::now()));
             }
         }
     });
@@ -72,21 +67,21 @@ fn slow_peers_stay_and_silent_ones_go() {
         expect_end(peer);
     }
     for mut peer in &slow {
-        peer.read_exact(&mut [0; 2]).expect("a slow peer's echo");
+        peer.read_exact(&mut [0; 2]).expect("the echo to a slow peer");
     }
     let (alone, crowded) = (percentile(&before, 99), percentile(&among, 99));
     let ratio = crowded.as_secs_f64() / alone.as_secs_f64();
     eprintln!(
-        "p99 {alone:?} alone, {crowded:?} among 5,000 slow ones: {ratio:.1} times; 500 silent ones gone"
+        "p99 {alone:?} alone, {crowded:?} with 5,000 slow peers: {ratio:.1} times; 500 silent peers closed"
     );
 }
 
 #[test]
-#[ignore = "takes ten seconds: scripts/faults.sh runs it"]
-fn one_flooder_delays_others_by_its_budget() {
+#[ignore = "takes ten seconds; run by scripts/faults.sh"]
+fn flooding_peer_delays_others_by_one_read() {
     let server = Server::start(&["-q"]);
     let healthy: Vec<_> = (0..100).map(|_| server.connect()).collect();
-    let ((), before) = ping_during(&healthy, || quiet(Duration::from_secs(3)));
+    let ((), before) = ping_during(&healthy, || thread::sleep(Duration::from_secs(3)));
 
     let flooder = server.connect();
     let over = Arc::new(AtomicBool::new(false));
@@ -110,25 +105,25 @@ fn one_flooder_delays_others_by_its_budget() {
         }
         bytes
     });
-    let ((), beside) = ping_during(&healthy, || quiet(Duration::from_secs(5)));
+    let ((), beside) = ping_during(&healthy, || thread::sleep(Duration::from_secs(5)));
     over.store(true, Ordering::Relaxed);
-    let (sent, came) = (writing.join().unwrap(), reading.join().unwrap());
-    assert_eq!(sent, came, "the flooder's own bytes");
+    let (sent, received) = (writing.join().unwrap(), reading.join().unwrap());
+    assert_eq!(sent, received, "bytes of the flooding peer");
 
     let (alone, crowded) = (percentile(&before, 99), percentile(&beside, 99));
     let ratio = crowded.as_secs_f64() / alone.as_secs_f64();
     let flood = sent / 5 / 1024 / 1024;
     assert!(crowded < Duration::from_millis(100), "p99 {crowded:?}");
-    eprintln!("p99 {alone:?} alone, {crowded:?} beside {flood} MiB/s: {ratio:.1} times");
+    eprintln!("p99 {alone:?} alone, {crowded:?} during a flood of {flood} MiB/s: {ratio:.1} times");
 }
 
 #[test]
-#[ignore = "takes ten thousand connections: scripts/faults.sh runs it"]
-fn a_storm_of_connections_fails_none() {
+#[ignore = "needs ten thousand connections; run by scripts/faults.sh"]
+fn connection_storm_loses_no_connection() {
     raise_open_files();
     let server = Server::start(&["-q"]);
     let healthy: Vec<_> = (0..4).map(|_| server.connect()).collect();
-    let begin = Instant::now();
+    let started_at = Instant::now();
     let (peers, pings) = ping_during(&healthy, || {
         let storm: Vec<_> = (0..4)
             .map(|_| {
@@ -140,30 +135,30 @@ fn a_storm_of_connections_fails_none() {
             .collect();
         storm.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
     });
-    let took = begin.elapsed();
+    let took = started_at.elapsed();
     for peer in &peers {
         echo(peer, b"served");
     }
     let longest = percentile(&pings, 100);
     assert!(longest < Duration::from_secs(1), "{longest:?}");
-    eprintln!("failed 0 of {} in {took:?}, longest echo meanwhile {longest:?}", peers.len());
+    eprintln!("failed 0 of {} in {took:?}, longest round trip meanwhile {longest:?}", peers.len());
 }
 
 #[test]
-#[ignore = "takes nineteen thousand connections: scripts/faults.sh runs it"]
-fn near_the_limit_of_descriptors_all_are_served() {
+#[ignore = "needs nineteen thousand connections; run by scripts/faults.sh"]
+fn connections_near_open_file_limit_are_all_served() {
     let limit = raise_open_files().unwrap_or(u64::MAX);
     let wanted = usize::try_from(limit.saturating_sub(100)).unwrap().min(19_000);
     let server = Server::start(&["-q"]);
     let first = server.connect();
     echo(&first, b"first");
-    let before = memory(server.id(), "VmRSS").unwrap();
+    let before = status_kib(server.id(), "VmRSS").unwrap();
     let peers: Vec<_> = (0..wanted).map(|_| TcpStream::connect(server.addr).unwrap()).collect();
     for peer in &peers {
         echo(peer, b"one of many");
     }
-    let after = memory(server.id(), "VmRSS").unwrap();
-    let ((), pings) = ping_during(&peers[..50], || quiet(Duration::from_secs(3)));
+    let after = status_kib(server.id(), "VmRSS").unwrap();
+    let ((), pings) = ping_during(&peers[..50], || thread::sleep(Duration::from_secs(3)));
     let each = (after - before) * 1024 / u64::try_from(wanted).unwrap();
     eprintln!(
         "failed 0 of {wanted}, {each} bytes of memory each, p99 {:?}",

@@ -1,27 +1,27 @@
-//! How the server ends: by signals, and by none.
+//! How the server exits after signals, and restarts.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use testing::{DEADLINE, expect_end, until};
+use testing::{DEADLINE, expect_end, wait_until};
 
 use crate::common::{Server, command, echo};
 
 /// Waits until new connections are refused.
 #[track_caller]
-fn no_longer_listens(server: &Server) {
-    until(|| TcpStream::connect_timeout(&server.addr, DEADLINE).map(drop), Result::is_err);
+fn wait_until_refused(server: &Server) {
+    wait_until(|| TcpStream::connect_timeout(&server.addr, DEADLINE).map(drop), Result::is_err);
 }
 
 #[test]
-fn a_signal_lets_peers_finish() {
+fn signal_lets_peers_finish() {
     for signal in ["TERM", "INT"] {
         let mut server = Server::start(&["--drain-timeout", "1h"]);
         let peer = server.connect();
         echo(&peer, b"before");
         server.signal(signal);
-        no_longer_listens(&server);
+        wait_until_refused(&server);
         echo(&peer, b"after");
         peer.shutdown(Shutdown::Write).unwrap();
         expect_end(&peer);
@@ -29,16 +29,17 @@ fn a_signal_lets_peers_finish() {
     }
 }
 
-/// A listener that closed first would reset those that wait. There are more of
-/// them than the reactor accepts at a time.
+/// Closing the listener first would reset the queued connections. There are more
+/// of them than the reactor accepts in one turn.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_signal_leaves_nobody_in_the_queue() {
+fn signal_accepts_queued_connections() {
+    use crate::common::process_state;
     use testing::expect;
 
     let mut server = Server::start(&["--drain-timeout", "1h"]);
     server.signal("STOP");
-    until(|| crate::faults::stat(server.id())[0].clone(), |state| state == "T");
+    wait_until(|| process_state(server.id()), |state| state == "T");
     let peers: Vec<_> = (0..200_u8)
         .map(|number| {
             let mut peer = server.connect();
@@ -51,7 +52,7 @@ fn a_signal_leaves_nobody_in_the_queue() {
     for (number, peer) in (0..200).zip(&peers) {
         expect(peer, &[number]);
     }
-    no_longer_listens(&server);
+    wait_until_refused(&server);
     for peer in peers {
         peer.shutdown(Shutdown::Write).unwrap();
         expect_end(&peer);
@@ -60,20 +61,20 @@ fn a_signal_leaves_nobody_in_the_queue() {
 }
 
 #[test]
-fn the_drain_ends_at_its_deadline() {
+fn drain_ends_at_its_deadline() {
     let mut server = Server::start(&["--drain-timeout", "1s"]);
     let silent = server.connect();
     echo(&silent, b"and no more");
     let stuck = server.connect();
     stuck.set_nonblocking(true).unwrap();
-    // As much as goes in: it never reads its echo.
+    // Until all buffers are full: this peer never reads its echo.
     let block = vec![0; 65_536];
     while (&stuck).write(&block).is_ok() {}
 
-    let begin = Instant::now();
+    let started_at = Instant::now();
     server.signal("TERM");
     assert_eq!(server.exit_code(), 0);
-    let took = begin.elapsed();
+    let took = started_at.elapsed();
     eprintln!("drained for {took:?} of 1 s");
     assert!(took >= Duration::from_secs(1) && took < DEADLINE / 2, "{took:?}");
     server.stderr.next_with("the drain's time is up: closing 2 channels");
@@ -81,33 +82,32 @@ fn the_drain_ends_at_its_deadline() {
 }
 
 #[test]
-fn a_second_signal_ends_at_once() {
+fn second_signal_exits_at_once() {
     for (first, second) in [("TERM", "TERM"), ("INT", "INT"), ("INT", "TERM")] {
         let mut server = Server::start(&["--drain-timeout", "1h"]);
         let mut peer = server.connect();
         echo(&peer, b"and no more");
         server.signal(first);
-        no_longer_listens(&server);
-        let begin = Instant::now();
+        wait_until_refused(&server);
+        let started_at = Instant::now();
         server.signal(second);
         assert_eq!(server.exit_code(), 1, "SIG{first}, SIG{second}");
-        eprintln!("ended {:?} after the second signal", begin.elapsed());
+        eprintln!("exited {:?} after the second signal", started_at.elapsed());
         let log = server.stderr.rest();
         assert!(
             log.last().unwrap().starts_with("echo-server: terminated by a second signal: "),
             "{log:#?}"
         );
-        assert!(!matches!(peer.read(&mut [0]), Ok(1..)), "cut off");
+        assert!(!matches!(peer.read(&mut [0]), Ok(1..)), "the connection is closed");
     }
 }
 
-/// Connections that the old one had open hold the port no longer than it
-/// lives.
+/// Connections of the killed server do not block its port.
 #[test]
 #[cfg(target_os = "linux")]
-fn restarts_on_its_port_after_being_killed() {
+fn restart_after_kill_binds_same_port() {
     const ROUNDS: u32 = 100;
-    // On an address of its own: no other test can take the port in between.
+    // A separate address, so that no other test binds the port meanwhile.
     let host = ["--host", "127.0.0.36"];
     let mut server = Server::start(&host);
     let port = server.addr.port().to_string();
@@ -116,7 +116,7 @@ fn restarts_on_its_port_after_being_killed() {
         for peer in &peers {
             echo(peer, b"hello");
         }
-        // The server closes this one first: its side waits in TIME-WAIT.
+        // The server closes this one first, so its side is in TIME-WAIT.
         let closed = server.connect();
         closed.shutdown(Shutdown::Write).unwrap();
         expect_end(&closed);
@@ -124,6 +124,6 @@ fn restarts_on_its_port_after_being_killed() {
         server = Server::spawn(command().args(host).args(["--port", &port]));
         assert_eq!(server.addr.port().to_string(), port, "round {round}");
     }
-    echo(&server.connect(), b"at last");
+    echo(&server.connect(), b"done");
     eprintln!("failed binds 0 of {ROUNDS}");
 }
