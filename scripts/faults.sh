@@ -205,8 +205,8 @@ stop_server() {
 rolling_restart() {
     wanted 34 || return 0
     local expected='SIGTERM under load: nobody fails'
-    tests 34 "$expected" echo-server:it:ending::a_signal_lets_peers_finish \
-        echo-server:it:ending::a_signal_leaves_nobody_in_the_queue
+    tests 34 "$expected" echo-server:it:shutdown::signal_lets_peers_finish \
+        echo-server:it:shutdown::signal_accepts_queued_connections
     [[ -z $quick ]] || return 0
     if ! command -v haproxy >/dev/null; then
         ((EUID == 0)) && command -v apt-get >/dev/null &&
@@ -239,47 +239,47 @@ target=$(cd "$CARGO_TARGET_DIR/release" && pwd)
 printf '%3s  %-46s  %-7s  %s\n' row expected verdict figure
 
 S=echo-server:it C=echo-client:it R=reactor:it
-tests 1 'EMFILE on accept: a pause, one line a second' $S:faults::a_shortage_of_descriptors_disturbs_nobody
-tests 2 'ENFILE, ENOBUFS, ENOMEM on accept: the same' $S:faults::a_shortage_in_the_system_passes
-tests 3 'ECONNABORTED, EINTR on accept: again' $S:faults::an_accept_that_fails_once_is_tried_again
-tests 4 'reset before accept: nothing left behind' $S:faults::peers_that_reset_before_they_are_accepted_leave_nothing_behind
-tests 5 'EINTR on I/O: bytes lost 0' $S:faults::interrupted_reads_and_writes_lose_nothing
-tests 6 'reset in mid-transfer: that channel only' $S:faults::resets_under_load_cost_others_nothing
-tests 7 'half-close: all is echoed, then the end' $S:serving::half_close_loses_nothing $S:faults::an_end_does_not_overtake_what_waits
+tests 1 'EMFILE on accept: a pause, one line a second' $S:faults::descriptor_shortage_pauses_only_accepting
+tests 2 'ENFILE, ENOBUFS, ENOMEM on accept: the same' $S:faults::kernel_resource_shortage_is_retried
+tests 3 'ECONNABORTED, EINTR on accept: again' $S:faults::transient_accept_error_is_retried
+tests 4 'reset before accept: nothing left behind' $S:faults::reset_before_accept_leaks_no_descriptor
+tests 5 'EINTR on I/O: bytes lost 0' $S:faults::interrupted_io_loses_no_bytes
+tests 6 'reset in mid-transfer: that channel only' $S:faults::resets_under_load_do_not_affect_other_peers
+tests 7 'half-close: all is echoed, then the end' $S:serving::half_close_loses_no_bytes $S:faults::half_close_waits_for_pending_output
 half_close_by_others
-tests 8 'EPIPE: a close reason, no signal' $R:sending::a_write_to_a_peer_that_is_gone_is_a_close_reason
-tests 9 'partial writes: in order' $S:faults::a_late_reader_gets_every_byte_in_order $R:sending::invariant_4_partial_writes_keep_their_order
-tests 10 'a peer that never reads: bounded, then closed' $S:faults::peers_that_never_read_cost_little_memory_and_nobody_else $S:faults::a_peer_that_never_reads_is_closed_in_time
-long_tests 11 'slow peers: cost the others nothing' $S:crowd::slow_peers_stay_and_silent_ones_go
-long_tests 12 'a flooder: others wait one budget' $S:crowd::one_flooder_delays_others_by_its_budget
-long_tests 13 'accept storm: failed 0' $S:crowd::a_storm_of_connections_fails_none
-tests 14 'a burst of 1,000 connects: all get in' $R:listening::a_burst_of_connections_finds_room
-tests 15 'a zero-length datagram is no end' $R:datagrams::udp_datagrams_are_answered_also_empty_ones $R:datagrams::unix_datagrams_are_answered_also_empty_ones
-tests 16 'ICMP errors on UDP are ignored' $R:datagrams::a_refusal_is_no_end_and_the_next_datagram_is_sent $R:datagrams::invariant_6_a_refusal_that_nobody_waits_for_is_no_spin
-tests 17 'closed inside a callback: no stale dispatch' $R:closing::invariant_1_a_channel_closed_by_another_gets_no_event_of_the_same_batch
-tests 18 'slot and descriptor used again: no mix-up' $R:closing::invariant_1_a_slot_and_a_descriptor_used_again_get_nothing_that_was_not_theirs
-tests 19 'a hang-up that nobody waits for: no spin' $R:idling::invariant_6_a_hang_up_that_nobody_waits_for_is_no_spin
-tests 20 'a panic costs that channel only' $R:isolation::invariant_8_whatever_fails_the_neighbour_is_served
-long_tests 21 'wake storm: 8 threads x 10^6 posts' $R:posting::eight_million_posts_all_run
-tests 22 'timer extremes: no panic, no garbage' reactor:lib:timer::tests::invariant_10_cancel_churn_leaves_no_garbage $R:timing::invariant_10_the_longest_durations_are_no_panic
-long_tests 23 'suspended: nobody is timed out early' $S:soak::a_suspended_server_times_out_nobody_early
-long_tests 24 '19,000 connections: failed 0' $S:crowd::near_the_limit_of_descriptors_all_are_served
+tests 8 'EPIPE: a close reason, no signal' $R:send::write_to_closed_peer_closes_with_broken_pipe
+tests 9 'partial writes: in order' $S:faults::late_reader_receives_all_bytes_in_order $R:send::invariant_4_partial_writes_keep_their_order
+tests 10 'a peer that never reads: bounded, then closed' $S:faults::stalled_peers_use_bounded_memory $S:faults::stalled_peer_is_closed_at_stall_timeout
+long_tests 11 'slow peers: cost the others nothing' $S:load::idle_timeout_keeps_slow_peers_and_closes_silent_ones
+long_tests 12 'a flooder: others wait one budget' $S:load::flooding_peer_delays_others_by_one_read
+long_tests 13 'accept storm: failed 0' $S:load::connection_storm_loses_no_connection
+tests 14 'a burst of 1,000 connects: all get in' $R:listener::burst_of_connections_fits_the_backlog
+tests 15 'a zero-length datagram is no end' $R:datagrams::udp_datagrams_are_echoed_also_empty_ones $R:datagrams::unix_datagrams_are_echoed_also_empty_ones
+tests 16 'ICMP errors on UDP are ignored' $R:datagrams::refused_datagram_does_not_close_the_socket $R:datagrams::invariant_6_refusal_without_interest_does_not_spin
+tests 17 'closed inside a callback: no stale dispatch' $R:close::invariant_1_channel_closed_by_another_gets_no_event_of_same_batch
+tests 18 'slot and descriptor used again: no mix-up' $R:close::invariant_1_reused_slot_and_descriptor_get_no_stale_event
+tests 19 'a hang-up that nobody waits for: no spin' $R:idle::invariant_6_hangup_without_interest_does_not_spin
+tests 20 'a panic costs that channel only' $R:isolation::invariant_8_fault_in_any_callback_leaves_others_served
+long_tests 21 'wake storm: 8 threads x 10^6 posts' $R:posts::eight_million_posts_all_run
+tests 22 'timer extremes: no panic, no garbage' reactor:lib:timer::tests::invariant_10_cancel_churn_leaves_no_garbage $R:timers::invariant_10_longest_durations_do_not_panic
+long_tests 23 'suspended: nobody is timed out early' $S:soak::suspended_server_closes_no_peer_early
+long_tests 24 '19,000 connections: failed 0' $S:load::connections_near_open_file_limit_are_all_served
 no_port_left
-tests 26 'port in use, address not ours: one line' $S:errors::a_port_in_use $S:errors::an_address_of_another_machine
-tests 27 'privileged port: one line with a hint' $S:errors::a_privileged_port
-tests 28 'unknown host: its own message' $S:errors::an_unknown_host $C:errors::an_unknown_host
-tests 29 'connect times out; the next address' $C:errors::a_connection_that_nobody_answers $C:several::an_address_that_does_not_answer_keeps_nobody_from_the_next
+tests 26 'port in use, address not ours: one line' $S:errors::port_in_use_is_reported_with_hint $S:errors::foreign_address_is_reported_with_hint
+tests 27 'privileged port: one line with a hint' $S:errors::privileged_port_is_reported_with_hint
+tests 28 'unknown host: its own message' $S:errors::unknown_host_is_reported_with_hint $C:errors::unknown_host_is_reported_with_hint
+tests 29 'connect times out; the next address' $C:errors::unanswered_connect_times_out $C:multiple_addresses::unresponsive_address_does_not_block_the_next
 connected_to_itself
-tests 31 'stale Unix path taken over, live one not' $R:listening::a_unix_path_left_behind_is_taken_over_and_a_live_one_is_not \
-    $R:listening::of_many_servers_that_start_at_once_one_gets_the_path
-tests 32 'stdin a file, /dev/null, closed' $C:streams::sends_messages_whatever_standard_input_is $C:streams::an_input_that_is_closed_or_empty_is_sent_as_such $C:streams::an_input_that_is_a_file_comes_back $S:serving::serves_with_standard_input_closed
-tests 33 'stdout closed: no panic' $C:streams::an_output_that_is_closed_is_no_error $C:streams::leaves_quietly_when_its_reader_has_seen_enough $S:serving::serves_with_standard_output_closed $S:serving::serves_when_nobody_reads_standard_output
+tests 31 'stale Unix path taken over, live one not' $R:listener::stale_unix_path_is_replaced_and_live_one_is_not \
+    $R:listener::exactly_one_of_concurrent_servers_binds_the_unix_path
+tests 32 'stdin a file, /dev/null, closed' $C:streams::messages_are_sent_with_any_stdin $C:streams::closed_or_empty_stdin_sends_nothing $C:streams::file_as_stdin_is_echoed $S:serving::closed_stdin_does_not_stop_server
+tests 33 'stdout closed: no panic' $C:streams::closed_stdout_exits_with_0 $C:streams::stdout_closed_early_exits_with_0 $S:serving::closed_stdout_does_not_stop_server $S:serving::stdout_without_reader_does_not_stop_server
 rolling_restart
-tests 35 'second SIGTERM, stuck peer' $S:ending::a_second_signal_ends_at_once $S:ending::the_drain_ends_at_its_deadline
-tests 36 'kill -9, restart on the same port' $S:ending::restarts_on_its_port_after_being_killed
-tests 37 'hostile framing: bounded, clear error' reactor:framing:any_split_gives_the_same_messages \
-    reactor:framing:a_message_may_be_as_long_as_is_allowed_and_no_longer
-long_tests 38 'soak: 10^6 connections, flat' $S:soak::a_million_connections_leave_nothing_behind
+tests 35 'second SIGTERM, stuck peer' $S:shutdown::second_signal_exits_at_once $S:shutdown::drain_ends_at_its_deadline
+tests 36 'kill -9, restart on the same port' $S:shutdown::restart_after_kill_binds_same_port
+tests 37 'hostile framing: bounded, clear error' reactor:framing:split_of_input_does_not_change_messages \
+    reactor:framing:message_up_to_limit_is_accepted_and_longer_one_rejected
+long_tests 38 'soak: 10^6 connections, flat' $S:soak::million_connections_leak_nothing
 
 printf '%d held, %d skipped, %d failed\n' "$held" "$skipped" "$failed"
 ((failed == 0))
