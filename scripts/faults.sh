@@ -153,7 +153,7 @@ connected_to_itself() {
     if ((status == 77)); then
         show 30 "$expected" 'no network namespaces here' skipped
     elif ((status == 0)); then
-        tests 30 "$expected" reactor:lib:attempt::tests::invariant_3_a_connection_to_itself_counts_as_refused
+        tests 30 "$expected" reactor:lib:sys::socket::tests::invariant_3_connection_to_itself_counts_as_refused
         printf '     %-46s           %s\n' '' "$figure"
     else
         show 30 "$expected" "exit $status: $figure" FAILED
@@ -261,7 +261,7 @@ tests 18 'slot and descriptor used again: no mix-up' $R:close::invariant_1_reuse
 tests 19 'a hang-up that nobody waits for: no spin' $R:idle::invariant_6_hangup_without_interest_does_not_spin
 tests 20 'a panic costs that channel only' $R:isolation::invariant_8_fault_in_any_callback_leaves_others_served
 long_tests 21 'wake storm: 8 threads x 10^6 posts' $R:posts::eight_million_posts_all_run
-tests 22 'timer extremes: no panic, no garbage' reactor:lib:timer::tests::invariant_10_cancel_churn_leaves_no_garbage $R:timers::invariant_10_longest_durations_do_not_panic
+tests 22 'timer extremes: no panic, no garbage' reactor:lib:reactor::timers::tests::invariant_10_cancel_churn_leaves_no_garbage $R:timers::invariant_10_longest_durations_do_not_panic
 long_tests 23 'suspended: nobody is timed out early' $S:soak::suspended_server_closes_no_peer_early
 long_tests 24 '19,000 connections: failed 0' $S:load::connections_near_open_file_limit_are_all_served
 no_port_left

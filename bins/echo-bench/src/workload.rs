@@ -64,14 +64,14 @@ impl Workload {
     ///
     /// # Errors
     ///
-    /// Returns an error if connect(2) fails at once. Later failures are passed
-    /// to the protocol.
+    /// Returns an error if the reactor accepts no more channels. Failures to
+    /// connect are passed to the protocol.
     pub(crate) fn open(&self, cx: &mut Context, protocol: impl Protocol) -> io::Result<()> {
         let number = self.next_number.get();
         self.next_number.set(number.wrapping_add(1));
         let stream = match self.source(number) {
-            Some(source) => Stream::connect_from(source, self.addr, protocol)?,
-            None => Stream::connect(self.addr, protocol)?,
+            Some(source) => Stream::connect_from(source, self.addr, protocol),
+            None => Stream::connect([self.addr], protocol),
         };
         let limits = Limits {
             // More than the messages in flight, so that reading never stops.

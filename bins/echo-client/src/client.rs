@@ -62,8 +62,7 @@ fn connect(
     protocol: impl Protocol,
     limits: Limits,
 ) -> anyhow::Result<()> {
-    let stream = Stream::connect(target.addrs(), protocol)
-        .map_err(|error| Failure::connect(target.to_string(), &error))?;
+    let stream = Stream::connect(target.addrs().iter().copied(), protocol);
     reactor.add(stream.with_limits(limits)).context("cannot watch the connection")?;
     Ok(())
 }

@@ -117,7 +117,7 @@ fn handle_signals(
     options: &Options,
 ) -> io::Result<Signals> {
     let drain_timeout = options.drain_timeout;
-    Signals::new([SIGINT, SIGTERM], move |cx, _signal| {
+    Signals::new(&[SIGINT, SIGTERM], move |cx, _signal| {
         received.set(received.get() + 1);
         let first = received.get() == 1;
         if first {

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::bail;
-use reactor::{Chat, ChatIo, ChatProtocol, CloseReason, Limits, Listener, Reactor, Stream, Token};
+use reactor::{Chat, ChatIo, ChatProtocol, CloseReason, Limits, Listener, Reactor, Token};
 
 /// The peers in the room.
 ///
@@ -46,12 +46,12 @@ impl ChatProtocol for Peer {
         let message = [self.name.as_bytes(), b": ", line, b"\n"].concat();
         for &token in self.room.borrow().iter() {
             // `None` for this peer, and for a peer that is closing.
-            if let Some(peer) = chat.context().get_mut::<Stream<Chat<Peer>>>(token)
-                && peer.push(&message).is_err()
-            {
-                // It does not read (`WouldBlock`), or has disconnected.
-                peer.abort();
-            }
+            chat.context().with_chat(token, |_: &mut Peer, peer| {
+                if peer.push(&message).is_err() {
+                    // It does not read (`WouldBlock`), or has disconnected.
+                    peer.io().abort();
+                }
+            });
         }
         // There is room: without it `Chat` does not parse further lines.
         chat.push(&message)

@@ -85,7 +85,7 @@ fn serve(ready_tx: &Sender<(SocketAddr, Handle)>) -> anyhow::Result<()> {
 fn talk(addr: SocketAddr) -> anyhow::Result<()> {
     let unsent = (1..=10).map(|number| number.to_string()).collect();
     let mut reactor = Reactor::new()?;
-    reactor.add(Stream::connect(addr, EchoClient { unsent, ..EchoClient::default() })?)?;
+    reactor.add(Stream::connect([addr], EchoClient { unsent, ..EchoClient::default() }))?;
     Ok(reactor.run()?)
 }
 

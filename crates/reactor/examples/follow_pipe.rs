@@ -65,7 +65,7 @@ fn main() -> anyhow::Result<()> {
     reactor.add(FileDispatcher::from_fd(input, Chat::new("\n", Lines { number: 0, failed }))?)?;
     // While the pipe is registered it is in non-blocking mode, also for other
     // processes. Restore the mode on Ctrl-C too.
-    reactor.add(Signals::new([SIGINT, SIGTERM], |cx, _| cx.stop())?)?;
+    reactor.add(Signals::new(&[SIGINT, SIGTERM], |cx, _| cx.stop())?)?;
     reactor.run()?;
     match failure.try_recv() {
         Ok(failure) => bail!(failure),

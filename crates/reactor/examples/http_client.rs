@@ -61,7 +61,7 @@ fn main() -> anyhow::Result<()> {
 
     let (failed, failure) = mpsc::channel();
     let mut reactor = Reactor::new()?;
-    reactor.add(Stream::connect_host(&host, port, HttpClient { request, failed })?)?;
+    reactor.add(Stream::connect_host(&host, port, HttpClient { request, failed }))?;
     reactor.run()?;
     match failure.try_recv() {
         Ok(failure) => bail!(failure),

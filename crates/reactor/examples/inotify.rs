@@ -14,18 +14,18 @@ mod linux {
     use std::env;
     use std::io;
     use std::mem::MaybeUninit;
-    use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+    use std::os::fd::OwnedFd;
 
     use anyhow::{anyhow, bail};
-    use reactor::{Cause, CloseReason, Context, Dispatcher, Reactor};
+    use reactor::{Cause, CloseReason, Context, Dispatcher, Reactor, Source};
     use rustix::fs::inotify::{self, CreateFlags, Event, ReadFlags, Reader, WatchFlags};
     use rustix::io::Errno;
 
     struct Watcher(OwnedFd);
 
     impl Dispatcher for Watcher {
-        fn source(&self) -> BorrowedFd<'_> {
-            self.0.as_fd()
+        fn source(&self) -> Source<'_> {
+            Source::from(&self.0)
         }
 
         /// Reads one buffer of events. If there are more, the source stays

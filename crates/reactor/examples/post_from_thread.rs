@@ -16,7 +16,7 @@ use std::thread;
 
 use anyhow::bail;
 use reactor::{
-    Chat, ChatIo, ChatProtocol, Context, Handle, Listener, Reactor, ReactorClosed, Stream, Token,
+    Chat, ChatIo, ChatProtocol, Context, Handle, Listener, Reactor, ReactorClosed, Token,
 };
 
 /// The maximum number of queued questions, as the loop must not wait for room.
@@ -56,15 +56,15 @@ impl ChatProtocol for Client {
 
 /// Runs in the loop, posted by the worker.
 fn answer(cx: &mut Context, client: Token, answer: &str) {
-    let Some(stream) = cx.get_mut::<Stream<Chat<Client>>>(client) else { return };
-    if stream.push(answer.as_bytes()).is_err() {
-        return stream.abort(); // It does not read, or has disconnected.
-    }
-    let client = stream.protocol_mut().protocol_mut();
-    client.pending -= 1;
-    if client.input_ended && client.pending == 0 {
-        stream.close_when_done();
-    }
+    cx.with_chat(client, |client: &mut Client, chat| {
+        if chat.push(answer.as_bytes()).is_err() {
+            return chat.io().abort(); // It does not read, or has disconnected.
+        }
+        client.pending -= 1;
+        if client.input_ended && client.pending == 0 {
+            chat.close_when_done();
+        }
+    });
 }
 
 /// Runs on a separate thread until the reactor no longer exists.

@@ -42,7 +42,10 @@ impl Side {
 impl Protocol for Side {
     fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
         if self.other.is_none() {
-            let target = Stream::connect(&*self.target, Side::new(&self.target, Some(io.token())))?;
+            let target = Stream::connect(
+                self.target.iter().copied(),
+                Side::new(&self.target, Some(io.token())),
+            );
             // Output sent before it is connected is queued.
             self.other = Some(io.context().add(target.with_limits(limits()))?);
         }
@@ -78,7 +81,7 @@ impl Protocol for Side {
     /// Forwards a half-close: the peer may still read. After the second one,
     /// both streams close by themselves.
     fn handle_eof(&mut self, io: &mut Io<'_>) -> io::Result<()> {
-        self.other(io).map_or(Ok(()), Stream::shutdown)
+        self.other(io).map_or(Ok(()), |other| other.shutdown())
     }
 
     /// In all cases, including an unreachable target and a reset, the other side

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use reactor::{
-    Chat, ChatIo, ChatProtocol, CloseReason, Listener, Reactor, Stream, Terminator, TimerId, Token,
+    Chat, ChatIo, ChatProtocol, CloseReason, Listener, Reactor, Terminator, TimerId, Token,
 };
 
 const MAX_ARGS: usize = 1024;
@@ -174,13 +174,13 @@ impl Client {
                     [b"*3\r\n", &bulk(b"message")[..], &bulk(topic), &bulk(text)].concat();
                 let mut received = 0;
                 for &token in database.subscribers.get(topic).into_iter().flatten() {
-                    if let Some(subscriber) = chat.context().get_mut::<Stream<Chat<Self>>>(token) {
+                    chat.context().with_chat(token, |_: &mut Self, subscriber| {
                         match subscriber.push(&message) {
                             Ok(()) => received += 1,
                             // It does not read.
-                            Err(_) => subscriber.abort(),
+                            Err(_) => subscriber.io().abort(),
                         }
-                    }
+                    });
                 }
                 chat.push(&integer(received))
             }
@@ -221,7 +221,7 @@ fn main() -> anyhow::Result<()> {
         let database = Rc::clone(&database);
         let client =
             Client { database, next: Next::Command, args: vec![], missing: 0, topics: vec![] };
-        Ok(Chat::new("\r\n", client).max_message(MAX_LEN + 2))
+        Ok(Chat::new("\r\n", client).with_max_message(MAX_LEN + 2))
     })?;
     println!("Listening on {}", listener.local_addr());
     reactor.add(listener)?;

@@ -1,14 +1,11 @@
-//! [`Address`]: where a socket is, on the network or in the file system.
+//! [`Address`]: a network address, or a path in the file system.
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
-use std::os::fd::RawFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use socket2::SockAddr;
-
-/// The address of a channel's end.
+/// The address of one end of a channel.
 ///
 /// ```
 /// use std::path::PathBuf;
@@ -24,16 +21,16 @@ use socket2::SockAddr;
 pub enum Address {
     /// IPv4 or IPv6, with the port.
     Inet(SocketAddr),
-    /// A Unix socket: its path, where it has one.
+    /// A Unix socket: its path, or `None` for an unnamed socket.
     Unix(Option<PathBuf>),
-    /// A host and port whose address is not known yet.
+    /// A host name and port that are not resolved yet.
     Host(Box<str>),
-    /// A pipe, a terminal or a file, which has no address: its descriptor.
-    Descriptor(RawFd),
+    /// A pipe, a terminal or a file, identified by its descriptor.
+    Descriptor(i32),
 }
 
 impl Address {
-    /// The IP address and port, if it has one.
+    /// Returns the IP address and port, or `None` for other kinds of address.
     pub fn as_inet(&self) -> Option<SocketAddr> {
         match self {
             Address::Inet(addr) => Some(*addr),
@@ -42,8 +39,8 @@ impl Address {
     }
 }
 
-/// An [`Address`] in less room, where it is an IPv4 one, as most are: a server
-/// holds one for each of its peers.
+/// An [`Address`] in 16 bytes: a server holds one for each peer, and most are
+/// IPv4.
 pub(crate) enum CompactAddress {
     V4(SocketAddrV4),
     Other(Box<Address>),
@@ -67,13 +64,16 @@ impl From<Address> for CompactAddress {
     }
 }
 
-/// What `open` makes of the first of `addrs` that it makes something of. Fails
-/// with the error for the last one, which names it.
-pub(crate) fn first_of<T>(
+/// Calls `open` with one of `addrs` after another and returns its first success.
+///
+/// # Errors
+///
+/// Returns the error for the last address, which names it.
+pub(crate) fn try_each_addr<T>(
     addrs: impl ToSocketAddrs,
     open: impl Fn(SocketAddr) -> io::Result<T>,
 ) -> io::Result<T> {
-    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no address is given");
+    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no address given");
     for addr in addrs.to_socket_addrs()? {
         match open(addr) {
             Ok(opened) => return Ok(opened),
@@ -81,15 +81,6 @@ pub(crate) fn first_of<T>(
         }
     }
     Err(last)
-}
-
-impl From<SockAddr> for Address {
-    fn from(addr: SockAddr) -> Self {
-        match addr.as_socket() {
-            Some(addr) => Address::Inet(addr),
-            None => Address::Unix(addr.as_pathname().map(Path::to_path_buf)),
-        }
-    }
 }
 
 impl fmt::Display for Address {

@@ -1,35 +1,37 @@
-//! [`Datagram`]: a datagram socket and the protocol spoken over it.
+//! [`Datagram`]: a datagram socket and its protocol.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::net::ToSocketAddrs;
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
+use std::time::Duration;
 
-use rustix::net::{RecvFlags, SocketAddrAny};
-use socket2::{Domain, SockAddr, Socket, Type};
+use crate::sys::socket::SockRef;
 
-use crate::address::{Address, first_of};
-use crate::reactor::context::{Context, READ_BUFFER};
-use crate::reactor::dispatcher::{Cause, CloseReason, Dispatcher};
-use crate::reactor::slots::Token;
-use crate::reactor::timers::TimerId;
+use crate::address::{Address, try_each_addr};
+use crate::reactor::{Cause, CloseReason, Context, Dispatcher, READ_BUFFER_SIZE, TimerId};
+use crate::sys::datagram_socket::{DatagramSocket, Received, is_deferred_icmp_error};
+use crate::sys::descriptor::OwnedDescriptor;
 use crate::sys::socket_path::SocketPath;
+use crate::sys::source::Source;
+use crate::token::Token;
 
-/// How many datagrams one event receives, so that a flood of them delays the
-/// other channels by no more than that.
-const DATAGRAMS_PER_EVENT: usize = 64;
+/// How many datagrams one event receives, so that many of them do not delay the other
+/// channels for longer.
+const MAX_DATAGRAMS_PER_EVENT: usize = 64;
 
-/// What to do with datagrams. Only [`handle_datagram`](Self::handle_datagram)
-/// must be written; the rest is as in [`Protocol`](crate::Protocol).
+/// The callbacks of a datagram socket. Only
+/// [`handle_datagram`](Self::handle_datagram) is required; the others are as in
+/// [`Protocol`](crate::Protocol).
+///
+/// # Examples
 ///
 /// ```
 /// use std::io;
 /// use reactor::{Address, DatagramIo, DatagramProtocol};
 ///
-/// /// Sends back what it gets.
+/// /// Sends back what it receives.
 /// struct Echo;
 ///
 /// impl DatagramProtocol for Echo {
@@ -43,25 +45,26 @@ const DATAGRAMS_PER_EVENT: usize = 64;
 ///     }
 /// }
 /// ```
+#[expect(clippy::missing_errors_doc, reason = "the trait documents what an `Err` does")]
 pub trait DatagramProtocol: 'static {
-    /// Whether to receive at the moment. Default: yes.
+    /// Returns `true` if the socket is to receive. Default: `true`.
     fn readable(&self) -> bool {
         true
     }
 
-    /// Whether to call [`handle_write`](Self::handle_write) when the kernel
-    /// has room for a datagram. Default: no.
+    /// Returns `true` if [`handle_write`](Self::handle_write) is to be called when the
+    /// kernel has room for a datagram. Default: `false`.
     fn writable(&self) -> bool {
         false
     }
 
-    /// The socket was added to the reactor. Default: nothing.
+    /// Called when the socket was added to the reactor. Default: nothing.
     fn handle_add(&mut self, _io: &mut DatagramIo<'_>) -> io::Result<()> {
         Ok(())
     }
 
-    /// A datagram arrived, which may be an empty one. An `Err` is no reason to
-    /// close, as other peers use the same socket: it comes to
+    /// Called with a datagram, which may be empty. An `Err` does not close the socket, as
+    /// other peers use it too: it is passed to
     /// [`handle_datagram_error`](Self::handle_datagram_error).
     fn handle_datagram(
         &mut self,
@@ -70,8 +73,8 @@ pub trait DatagramProtocol: 'static {
         from: &Address,
     ) -> io::Result<()>;
 
-    /// [`handle_datagram`](Self::handle_datagram) failed for a datagram of
-    /// `from`; an answer could not be sent, say. Default: a line in the log, at
+    /// Called when [`handle_datagram`](Self::handle_datagram) failed for a datagram of
+    /// `from`, for example because a reply could not be sent. Default: logs the error at
     /// debug level.
     fn handle_datagram_error(
         &mut self,
@@ -79,53 +82,57 @@ pub trait DatagramProtocol: 'static {
         from: &Address,
         error: &io::Error,
     ) {
-        log::debug!("a datagram from {from}: {error}");
+        log::debug!("datagram from {from}: {error}");
     }
 
-    /// The kernel has room, and [`writable`](Self::writable) said yes.
+    /// Called when the kernel has room, if [`writable`](Self::writable) returned `true`.
     /// Default: nothing.
     fn handle_write(&mut self, _io: &mut DatagramIo<'_>) -> io::Result<()> {
         Ok(())
     }
 
-    /// A timer set by [`Context::set_timer`] fell due. Default: nothing.
+    /// Called when a timer set by [`DatagramIo::set_timer`] expires. Default: nothing.
     fn handle_timer(&mut self, _io: &mut DatagramIo<'_>, _timer: TimerId) -> io::Result<()> {
         Ok(())
     }
 
-    /// The reactor is to end by a deadline ([`Context::drain`]). Default:
-    /// closes, as no conversation tells when it is over.
+    /// Called when the reactor starts to drain ([`Context::drain`]). Default: closes, as
+    /// there is no end of a conversation.
     fn handle_drain(&mut self, io: &mut DatagramIo<'_>) -> io::Result<()> {
         io.close();
         Ok(())
     }
 
-    /// A callback failed or panicked; the socket is about to close. Default: a
-    /// line in the log.
+    /// Called when a callback failed or panicked; the socket is about to close. Default:
+    /// logs a warning.
     fn handle_error(&mut self, io: &mut DatagramIo<'_>, cause: &Cause) {
         log::warn!("{}: {cause}", io.local_addr());
     }
 
-    /// The socket is closed. Default: a line in the log, at debug level.
+    /// Called when the socket is closed. Default: logs the reason at debug level.
     fn handle_close(&mut self, io: &mut DatagramIo<'_>, reason: &CloseReason) {
         log::debug!("{}: {reason}", io.local_addr());
     }
 }
 
-/// A datagram socket (UDP or Unix) that speaks `P`.
+/// A datagram socket (UDP or Unix) driven by protocol `P`.
 ///
-/// Nothing is queued here: the kernel takes a datagram, or
-/// [`DatagramIo::send_to`] says that it did not. What ICMP reports of an
-/// earlier datagram (nobody listens there) ends nothing, and is logged at
-/// debug level.
+/// Nothing is queued: the kernel accepts a datagram, or [`DatagramChannel::send_to`]
+/// returns an error. An ICMP message about an earlier datagram (no program receives it)
+/// does not close the socket; it is logged at debug level.
+///
+/// Through its token it has the methods of its [`DatagramChannel`].
+#[must_use]
 pub struct Datagram<P> {
     protocol: P,
-    link: Link,
+    channel: DatagramChannel,
 }
 
-/// The socket, without the protocol.
-struct Link {
-    socket: Socket,
+/// The socket of a [`Datagram`]: what a program does with it, whether in a callback
+/// through [`DatagramIo`], or through its token.
+#[must_use]
+pub struct DatagramChannel {
+    socket: DatagramSocket,
     local: Address,
     closed: bool,
     /// Removed with the socket.
@@ -133,99 +140,90 @@ struct Link {
 }
 
 impl<P: DatagramProtocol> Datagram<P> {
-    /// A UDP socket on `addr`; port 0 takes a free one. A name is looked up
-    /// here, and of several addresses the first that can be had is taken.
+    /// Binds a UDP socket to `addr`; port 0 selects a free port. A name is resolved, which
+    /// blocks; of several addresses the first that can be bound is used.
     ///
-    /// Fails where no address can be had; the message names it.
+    /// # Errors
+    ///
+    /// Returns an error that names the address if none can be bound.
     pub fn bind(addr: impl ToSocketAddrs, protocol: P) -> io::Result<Self> {
-        let socket = first_of(addr, |addr| open(&addr.into(), Domain::for_address(addr)))?;
-        Self::over(socket, None, protocol)
+        let socket = try_each_addr(addr, DatagramSocket::bind)?;
+        Self::from_parts(socket, None, protocol)
     }
 
-    /// A UDP socket on a free port, which sends to and receives from `addr`
-    /// only: [`DatagramIo::send`] is for it.
+    /// Binds a UDP socket to a free port and connects it to `addr`: it sends to and
+    /// receives from that address only, with [`DatagramChannel::send`].
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the address if no socket can be connected to it.
     pub fn connect(addr: impl ToSocketAddrs, protocol: P) -> io::Result<Self> {
-        let socket = first_of(addr, |addr| {
-            let any: SocketAddr = match addr {
-                SocketAddr::V4(_) => ([0; 4], 0).into(),
-                SocketAddr::V6(_) => ([0; 16], 0).into(),
-            };
-            let socket = open(&any.into(), Domain::for_address(addr))?;
-            socket.connect(&addr.into()).map(|()| socket)
-        })?;
-        Self::over(socket, None, protocol)
+        let socket = try_each_addr(addr, DatagramSocket::connect)?;
+        Self::from_parts(socket, None, protocol)
     }
 
-    /// A Unix datagram socket at `path`, which is removed with it. A path left
-    /// behind by a program that is gone is taken over; one in use is
-    /// `AddrInUse`.
+    /// Binds a Unix datagram socket to `path`, which is removed with the socket. A path
+    /// that a terminated program left behind is replaced.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the path if it cannot be bound; `AddrInUse` if another
+    /// socket uses it.
     pub fn bind_unix(path: impl AsRef<Path>, protocol: P) -> io::Result<Self> {
-        let (socket, path) =
-            SocketPath::bind(path.as_ref(), Type::DGRAM, |addr| open(addr, Domain::UNIX))?;
-        Self::over(socket, path, protocol)
+        let (socket, path) = SocketPath::bind_datagram(path.as_ref())?;
+        Self::from_parts(socket, path, protocol)
     }
 
-    /// Takes over a datagram socket: a `UdpSocket`, a `UnixDatagram`, one end
-    /// of a pair.
-    pub fn new(socket: impl Into<OwnedFd>, protocol: P) -> io::Result<Self> {
-        Self::over(socket.into().into(), None, protocol)
+    /// Takes over a datagram socket: a `UdpSocket`, a `UnixDatagram`, one end of a pair.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if it is no socket.
+    pub fn new(socket: impl Into<OwnedDescriptor>, protocol: P) -> io::Result<Self> {
+        Self::from_parts(DatagramSocket::from_owned(socket.into())?, None, protocol)
     }
 
-    fn over(socket: Socket, path: Option<SocketPath>, protocol: P) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
-        let local = Address::from(socket.local_addr()?);
-        Ok(Datagram { protocol, link: Link { socket, local, closed: false, _path: path } })
+    fn from_parts(
+        socket: DatagramSocket,
+        path: Option<SocketPath>,
+        protocol: P,
+    ) -> io::Result<Self> {
+        let local = socket.local_addr()?;
+        Ok(Datagram {
+            protocol,
+            channel: DatagramChannel { socket, local, closed: false, _path: path },
+        })
     }
 
-    /// Where it is bound: with the port that was taken for port 0.
-    pub fn local_addr(&self) -> &Address {
-        &self.link.local
-    }
-
-    /// See [`DatagramIo::send_to`].
-    pub fn send_to(&mut self, data: &[u8], to: &Address) -> io::Result<()> {
-        self.link.send_to(data, to)
-    }
-
-    /// See [`DatagramIo::send`].
-    pub fn send(&mut self, data: &[u8]) -> io::Result<()> {
-        self.link.send(data)
-    }
-
-    /// See [`DatagramIo::close`].
-    pub fn close(&mut self) {
-        self.link.closed = true;
-    }
-
-    /// The protocol's own state.
+    /// Returns the protocol.
     pub fn protocol(&self) -> &P {
         &self.protocol
     }
 
-    /// The protocol's own state, to change.
+    /// Returns the protocol, to change its state.
     pub fn protocol_mut(&mut self) -> &mut P {
         &mut self.protocol
     }
 
-    /// The protocol, and the [`DatagramIo`] that its callbacks are given.
-    fn parts<'a>(&'a mut self, cx: &'a mut Context) -> (&'a mut P, DatagramIo<'a>) {
-        (&mut self.protocol, DatagramIo { link: &mut self.link, cx })
+    fn parts_mut<'a>(&'a mut self, cx: &'a mut Context) -> (&'a mut P, DatagramIo<'a>) {
+        (&mut self.protocol, DatagramIo { channel: &mut self.channel, cx })
     }
 
-    fn receive(&mut self, cx: &mut Context, buffer: &mut [u8]) -> io::Result<()> {
-        let mut budget = READ_BUFFER;
-        for _ in 0..DATAGRAMS_PER_EVENT {
-            if self.link.closed || cx.is_doomed() || !self.protocol.readable() {
+    /// Receives the datagrams that are pending, up to the limits for one event.
+    fn receive_pending(&mut self, cx: &mut Context, buffer: &mut [u8]) -> io::Result<()> {
+        let mut budget = READ_BUFFER_SIZE;
+        for _ in 0..MAX_DATAGRAMS_PER_EVENT {
+            if self.channel.closed || cx.is_closing() || !self.protocol.readable() {
                 break;
             }
-            let Some((len, from)) = self.link.receive(buffer)? else { break };
+            let Some(Received { len, from }) = self.channel.receive(buffer)? else { break };
             if len > buffer.len() {
-                log::warn!("{}: a datagram of {len} bytes is too long, dropped", self.link.local);
+                let local = &self.channel.local;
+                log::warn!("{local}: dropped a datagram of {len} bytes: too long");
                 continue;
             }
-            cx.stats.received += len as u64;
-            cx.progress();
-            let (protocol, mut io) = self.parts(cx);
+            cx.count_received(len);
+            let (protocol, mut io) = self.parts_mut(cx);
             if let Err(error) = protocol.handle_datagram(&mut io, &buffer[..len], &from) {
                 protocol.handle_datagram_error(&mut io, &from, &error);
             }
@@ -238,93 +236,79 @@ impl<P: DatagramProtocol> Datagram<P> {
     }
 }
 
-impl Link {
-    /// The next datagram: how long it is, which may be more than the buffer
-    /// held, and where it is from. `None` where none waits.
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, Address)>> {
+impl DatagramChannel {
+    /// Sends a datagram. `Ok` means that the kernel accepted it; the network may still
+    /// lose it.
+    ///
+    /// # Errors
+    ///
+    /// * `WouldBlock` if the kernel has no room; it was not sent, and
+    ///   [`DatagramProtocol::handle_write`] is called when there is room;
+    /// * the socket's error if it cannot be sent at all: it is too long, there is no route
+    ///   to the address, or no socket at the path.
+    pub fn send_to(&self, data: &[u8], to: &Address) -> io::Result<()> {
+        self.send_with_retry(|| self.socket.send_to(data, to))
+    }
+
+    /// Sends a datagram to the peer that the socket is connected to.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_to`](Self::send_to).
+    pub fn send(&self, data: &[u8]) -> io::Result<()> {
+        self.send_with_retry(|| self.socket.send(data))
+    }
+
+    /// Closes the socket. There is no output to write first.
+    pub fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// Returns the address it is bound to, with the port that was selected for port 0.
+    pub fn local_addr(&self) -> &Address {
+        &self.local
+    }
+
+    /// Returns a reference on which socket options can be read and set.
+    #[must_use]
+    pub fn socket_options(&self) -> SockRef<'_> {
+        self.socket.options()
+    }
+
+    /// Receives the next datagram, or returns `None` if none is pending.
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Received>> {
         loop {
-            // Asks for the whole length, which the kernel otherwise keeps to
-            // itself when the buffer is too small.
-            match rustix::net::recvfrom(&self.socket, &mut buffer[..], RecvFlags::TRUNC) {
-                Ok((_, len, from)) => {
-                    return Ok(Some((len, from.map_or(Address::Unix(None), address))));
-                }
-                Err(error) => {
-                    let error = io::Error::from(error);
-                    match error.kind() {
-                        ErrorKind::Interrupted => {}
-                        ErrorKind::WouldBlock => return Ok(None),
-                        _ if is_about_an_earlier_one(&error) => {
-                            log::debug!("{}: {error}", self.local);
-                        }
-                        _ => return Err(error),
-                    }
-                }
-            }
-        }
-    }
-
-    fn send_to(&self, data: &[u8], to: &Address) -> io::Result<()> {
-        let to = match to {
-            Address::Inet(addr) => (*addr).into(),
-            Address::Unix(Some(path)) => SockAddr::unix(path)?,
-            Address::Unix(None) | Address::Host(_) | Address::Descriptor(_) => {
-                return Err(io::Error::new(
-                    ErrorKind::InvalidInput,
-                    format!("cannot send to {to}"),
-                ));
-            }
-        };
-        self.retry(|| self.socket.send_to(data, &to))
-    }
-
-    fn send(&self, data: &[u8]) -> io::Result<()> {
-        self.retry(|| self.socket.send(data))
-    }
-
-    /// Sends; once more where the first attempt only reported what became of
-    /// an earlier datagram.
-    fn retry(&self, send: impl Fn() -> io::Result<usize>) -> io::Result<()> {
-        let mut reported = false;
-        loop {
-            match send() {
-                Ok(_) => return Ok(()),
+            match self.socket.receive(buffer) {
+                Ok(received) => return Ok(Some(received)),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if is_about_an_earlier_one(&error) && !reported => {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if is_deferred_icmp_error(&error) => {
                     log::debug!("{}: {error}", self.local);
-                    reported = true;
                 }
                 Err(error) => return Err(error),
             }
         }
     }
-}
 
-fn open(addr: &SockAddr, domain: Domain) -> io::Result<Socket> {
-    let socket = Socket::new(domain, Type::DGRAM, None)?;
-    socket.bind(addr)?;
-    Ok(socket)
-}
-
-/// What ICMP told of a datagram that went out before; it is reported by
-/// whatever call comes next: udp(7), "Error handling".
-fn is_about_an_earlier_one(error: &io::Error) -> bool {
-    use ErrorKind::{ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable};
-    matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable | NetworkDown)
-}
-
-fn address(from: SocketAddrAny) -> Address {
-    if let Ok(addr) = SocketAddr::try_from(from.clone()) {
-        return Address::Inet(addr);
+    /// Sends; a second time if the first call only reported an earlier datagram.
+    fn send_with_retry(&self, send: impl Fn() -> io::Result<()>) -> io::Result<()> {
+        let mut reported = false;
+        loop {
+            match send() {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_deferred_icmp_error(&error) && !reported => {
+                    log::debug!("{}: {error}", self.local);
+                    reported = true;
+                }
+                result => return result,
+            }
+        }
     }
-    let unix = rustix::net::SocketAddrUnix::try_from(from).ok();
-    let path = unix.as_ref().and_then(|unix| unix.path_bytes());
-    Address::Unix(path.map(|path| Path::new(OsStr::from_bytes(path)).to_path_buf()))
 }
 
 impl<P: DatagramProtocol> Dispatcher for Datagram<P> {
-    fn source(&self) -> BorrowedFd<'_> {
-        self.link.socket.as_fd()
+    fn source(&self) -> Source<'_> {
+        self.channel.socket.source()
     }
 
     fn readable(&self) -> bool {
@@ -335,113 +319,129 @@ impl<P: DatagramProtocol> Dispatcher for Datagram<P> {
         self.protocol.writable()
     }
 
-    fn poll_close(&mut self) -> Option<Cause> {
-        self.link.closed.then_some(Cause::Local)
+    fn poll_close(&mut self, _cx: &mut Context) -> Option<Cause> {
+        self.channel.closed.then_some(Cause::Local)
     }
 
     fn handle_add(&mut self, cx: &mut Context) -> io::Result<()> {
-        if self.link.closed {
+        if self.channel.closed {
             return Ok(());
         }
-        let (protocol, mut io) = self.parts(cx);
+        cx.record_progress();
+        let (protocol, mut io) = self.parts_mut(cx);
         protocol.handle_add(&mut io)
     }
 
     fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
-        let mut buffer = cx.take_read_buffer();
-        let outcome = self.receive(cx, &mut buffer);
-        cx.put_back_read_buffer(buffer);
-        outcome
+        let mut buffer = cx.lend_read_buffer();
+        let result = self.receive_pending(cx, &mut buffer);
+        cx.return_read_buffer(buffer);
+        result
     }
 
     fn handle_write(&mut self, cx: &mut Context) -> io::Result<()> {
-        if self.link.closed || !self.protocol.writable() {
+        if self.channel.closed || !self.protocol.writable() {
             return Ok(());
         }
-        let (protocol, mut io) = self.parts(cx);
+        let (protocol, mut io) = self.parts_mut(cx);
         protocol.handle_write(&mut io)
     }
 
     fn handle_timer(&mut self, cx: &mut Context, timer: TimerId) -> io::Result<()> {
-        if self.link.closed {
+        if self.channel.closed {
             return Ok(());
         }
-        let (protocol, mut io) = self.parts(cx);
+        let (protocol, mut io) = self.parts_mut(cx);
         protocol.handle_timer(&mut io, timer)
     }
 
     fn handle_drain(&mut self, cx: &mut Context) -> io::Result<()> {
-        if self.link.closed {
+        if self.channel.closed {
             return Ok(());
         }
-        let (protocol, mut io) = self.parts(cx);
+        let (protocol, mut io) = self.parts_mut(cx);
         protocol.handle_drain(&mut io)
     }
 
     fn handle_error(&mut self, cx: &mut Context, cause: &Cause) {
-        let (protocol, mut io) = self.parts(cx);
+        let (protocol, mut io) = self.parts_mut(cx);
         protocol.handle_error(&mut io, cause);
     }
 
     fn handle_close(&mut self, cx: &mut Context, reason: &CloseReason) {
-        let (protocol, mut io) = self.parts(cx);
+        let (protocol, mut io) = self.parts_mut(cx);
         protocol.handle_close(&mut io, reason);
+    }
+}
+
+impl<P> Deref for Datagram<P> {
+    type Target = DatagramChannel;
+
+    fn deref(&self) -> &DatagramChannel {
+        &self.channel
+    }
+}
+
+impl<P> DerefMut for Datagram<P> {
+    fn deref_mut(&mut self) -> &mut DatagramChannel {
+        &mut self.channel
     }
 }
 
 impl<P> fmt::Debug for Datagram<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Datagram").field("local", &self.link.local).finish_non_exhaustive()
+        f.debug_tuple("Datagram").field(&self.channel).finish()
     }
 }
 
-/// A [`DatagramProtocol`]'s own socket, and through it the reactor.
+impl fmt::Debug for DatagramChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatagramChannel").field("local", &self.local).finish_non_exhaustive()
+    }
+}
+
+/// A [`DatagramProtocol`]'s own socket during a callback: its [`DatagramChannel`], whose
+/// methods it has, and through [`context`](Self::context) the reactor.
+#[must_use]
 pub struct DatagramIo<'a> {
-    link: &'a mut Link,
+    channel: &'a mut DatagramChannel,
     cx: &'a mut Context,
 }
 
 impl DatagramIo<'_> {
-    /// Sends a datagram. `Ok` means that the kernel took it, and no more: the
-    /// network may lose it.
-    ///
-    /// Fails with `WouldBlock` where the kernel has no room (it was not sent;
-    /// [`DatagramProtocol::handle_write`] tells when there is), and with the
-    /// socket's error where it cannot be sent at all: it is too long, there is
-    /// no way to that address, nobody is at that path.
-    pub fn send_to(&mut self, data: &[u8], to: &Address) -> io::Result<()> {
-        self.link.send_to(data, to)
+    /// Calls [`DatagramProtocol::handle_timer`] once, `after` from now, if the socket is
+    /// still open. [`Context::cancel`] cancels it.
+    pub fn set_timer(&mut self, after: Duration) -> TimerId {
+        self.cx.set_timer_of(self.cx.token(), after)
     }
 
-    /// Sends a datagram to the peer that the socket is connected to; else as
-    /// [`send_to`](Self::send_to).
-    pub fn send(&mut self, data: &[u8]) -> io::Result<()> {
-        self.link.send(data)
-    }
-
-    /// Closes the socket. There is nothing to flush.
-    pub fn close(&mut self) {
-        self.link.closed = true;
-    }
-
-    /// Where it is bound.
-    pub fn local_addr(&self) -> &Address {
-        &self.link.local
-    }
-
-    /// The socket's name in its reactor.
+    /// Returns the token of the socket.
     pub fn token(&self) -> Token {
         self.cx.token()
     }
 
-    /// The reactor: other channels, timers, the end.
+    /// Returns the reactor: other channels, timers, the end.
     pub fn context(&mut self) -> &mut Context {
         self.cx
     }
 }
 
+impl Deref for DatagramIo<'_> {
+    type Target = DatagramChannel;
+
+    fn deref(&self) -> &DatagramChannel {
+        self.channel
+    }
+}
+
+impl DerefMut for DatagramIo<'_> {
+    fn deref_mut(&mut self) -> &mut DatagramChannel {
+        self.channel
+    }
+}
+
 impl fmt::Debug for DatagramIo<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DatagramIo").field("local", &self.link.local).finish_non_exhaustive()
+        f.debug_tuple("DatagramIo").field(&self.channel).finish()
     }
 }

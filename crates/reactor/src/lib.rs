@@ -143,27 +143,33 @@ mod chat;
 mod compact_instant;
 mod datagram;
 mod listener;
+mod output_buffer;
 mod poll;
 pub mod porting;
 mod reactor;
 pub mod signal;
 mod stream;
 mod sys;
+mod token;
 
 pub use address::Address;
-pub use chat::producer::{Producer, producer_from_iter, producer_from_reader};
-pub use chat::terminator::Terminator;
-pub use chat::{Chat, ChatIo, ChatProtocol, MessageTooLong};
-pub use datagram::{Datagram, DatagramIo, DatagramProtocol};
+pub use chat::producer::{
+    Produced, Producer, producer_from_iter, producer_from_reader, producer_from_reader_exact,
+};
+pub use chat::terminator::{LengthPrefix, MessageTooLong, Terminator};
+pub use chat::{Chat, ChatIo, ChatProtocol};
+pub use datagram::{Datagram, DatagramChannel, DatagramIo, DatagramProtocol};
 pub use listener::Listener;
-pub use reactor::Reactor;
-pub use reactor::builder::ReactorBuilder;
-pub use reactor::context::Context;
-pub use reactor::dispatcher::{Cause, CloseReason, Dispatcher, TimeoutKind};
-pub use reactor::handle::{Handle, ReactorClosed};
-pub use reactor::slots::Token;
-pub use reactor::stats::Stats;
-pub use reactor::timers::TimerId;
+pub use reactor::{
+    Cause, ChannelInfo, CloseReason, Context, Dispatcher, Handle, Inbox, InboxSender, Reactor,
+    ReactorBuilder, ReactorClosed, SendError, Stats, TimeoutKind, TimerId, inbox,
+};
+pub use stream::connection::Connection;
+pub use stream::connection_limit::ConnectionLimit;
 pub use stream::limits::Limits;
 pub use stream::protocol::{Io, Protocol};
 pub use stream::{FileDispatcher, Stream};
+pub use sys::descriptor::OwnedDescriptor;
+pub use sys::socket::SockRef;
+pub use sys::source::Source;
+pub use token::Token;

@@ -148,7 +148,7 @@
 //! # let addr = listener.local_addr().as_inet().unwrap();
 //! # reactor.add(listener)?;
 //! let client = EchoClient { messages: ["1", "2", "3"].into() };
-//! reactor.add(Stream::connect(addr, client)?)?;
+//! reactor.add(Stream::connect([addr], client))?;
 //! reactor.run()
 //! # }
 //! ```

@@ -2,26 +2,23 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
 
-use signal_hook::consts::FORBIDDEN;
-use signal_hook::iterator::backend::SignalDelivery;
-use signal_hook::iterator::exfiltrator::SignalOnly;
+use crate::reactor::{Context, Dispatcher};
+use crate::sys::signals::SignalSource;
+use crate::sys::source::Source;
 
-pub use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+pub use crate::sys::signals::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
-use crate::reactor::context::Context;
-use crate::reactor::dispatcher::Dispatcher;
-
-/// What to do about a signal, given its number.
+/// Handles a signal, given its number.
 type Handler = Box<dyn FnMut(&mut Context, i32)>;
 
-/// Calls a closure for each signal that arrives, in the loop and not in a
-/// signal handler, so that it may do anything a callback may.
+/// Calls a closure for each signal that arrives, in the loop rather than in a signal
+/// handler, so that it may do anything a callback may.
 ///
-/// Several signals of one number that arrive close together may be reported
-/// once, as the kernel does it. This channel does not keep the loop running.
+/// Several signals of one number that arrive close together may be reported once, as by
+/// the kernel. This channel does not keep the loop running.
+///
+/// # Examples
 ///
 /// ```
 /// use std::time::Duration;
@@ -29,47 +26,40 @@ type Handler = Box<dyn FnMut(&mut Context, i32)>;
 ///
 /// # fn main() -> std::io::Result<()> {
 /// let mut reactor = Reactor::new()?;
-/// // Peers may finish, for five seconds at most. `cx.stop()` in place of it
-/// // would leave the loop at once, with what is open.
-/// reactor.add(Signals::new([signal::SIGINT, signal::SIGTERM], |cx, _| {
+/// // Peers may finish, for at most five seconds. `cx.stop()` instead would leave the
+/// // loop at once, with channels open.
+/// reactor.add(Signals::new(&[signal::SIGINT, signal::SIGTERM], |cx, _| {
 ///     cx.drain(Duration::from_secs(5));
 /// })?)?;
-/// reactor.run() // nothing else is there to wait for: returns at once
+/// reactor.run() // there is nothing else to wait for: returns at once
 /// # }
 /// ```
+#[must_use]
 pub struct Signals {
-    delivery: SignalDelivery<UnixStream, SignalOnly>,
+    source: SignalSource,
     handler: Handler,
 }
 
 impl Signals {
-    /// Installs handlers for `signals`; from here on they no longer end the
-    /// process by themselves, not even after this value is dropped.
+    /// Installs handlers for `signals`. From then on they do not end the process by
+    /// themselves, even after this value is dropped.
     ///
-    /// Fails where no more descriptors are to be had, and with `InvalidInput`
-    /// for a signal that cannot be caught (`SIGKILL`, `SIGSTOP`) or stands for
-    /// a fault of the program itself (`SIGSEGV`, `SIGILL`, `SIGFPE`).
+    /// # Errors
+    ///
+    /// * `InvalidInput` for a signal that cannot be handled (`SIGKILL`, `SIGSTOP`) or
+    ///   reports a fault of the program itself (`SIGSEGV`, `SIGILL`, `SIGFPE`);
+    /// * the system's error if no more descriptors are available.
     pub fn new(
-        signals: impl IntoIterator<Item = i32>,
+        signals: &[i32],
         handler: impl FnMut(&mut Context, i32) + 'static,
     ) -> io::Result<Self> {
-        let signals: Vec<_> = signals.into_iter().collect();
-        // signal-hook panics on these.
-        if let Some(signal) = signals.iter().find(|signal| FORBIDDEN.contains(signal)) {
-            let message = format!("signal {signal} cannot be caught");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-        }
-        let (read, write) = UnixStream::pair()?;
-        read.set_nonblocking(true)?;
-        write.set_nonblocking(true)?;
-        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, signals)?;
-        Ok(Signals { delivery, handler: Box::new(handler) })
+        Ok(Signals { source: SignalSource::new(signals)?, handler: Box::new(handler) })
     }
 }
 
 impl Dispatcher for Signals {
-    fn source(&self) -> BorrowedFd<'_> {
-        self.delivery.get_read().as_fd()
+    fn source(&self) -> Source<'_> {
+        self.source.source()
     }
 
     fn is_background(&self) -> bool {
@@ -77,8 +67,7 @@ impl Dispatcher for Signals {
     }
 
     fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
-        for signal in self.delivery.pending() {
-            cx.progress();
+        for signal in self.source.take_arrived() {
             (self.handler)(cx, signal);
         }
         Ok(())
@@ -87,6 +76,6 @@ impl Dispatcher for Signals {
 
 impl fmt::Debug for Signals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signals").field("delivery", &self.delivery).finish_non_exhaustive()
+        f.debug_struct("Signals").field("source", &self.source).finish_non_exhaustive()
     }
 }

@@ -52,10 +52,11 @@ use std::rc::Rc;
 
 use log::Level;
 use reactor::{
-    Cause, Chat, ChatIo, ChatProtocol, CloseReason, Dispatcher, Limits, MessageTooLong, Reactor,
-    Stream, Terminator, Token, producer_from_iter, producer_from_reader,
+    Cause, Chat, ChatIo, ChatProtocol, CloseReason, Dispatcher, Limits, MessageTooLong, Produced,
+    Producer, Reactor, Stream, Terminator, Token, producer_from_iter, producer_from_reader,
 };
 use socket2::{Domain, Socket, Type};
+use std::os::unix::net::UnixStream;
 
 use crate::parity::common::{run, run_with, turn_all, turn_until};
 use crate::parity::{Place, connect, over, pair, peer, record, recorded, set_timeouts};
@@ -127,14 +128,22 @@ impl Conversation {
         let (listener, at) = place.listening();
         let transcript = Transcript::default();
         let chat = Chat::new(terminator, Client { transcript: transcript.clone() });
-        let client = reactor.add(connect(&at, chat).unwrap()).unwrap();
+        let client = reactor.add(connect(&at, chat)).unwrap();
         let (server, _) = listener.accept().unwrap();
         set_timeouts(&server);
         Conversation { reactor, client, server, transcript }
     }
 
-    fn client(&mut self) -> &mut Stream<Chat<Client>> {
-        self.reactor.get_mut(self.client).unwrap()
+    fn with_client<R>(&mut self, f: impl FnOnce(&mut ChatIo<'_>) -> R) -> R {
+        self.reactor.context().with_chat(self.client, |_: &mut Client, chat| f(chat)).unwrap()
+    }
+
+    fn push(&mut self, data: &[u8]) {
+        self.with_client(|chat| chat.push(data)).unwrap();
+    }
+
+    fn push_with_producer(&mut self, producer: impl Producer) {
+        self.with_client(|chat| chat.push_with_producer(producer)).unwrap();
     }
 
     /// Expects `message` to arrive at the server.
@@ -179,10 +188,9 @@ mod api {
         let lines = format!("hello world{terminator}I'm not dead yet!{terminator}");
         for piece in 1..=3 {
             let mut conversation = Conversation::start(place, terminator);
-            let client = conversation.client();
-            client.push(b"hello ").unwrap();
-            client.push(format!("world{terminator}").as_bytes()).unwrap();
-            client.push(format!("I'm not dead yet!{terminator}").as_bytes()).unwrap();
+            conversation.push(b"hello ");
+            conversation.push(format!("world{terminator}").as_bytes());
+            conversation.push(format!("I'm not dead yet!{terminator}").as_bytes());
             conversation.expect(lines.as_bytes());
             conversation.answer(lines.as_bytes(), piece);
             conversation.end().assert(&[b"hello world", b"I'm not dead yet!"], b"");
@@ -207,7 +215,7 @@ mod api {
     fn check_numeric_terminator(place: &Place, length: usize) {
         for piece in [1, 4, DATA.len()] {
             let mut conversation = Conversation::start(place, Terminator::Length(length));
-            conversation.client().push(DATA).unwrap();
+            conversation.push(DATA);
             conversation.expect(DATA);
             conversation.answer(DATA, piece);
             conversation.end().assert(&[&DATA[..length]], &DATA[length..]);
@@ -223,9 +231,9 @@ mod api {
     }
 
     pub(super) fn test_none_terminator(place: &Place) {
-        for terminator in [Terminator::Never, b"".into(), Terminator::Length(0)] {
+        for terminator in [Terminator::Never, b"".into()] {
             let mut conversation = Conversation::start(place, terminator);
-            conversation.client().push(DATA).unwrap();
+            conversation.push(DATA);
             conversation.expect(DATA);
             conversation.answer(DATA, 3);
             conversation.end().assert(&[], DATA);
@@ -244,13 +252,12 @@ mod api {
             let (piece, more) = rest.split_at(rest.len().min(8));
             buffer.extend(piece);
             rest = more;
-            Ok(())
+            Ok(if piece.is_empty() { Produced::End } else { Produced::Data })
         };
         let mut conversation = Conversation::start(place, "\n");
-        let client = conversation.client();
-        client.push_with_producer(closure).unwrap();
-        client.push_with_producer(producer_from_reader(Cursor::new(LINES))).unwrap();
-        client.push(b"and done").unwrap();
+        conversation.push_with_producer(closure);
+        conversation.push_with_producer(producer_from_reader(Cursor::new(LINES)));
+        conversation.push(b"and done");
         assert_eq!(made.get(), 0, "produced before it can be sent");
         conversation.expect(&[LINES, LINES, b"and done"].concat());
         assert_eq!(made.get(), 4 + 1, "four pieces of up to 8 bytes, then the end");
@@ -260,7 +267,7 @@ mod api {
 
     pub(super) fn test_string_producer(place: &Place) {
         let mut conversation = Conversation::start(place, "\n");
-        conversation.client().push_with_producer(producer_from_iter([LINES])).unwrap();
+        conversation.push_with_producer(producer_from_iter([LINES]));
         conversation.expect(LINES);
         conversation.answer(LINES, LINES.len());
         conversation.end().assert(&[b"hello world", b"I'm not dead yet!"], b"");
@@ -270,7 +277,7 @@ mod api {
         const LINES: &[u8] = b"hello world\n\nI'm not dead yet!\n";
         for piece in [1, LINES.len()] {
             let mut conversation = Conversation::start(place, "\n");
-            conversation.client().push(LINES).unwrap();
+            conversation.push(LINES);
             conversation.expect(LINES);
             conversation.answer(LINES, piece);
             conversation.end().assert(&[b"hello world", b"", b"I'm not dead yet!"], b"");
@@ -281,14 +288,15 @@ mod api {
         // Pushed as data, and by a producer that has not run yet.
         for produced in [false, true] {
             let mut conversation = Conversation::start(place, "\n");
-            let client = conversation.client();
             if produced {
-                client.push_with_producer(producer_from_iter([LINES])).unwrap();
+                conversation.push_with_producer(producer_from_iter([LINES]));
             } else {
-                client.push(LINES).unwrap();
+                conversation.push(LINES);
             }
-            client.close_when_done();
-            let late = client.push(b"too late").unwrap_err();
+            let late = conversation.with_client(|chat| {
+                chat.close_when_done();
+                chat.push(b"too late").unwrap_err()
+            });
             assert_eq!(late.kind(), ErrorKind::NotConnected);
             let (server, transcript) = (conversation.server, conversation.transcript);
             let all = run_with(&mut conversation.reactor, move || {
@@ -307,15 +315,16 @@ mod api {
 
     pub(super) fn test_push(place: &Place) {
         // `push` takes bytes only: no number and no text that needs encoding.
-        let push: fn(&mut Stream<Chat<Client>>, &[u8]) -> io::Result<()> = Stream::push;
+        let push = |chat: &mut ChatIo<'_>, data: &[u8]| chat.push(data);
         let mut conversation = Conversation::start(place, "\n");
-        let client = conversation.client();
-        let (array, mut vector) = (*b"bytes\n", b"bytes\n".to_vec());
-        push(client, b"bytes\n").unwrap();
-        push(client, &array).unwrap();
-        push(client, &vector).unwrap();
-        vector.fill(0); // it was copied
-        push(client, &Box::<[u8]>::from(array)).unwrap();
+        conversation.with_client(|client| {
+            let (array, mut vector) = (*b"bytes\n", b"bytes\n".to_vec());
+            push(client, b"bytes\n").unwrap();
+            push(client, &array).unwrap();
+            push(client, &vector).unwrap();
+            vector.fill(0); // it was copied
+            push(client, &Box::<[u8]>::from(array)).unwrap();
+        });
         let expected = b"bytes\nbytes\nbytes\nbytes\n";
         conversation.expect(expected);
         conversation.answer(expected, expected.len());
@@ -332,7 +341,7 @@ mod api {
         let mut stream = Stream::new(OwnedFd::from(ours), chat).unwrap();
         // Reported as readable without any input.
         stream.handle_read(reactor.context()).unwrap();
-        assert!(stream.poll_close().is_none());
+        assert!(stream.poll_close(reactor.context()).is_none());
         transcript.assert(&[], b"");
         assert!(transcript.ends.borrow().is_empty());
     }
@@ -401,9 +410,9 @@ fn test_find_prefix_at_end() {
 #[test]
 fn test_disallow_negative_terminator() {
     // `Terminator::Length(-1)` does not compile. A length of 0 is complete
-    // before any input: it must not be found repeatedly.
+    // before any input, and found once.
     let (_reactor, transcript, _theirs) = received(Terminator::Length(usize::MIN), b"anything");
-    transcript.assert(&[], b"anything");
+    transcript.assert(&[b""], b"anything");
 }
 
 // --- faults of asynchat ------------------------------------------------------
@@ -494,6 +503,34 @@ fn fault_11_close_stops_callbacks_and_partial_line_is_reported() {
     }
 }
 
+/// Where asynchat takes a length of 0 for none, an empty message is complete at once.
+#[test]
+fn length_of_zero_is_an_empty_message() {
+    struct Lengths(Rc<RefCell<Vec<Vec<u8>>>>);
+    impl ChatProtocol for Lengths {
+        fn found_terminator(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
+            let message = chat.take_collected();
+            // Alternately a length of one digit, and as many bytes.
+            if self.0.borrow().len().is_multiple_of(2) {
+                chat.set_terminator(Terminator::Length(usize::from(message[0] - b'0')));
+            } else {
+                chat.set_terminator(Terminator::Length(1));
+            }
+            self.0.borrow_mut().push(message);
+            Ok(())
+        }
+    }
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    let messages = Rc::default();
+    let chat = Chat::new(Terminator::Length(1), Lengths(Rc::clone(&messages)));
+    reactor.add(Stream::new(ours, chat).unwrap()).unwrap();
+    theirs.write_all(b"2ab00").unwrap();
+    drop(theirs);
+    run(&mut reactor);
+    assert_eq!(*messages.borrow(), [&b"2"[..], b"ab", b"0", b"", b"0", b""]);
+}
+
 #[test]
 fn fault_12_empty_push_sends_nothing() {
     // SEQPACKET keeps message boundaries, so an empty message is visible: it
@@ -502,17 +539,18 @@ fn fault_12_empty_push_sends_nothing() {
     theirs.set_nonblocking(true).unwrap();
     let mut reactor = Reactor::new().unwrap();
     let transcript = Transcript::default();
-    let mut stream =
+    let stream =
         Stream::new(ours, Chat::new("\n", Client { transcript: transcript.clone() })).unwrap();
-    stream.push(b"").unwrap();
     let token = reactor.add(stream).unwrap();
     turn_all(&mut reactor);
-    let stream = reactor.get_mut::<Stream<Chat<Client>>>(token).unwrap();
-    stream.push(b"").unwrap();
-    // Also behind queued output.
-    stream.push_with_producer(producer_from_iter([b"one"])).unwrap();
-    stream.push(b"").unwrap();
-    stream.push_with_producer(producer_from_iter(["", "", "two"])).unwrap();
+    let pushed = reactor.context().with_chat(token, |_: &mut Client, chat| {
+        chat.push(b"")?;
+        // Also behind queued output.
+        chat.push_with_producer(producer_from_iter([b"one"]))?;
+        chat.push(b"")?;
+        chat.push_with_producer(producer_from_iter(["", "", "two"]))
+    });
+    pushed.unwrap().unwrap();
     let mut nothing_yet = [0; 8];
     let error = (&theirs).read(&mut nothing_yet).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WouldBlock, "an empty message was sent");
@@ -524,7 +562,8 @@ fn fault_12_empty_push_sends_nothing() {
         assert!(read > 0, "an empty message, after {messages:?}");
         messages.push(buffer[..read].to_vec());
     }
-    assert_eq!(messages, [b"one", b"two"]);
+    // The output of one callback is one message.
+    assert_eq!(messages, [b"onetwo"]);
     assert!(transcript.ends.borrow().is_empty());
 }
 
@@ -562,7 +601,7 @@ fn fault_13_line_and_output_are_limited() {
         let mut reactor = Reactor::new().unwrap();
         let capped = Capped { keeps, ..Capped::default() };
         let (ours, theirs) = pair();
-        let chat = Chat::new("\n", capped.clone()).max_message(1_000);
+        let chat = Chat::new("\n", capped.clone()).with_max_message(1_000);
         reactor.add(Stream::new(ours, chat).unwrap()).unwrap();
         let mut line = vec![b'x'; len];
         line.push(b'\n');
@@ -580,20 +619,23 @@ fn fault_13_line_and_output_are_limited() {
 
     // Output above the limit is rejected; the output accepted before is sent.
     let (ours, theirs) = pair();
-    let mut stream = Stream::new(ours, Chat::new("\n", Capped::default())).unwrap();
-    let mut accepted = 0;
-    let error = loop {
-        match stream.push(&[b'x'; 4096]) {
-            Ok(()) => accepted += 4096,
-            Err(error) => break error,
-        }
-        assert!(accepted < 100_000_000, "output is not limited");
-    };
-    assert_eq!(error.kind(), ErrorKind::WouldBlock);
-    assert!(stream.unsent() < Limits::default().high_water + 4096);
-    stream.close_when_done();
     let mut reactor = Reactor::new().unwrap();
-    reactor.add(stream).unwrap();
+    let stream = Stream::new(ours, Chat::new("\n", Capped::default())).unwrap();
+    let token = reactor.add(stream).unwrap();
+    let mut accepted = 0;
+    let pushed = reactor.context().with_chat(token, |_: &mut Capped, chat| {
+        let error = loop {
+            match chat.push(&[b'x'; 4096]) {
+                Ok(()) => accepted += 4096,
+                Err(error) => break error,
+            }
+            assert!(accepted < 100_000_000, "output is not limited");
+        };
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        assert!(chat.io().unsent() < Limits::default().high_water + 4096);
+        chat.close_when_done();
+    });
+    pushed.unwrap();
     let got = run_with(&mut reactor, move || {
         let mut got = Vec::new();
         (&theirs).read_to_end(&mut got).unwrap();

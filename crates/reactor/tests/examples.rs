@@ -470,7 +470,7 @@ fn follow_pipe_failure_prints_reason() {
     let program = Program::start_with("follow_pipe", &[], reader.into());
     // The program may end before it has read everything.
     let _ = writer.write_all(&vec![b'x'; 200_000]);
-    let error = "Error: a message of more than 65536 bytes\n";
+    let error = "Error: message longer than 65536 bytes\n";
     assert_eq!(program.end(), (1, String::new(), error.into()));
 }
 
@@ -625,7 +625,7 @@ fn resp_removes_expired_entry() {
         (&peer).write_all(b"TTL key\r\n").unwrap();
         lines.next().unwrap().unwrap()
     };
-    until(&mut ttl, |reply| reply == ":-2");
+    wait_until(&mut ttl, |reply| reply == ":-2");
 }
 
 #[test]

@@ -94,8 +94,8 @@ fn connections_above_maximum_are_rejected_and_counted() {
     for _ in 0..3 {
         expect_end(&server.connect());
     }
-    let refusal = server.stderr.next_with("refused a connection");
-    assert!(refusal.contains("2 connections are open, the most allowed"), "{refusal}");
+    let refusal = server.stderr.next_with("rejected a connection");
+    assert!(refusal.contains("connection limit (2) reached"), "{refusal}");
     echo(&first, b"still there");
 
     // When the server has closed one connection, it accepts another.

@@ -77,7 +77,7 @@ fn drain_ends_at_its_deadline() {
     let took = started_at.elapsed();
     eprintln!("drained for {took:?} of 1 s");
     assert!(took >= Duration::from_secs(1) && took < DEADLINE / 2, "{took:?}");
-    server.stderr.next_with("the drain's time is up: closing 2 channels");
+    server.stderr.next_with("drain timed out: closing 2 channels");
     expect_end(&silent);
 }
 

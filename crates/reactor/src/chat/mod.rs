@@ -1,42 +1,40 @@
-//! [`Chat`]: messages told apart by a terminator or by their length, and
-//! output that is produced as there is room for it: asynchat.
+//! [`Chat`]: messages separated by a terminator or by their length, and output that is
+//! produced when there is room for it: asynchat.
 
 pub(crate) mod producer;
+mod queue;
 pub(crate) mod terminator;
 
-use std::collections::VecDeque;
-use std::error::Error;
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::mem;
+use std::time::Duration;
 
 use crate::chat::producer::Producer;
-use crate::chat::terminator::Terminator;
-use crate::reactor::context::{Context, READ_BUFFER};
-use crate::reactor::dispatcher::{Cause, CloseReason};
-use crate::reactor::slots::Token;
-use crate::reactor::timers::TimerId;
-use crate::stream::Stream;
-use crate::stream::connection::Connection;
+use crate::chat::queue::ChatState;
+use crate::chat::terminator::{MessageTooLong, Scan, Terminator};
+use crate::reactor::{Cause, CloseReason, Context, TimeoutKind, TimerId};
 use crate::stream::protocol::{Io, Protocol};
+use crate::token::Token;
 
-/// What a message may be long, if nothing else is said.
+/// The longest message by default.
 const MAX_MESSAGE: usize = 64 * 1024;
 
-/// With so many pieces or producers waiting, no further message is answered.
-const MAX_PIECES: usize = 64;
+/// How many empty messages in a row are complete without input: a protocol that sets a
+/// length of 0 each time would never end.
+const MAX_EMPTY_MESSAGES: usize = 1024;
 
 /// One conversation in messages: asynchat's `async_chat`. Only
-/// [`found_terminator`](Self::found_terminator) must be written.
+/// [`found_terminator`](Self::found_terminator) is required.
 ///
-/// Speak it over a stream through [`Chat`]:
+/// # Examples
 ///
 /// ```
 /// use std::io;
 /// use std::os::unix::net::UnixStream;
 /// use reactor::{Chat, ChatIo, ChatProtocol, Reactor, Stream};
 ///
-/// /// Answers each line with its length.
+/// /// Replies to each line with its length.
 /// struct Length;
 ///
 /// impl ChatProtocol for Length {
@@ -57,277 +55,345 @@ const MAX_PIECES: usize = 64;
 /// # Ok(())
 /// # }
 /// ```
+#[expect(clippy::missing_errors_doc, reason = "the trait documents what an `Err` does")]
 pub trait ChatProtocol: 'static {
-    /// The stream is connected, or was accepted. Default: nothing.
+    /// Called when the connection is established, or was accepted. Default: nothing.
     fn handle_connect(&mut self, _chat: &mut ChatIo<'_>) -> io::Result<()> {
         Ok(())
     }
 
-    /// A part of the message arrived, of at least one byte. Default: it is
-    /// kept, for [`ChatIo::take_collected`].
+    /// Called with a part of the message, of at least one byte. Default: keeps it for
+    /// [`ChatIo::take_collected`].
     fn collect_incoming_data(&mut self, chat: &mut ChatIo<'_>, data: &[u8]) -> io::Result<()> {
         chat.collect(data)
     }
 
-    /// The message is complete. It may have been an empty one.
+    /// Called when the message is complete. It may be empty.
     fn found_terminator(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()>;
 
-    /// The peer will send nothing more; all that it sent has been collected.
-    /// Default: closes when everything pushed is sent, with a warning in the
-    /// log where the last message is incomplete.
+    /// Returns `true` if the protocol has output of its own. Meanwhile
+    /// [`handle_write`](Self::handle_write) is called whenever all that was pushed is
+    /// sent. Default: `false`.
+    fn writable(&self) -> bool {
+        false
+    }
+
+    /// Called when all that was pushed is sent, if [`writable`](Self::writable) returned
+    /// `true`. Default: nothing.
+    fn handle_write(&mut self, _chat: &mut ChatIo<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Called at the end of input, after all of it was collected. Default: closes when
+    /// everything pushed is sent, and logs a warning if the last message is incomplete.
     fn handle_eof(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
         match chat.partial_len() {
             0 => {}
-            n => log::warn!("{}: ended {n} bytes into a message", chat.io().peer_addr()),
+            n => log::warn!("{}: input ended {n} bytes into a message", chat.io().peer_addr()),
         }
         chat.close_when_done();
         Ok(())
     }
 
-    /// A timer set by [`Io::set_timer`] fell due. Default: nothing.
+    /// Called when a timer set by [`Io::set_timer`] expires. Default: nothing.
     fn handle_timer(&mut self, _chat: &mut ChatIo<'_>, _timer: TimerId) -> io::Result<()> {
         Ok(())
     }
 
-    /// The reactor is to end by a deadline ([`Context::drain`]). Default:
-    /// nothing, the peer may go on until then. To end with what was answered so
-    /// far, call [`ChatIo::close_when_done`] here: messages that arrived and were
-    /// not looked at are dropped.
+    /// Called when the reactor starts to drain ([`Context::drain`]). Default: nothing; the
+    /// peer may continue until the deadline. To end after the replies so far, call
+    /// [`ChatIo::close_when_done`] here: messages not parsed yet are discarded.
     fn handle_drain(&mut self, _chat: &mut ChatIo<'_>) -> io::Result<()> {
         Ok(())
     }
 
-    /// As [`Protocol::handle_error`]. Default: a line in the log.
+    /// As [`Protocol::handle_error`]. Output pushed here is written if the kernel accepts
+    /// it at once. Default: logs a warning.
     fn handle_error(&mut self, chat: &mut ChatIo<'_>, cause: &Cause) {
         log::warn!("{}: {cause}", chat.io().peer_addr());
     }
 
-    /// As [`Protocol::handle_close`]. Default: a line in the log, at debug
-    /// level. What producers still held is not counted
-    /// in the reason: it was never made.
+    /// As [`Protocol::handle_close`]. Default: logs the reason at debug level. Output that
+    /// producers had not produced is not counted in the reason.
     fn handle_close(&mut self, chat: &mut ChatIo<'_>, reason: &CloseReason) {
         log::debug!("{}: {reason}", chat.io().peer_addr());
     }
 }
 
-/// Speaks a [`ChatProtocol`] over a [`Stream`].
+/// The [`Protocol`] of a stream that carries a [`ChatProtocol`].
 ///
-/// While the peer does not read what was pushed, no further message is looked
-/// for in what it sent; so answering each message with one keeps within the
-/// stream's limits.
+/// While the peer does not read what was pushed, no further message is parsed: replying to
+/// each message with one stays within the stream's limits.
+#[must_use]
 pub struct Chat<P> {
     protocol: P,
-    state: State,
+    state: ChatState,
 }
 
 impl<P: ChatProtocol> Chat<P> {
-    /// `protocol`, with the terminator of its first message.
+    /// Creates a chat with the terminator of its first message.
     pub fn new(terminator: impl Into<Terminator>, protocol: P) -> Self {
-        let state = State {
-            terminator: terminator.into().normal(),
-            most: MAX_MESSAGE,
-            unparsed: Vec::new(),
-            unfinished: 0,
-            collected: Vec::new(),
-            output: VecDeque::new(),
-            queued: 0,
-            stopped: false,
-            discarded: false,
-        };
-        Chat { protocol, state }
+        Chat { protocol, state: ChatState::new(terminator.into(), MAX_MESSAGE) }
     }
 
-    /// Closes the stream with [`MessageTooLong`] when a message that a
-    /// terminator is to end has more than `most` bytes before it, or more than
-    /// that is kept by [`ChatIo::collect`]. Default: 64 KiB.
-    #[must_use]
-    pub fn max_message(mut self, most: usize) -> Self {
-        self.state.most = most;
+    /// Closes the stream with [`MessageTooLong`] if a message that ends with a terminator
+    /// is longer than `max` bytes, or [`ChatIo::collect`] would keep more. Default:
+    /// 64 KiB.
+    pub fn with_max_message(mut self, max: usize) -> Self {
+        self.state.max_message = max;
         self
     }
 
-    /// The protocol's own state.
+    /// Closes the stream if a message is not complete `timeout` after its first byte, even
+    /// if further bytes arrive. Default: none.
+    pub fn with_message_timeout(mut self, timeout: Duration) -> Self {
+        self.state.message_timeout = Some(timeout);
+        self
+    }
+
+    /// Returns the protocol.
     pub fn protocol(&self) -> &P {
         &self.protocol
     }
 
-    /// The protocol's own state, to change.
+    /// Returns the protocol, to change its state.
     pub fn protocol_mut(&mut self) -> &mut P {
         &mut self.protocol
     }
 
-    /// The protocol, and the [`ChatIo`] that its callbacks are given.
-    fn parts<'a>(&'a mut self, io: &'a mut Io<'_>) -> (&'a mut P, ChatIo<'a>) {
-        let chat = ChatIo { state: &mut self.state, connection: io.connection, cx: io.cx };
-        (&mut self.protocol, chat)
+    /// Returns the protocol, and the [`ChatIo`] that its callbacks receive; `rest` is input
+    /// behind the current message.
+    fn parts_mut<'a>(&'a mut self, io: &'a mut Io<'_>, rest: &'a [u8]) -> (&'a mut P, ChatIo<'a>) {
+        (&mut self.protocol, ChatIo { state: &mut self.state, io: io.reborrow(), rest })
     }
 
-    /// Finds the messages in what was received. What it leaves waits for more
-    /// input, or for room for output.
+    /// Finds the messages in what was received. What remains waits for more input, or for
+    /// room for output.
     fn parse(&mut self, io: &mut Io<'_>, mut data: &[u8]) -> io::Result<()> {
-        self.state.discarded = false;
-        while !data.is_empty() && self.goes_on(io) {
-            if self.state.is_congested(io.connection) {
-                self.state.stopped = true;
+        self.state.input_discarded = false;
+        let mut empty_messages = 0;
+        while self.can_parse(io) && (!data.is_empty() || self.state.terminator.is_complete()) {
+            if self.state.is_congested(io) {
+                self.state.parsing_blocked = true;
                 break;
             }
-            let step = self.state.terminator.judge(data);
-            self.state.count(step.collect)?;
-            let (part, rest) = data.split_at(step.consume);
-            data = rest;
-            if step.collect > 0 {
-                let (protocol, mut chat) = self.parts(io);
-                protocol.collect_incoming_data(&mut chat, &part[..step.collect])?;
+            if self.state.terminator.is_complete() {
+                empty_messages += 1;
+                if empty_messages > MAX_EMPTY_MESSAGES {
+                    let message = "a terminator of length 0 was set again and again";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+                }
+            } else {
+                empty_messages = 0;
             }
-            if step.found && self.goes_on(io) {
-                self.state.terminator.met();
-                self.state.unfinished = 0;
-                let (protocol, mut chat) = self.parts(io);
+            let (prefix_len, scan) = self.state.terminator.scan(data)?;
+            data = &data[prefix_len..];
+            let (len, consumed, is_complete, needs_more) = match scan {
+                Scan::Partial { len } => (len, len, false, false),
+                Scan::NeedMore { len } => (len, len, false, true),
+                Scan::Complete { len, consumed } => (len, consumed, true, false),
+            };
+            self.state.add_to_message(len)?;
+            let (message, rest) = (&data[..len], &data[consumed..]);
+            data = rest;
+            if len > 0 {
+                let (protocol, mut chat) = self.parts_mut(io, rest);
+                protocol.collect_incoming_data(&mut chat, message)?;
+            }
+            if is_complete && self.can_parse(io) {
+                self.state.terminator.clear_if_complete();
+                self.state.partial_len = 0;
+                self.cancel_message_timer(io);
+                let (protocol, mut chat) = self.parts_mut(io, rest);
                 protocol.found_terminator(&mut chat)?;
             }
-            if step.starved {
+            if needs_more {
                 break;
             }
         }
-        if self.goes_on(io) {
-            self.state.unparsed.extend(data);
+        if self.can_parse(io) {
+            self.state.input.extend(data);
+            self.start_message_timer(io);
         }
         Ok(())
     }
 
-    /// Whether what was received is still to be looked at.
-    fn goes_on(&self, io: &Io<'_>) -> bool {
-        io.connection.is_open()
-            && !io.cx.is_doomed()
-            && !self.state.is_ending()
-            && !self.state.discarded
+    /// Returns `true` if input is still to be parsed.
+    fn can_parse(&self, io: &Io<'_>) -> bool {
+        !io.is_closing() && !self.state.is_ending() && !self.state.input_discarded
+    }
+
+    fn start_message_timer(&mut self, io: &mut Io<'_>) {
+        let is_partial = self.state.partial_len > 0 || !self.state.input.is_empty();
+        if let Some(timeout) = self.state.message_timeout
+            && self.state.message_timer.is_none()
+            && is_partial
+            && !self.state.parsing_blocked
+        {
+            self.state.message_timer = Some(io.set_timer(timeout));
+        }
+    }
+
+    fn cancel_message_timer(&mut self, io: &mut Io<'_>) {
+        if let Some(timer) = self.state.message_timer.take() {
+            io.context().cancel(timer);
+        }
     }
 }
 
 impl<P: ChatProtocol> Protocol for Chat<P> {
     fn readable(&self) -> bool {
-        !self.state.stopped && !self.state.is_ending()
+        !self.state.parsing_blocked && !self.state.is_ending()
     }
 
     fn writable(&self) -> bool {
-        self.state.stopped || !self.state.output.is_empty()
+        self.state.parsing_blocked
+            || self.state.has_output()
+            || (self.state.is_output_empty() && self.protocol.writable())
     }
 
     fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
-        let (protocol, mut chat) = self.parts(io);
-        protocol.handle_connect(&mut chat)
+        let (protocol, mut chat) = self.parts_mut(io, &[]);
+        protocol.handle_connect(&mut chat)?;
+        // The first message may be complete without input.
+        self.parse(io, &[])
     }
 
     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
-        if self.state.unparsed.is_empty() {
+        if self.state.input.is_empty() {
             return self.parse(io, data);
         }
-        let mut all = mem::take(&mut self.state.unparsed);
+        let mut all = mem::take(&mut self.state.input);
         all.extend(data);
         self.parse(io, &all)
     }
 
-    /// There is room for output: for what waits, and for the answers to
-    /// messages that wait.
+    /// There is room for output: for what is queued, and for the replies to messages that
+    /// wait.
     fn handle_write(&mut self, io: &mut Io<'_>) -> io::Result<()> {
-        self.state.refill(io.connection)?;
-        if mem::take(&mut self.state.stopped) {
-            let data = mem::take(&mut self.state.unparsed);
+        self.state.flush_queue(io)?;
+        if mem::take(&mut self.state.parsing_blocked) {
+            let data = mem::take(&mut self.state.input);
             self.parse(io, &data)?;
+        }
+        if !io.is_closing() && self.state.is_output_empty() && self.protocol.writable() {
+            let (protocol, mut chat) = self.parts_mut(io, &[]);
+            protocol.handle_write(&mut chat)?;
         }
         Ok(())
     }
 
     fn handle_eof(&mut self, io: &mut Io<'_>) -> io::Result<()> {
-        // It looked like the beginning of a terminator.
-        let rest = mem::take(&mut self.state.unparsed);
-        self.state.count(rest.len())?;
-        let (protocol, mut chat) = self.parts(io);
+        // It looked like the start of a terminator.
+        let rest = mem::take(&mut self.state.input);
+        self.state.add_to_message(rest.len())?;
         if !rest.is_empty() {
+            let (protocol, mut chat) = self.parts_mut(io, &[]);
             protocol.collect_incoming_data(&mut chat, &rest)?;
         }
-        if !chat.connection.is_open() || chat.cx.is_doomed() {
+        if io.is_closing() {
             return Ok(());
         }
+        let (protocol, mut chat) = self.parts_mut(io, &[]);
         protocol.handle_eof(&mut chat)
     }
 
     fn handle_timer(&mut self, io: &mut Io<'_>, timer: TimerId) -> io::Result<()> {
-        let (protocol, mut chat) = self.parts(io);
+        if self.state.message_timer == Some(timer) {
+            self.state.message_timer = None;
+            io.context().close_with(Cause::TimedOut(TimeoutKind::Message));
+            return Ok(());
+        }
+        let (protocol, mut chat) = self.parts_mut(io, &[]);
         protocol.handle_timer(&mut chat, timer)
     }
 
     fn handle_drain(&mut self, io: &mut Io<'_>) -> io::Result<()> {
-        let (protocol, mut chat) = self.parts(io);
+        let (protocol, mut chat) = self.parts_mut(io, &[]);
         protocol.handle_drain(&mut chat)
     }
 
     fn handle_error(&mut self, io: &mut Io<'_>, cause: &Cause) {
-        let (protocol, mut chat) = self.parts(io);
+        let (protocol, mut chat) = self.parts_mut(io, &[]);
         protocol.handle_error(&mut chat, cause);
     }
 
     fn handle_close(&mut self, io: &mut Io<'_>, reason: &CloseReason) {
-        let (protocol, mut chat) = self.parts(io);
+        let (protocol, mut chat) = self.parts_mut(io, &[]);
         protocol.handle_close(&mut chat, reason);
     }
 }
 
-/// A chat, reached from elsewhere through its stream's token.
-impl<P: ChatProtocol> Stream<Chat<P>> {
-    /// See [`ChatIo::push`].
-    pub fn push(&mut self, data: &[u8]) -> io::Result<()> {
-        let (chat, connection) = self.halves();
-        chat.state.push(connection, data)
-    }
-
-    /// See [`ChatIo::push_with_producer`].
-    pub fn push_with_producer(&mut self, producer: impl Producer) -> io::Result<()> {
-        let (chat, connection) = self.halves();
-        chat.state.push_with_producer(connection, Box::new(producer))
-    }
-
-    /// See [`ChatIo::close_when_done`].
-    pub fn close_when_done(&mut self) {
-        let (chat, connection) = self.halves();
-        chat.state.close_when_done(connection);
+impl Context {
+    /// Calls `f` with the protocol of another stream's [`Chat`] and its [`ChatIo`], as if
+    /// in a callback of that stream. Returns `None` if `token` names no open stream with a
+    /// `Chat<P>`, or the stream being called.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io;
+    /// use reactor::{ChatIo, ChatProtocol, Context, Token};
+    ///
+    /// struct Guest;
+    /// # impl ChatProtocol for Guest {
+    /// #     fn found_terminator(&mut self, _: &mut ChatIo<'_>) -> io::Result<()> { Ok(()) }
+    /// # }
+    ///
+    /// fn send_line(cx: &mut Context, to: Token, line: &[u8]) -> io::Result<()> {
+    ///     cx.with_chat(to, |_: &mut Guest, chat| chat.push(line)).unwrap_or(Ok(()))
+    /// }
+    /// ```
+    pub fn with_chat<P: ChatProtocol, R>(
+        &mut self,
+        token: Token,
+        f: impl FnOnce(&mut P, &mut ChatIo<'_>) -> R,
+    ) -> Option<R> {
+        self.with_stream(token, |chat: &mut Chat<P>, io| {
+            let (protocol, mut chat) = chat.parts_mut(io, &[]);
+            f(protocol, &mut chat)
+        })
     }
 }
 
-/// A [`ChatProtocol`]'s own stream, and through it the reactor.
+/// A [`ChatProtocol`]'s own stream during a callback, and through it the reactor.
+#[must_use]
 pub struct ChatIo<'a> {
-    state: &'a mut State,
-    connection: &'a mut Connection,
-    cx: &'a mut Context,
+    state: &'a mut ChatState,
+    io: Io<'a>,
+    rest: &'a [u8],
 }
 
-impl ChatIo<'_> {
-    /// Says where the message ends that is being collected, or the next one
-    /// where none is.
+impl<'a> ChatIo<'a> {
+    /// Sets where the current message ends, or the next one if none has started.
     pub fn set_terminator(&mut self, terminator: impl Into<Terminator>) {
-        self.state.terminator = terminator.into().normal();
+        self.state.terminator = terminator.into().normalized();
     }
 
-    /// What was set; of a length, what is missing of it.
+    /// Returns what was set; of a length, what has not arrived yet.
+    #[must_use]
     pub fn terminator(&self) -> &Terminator {
         &self.state.terminator
     }
 
-    /// Keeps a part of the message, for [`take_collected`](Self::take_collected).
+    /// Keeps a part of the message for [`take_collected`](Self::take_collected).
     ///
-    /// Fails with [`MessageTooLong`] where more would be kept than
-    /// [`Chat::max_message`] allows, and no [`Terminator::Length`] asked for it.
+    /// # Errors
+    ///
+    /// Returns [`MessageTooLong`] if more than [`Chat::with_max_message`] would be kept,
+    /// unless the length of the message is given.
     pub fn collect(&mut self, data: &[u8]) -> io::Result<()> {
-        let most = self.state.most;
+        let limit = self.state.max_message;
         let kept = self.state.collected.len() + data.len();
-        if kept > most && !self.state.terminator.is_length() {
-            return Err(MessageTooLong { limit: most }.into());
+        if kept > limit && !self.state.terminator.is_length() {
+            return Err(MessageTooLong { limit }.into());
         }
         self.state.collected.extend(data);
         Ok(())
     }
 
-    /// What was kept so far.
+    /// Returns what was kept so far.
+    #[must_use]
     pub fn collected(&self) -> &[u8] {
         &self.state.collected
     }
@@ -337,217 +403,87 @@ impl ChatIo<'_> {
         mem::take(&mut self.state.collected)
     }
 
-    /// How many bytes of a message that is not complete have arrived.
+    /// Returns how many bytes of an incomplete message have arrived.
+    #[must_use]
     pub fn partial_len(&self) -> usize {
-        self.state.unfinished
+        self.state.partial_len
     }
 
-    /// Sends `data` after all that was pushed before. As with [`Io::send`]:
-    /// never blocks, and accepts all of it or nothing. `WouldBlock` says that
-    /// as much as [`Limits::high_water`](crate::Limits::high_water) waits.
-    pub fn push(&mut self, data: &[u8]) -> io::Result<()> {
-        self.state.push(self.connection, data)
+    /// Returns what was received and not parsed yet: the bytes behind the current message.
+    /// A protocol that switches to encryption must reject them, or an attacker can inject
+    /// plain text (CVE-2011-0411).
+    #[must_use]
+    pub fn unparsed(&self) -> &[u8] {
+        if self.rest.is_empty() { &self.state.input } else { self.rest }
     }
 
-    /// Sends all that `producer` makes, after all that was pushed before. It
-    /// is asked for a piece only when there is room for it.
+    /// Sends `data` after all that was pushed before. As
+    /// [`Connection::send`](crate::Connection::send), it never blocks, and accepts all of
+    /// `data` or nothing.
     ///
-    /// Fails with `NotConnected` after [`close_when_done`](Self::close_when_done).
+    /// # Errors
+    ///
+    /// * `WouldBlock` if [`Limits::high_water`](crate::Limits::high_water) bytes are queued;
+    /// * `NotConnected` after [`close_when_done`](Self::close_when_done).
+    pub fn push(&mut self, data: &[u8]) -> io::Result<()> {
+        self.state.push(&mut self.io, data)
+    }
+
+    /// Sends all that `producer` produces, after all that was pushed before. It is called
+    /// for a piece only when there is room for it.
+    ///
+    /// # Errors
+    ///
+    /// Returns `NotConnected` after [`close_when_done`](Self::close_when_done).
     pub fn push_with_producer(&mut self, producer: impl Producer) -> io::Result<()> {
-        self.state.push_with_producer(self.connection, Box::new(producer))
+        self.state.push_with_producer(&self.io, Box::new(producer))
     }
 
-    /// Closes the stream once all that was pushed, and all that producers
-    /// make, is sent.
+    /// Lets a producer that returned [`Produced::Later`](crate::Produced::Later) be called
+    /// again.
+    pub fn resume_output(&mut self) {
+        self.state.resume_output();
+    }
+
+    /// Closes the stream once all that was pushed and produced is sent.
     pub fn close_when_done(&mut self) {
-        self.state.close_when_done(self.connection);
+        self.state.close_when_done(&mut self.io);
     }
 
-    /// Forgets what was collected, what was received and not looked at, and
-    /// what producers and [`push`](Self::push) still hold back. What the
-    /// stream itself has accepted goes out.
+    /// Discards what was collected, what was received and not parsed, and output that the
+    /// stream has not accepted yet.
     pub fn discard_buffers(&mut self) {
-        self.state.collected.clear();
-        self.state.unparsed.clear();
-        self.state.unfinished = 0;
-        self.state.discarded = true;
-        self.state.output.clear();
-        self.state.queued = 0;
+        self.state.discard();
     }
 
-    /// The stream underneath: its addresses, timeouts and timers. To send on
-    /// it would overtake what was pushed and waits.
-    pub fn io(&mut self) -> Io<'_> {
-        Io { connection: self.connection, cx: self.cx }
+    /// Returns the stream: its addresses, timeouts and timers. Output sent on it would
+    /// overtake what was pushed and is queued.
+    pub fn io(&mut self) -> &mut Io<'a> {
+        &mut self.io
     }
 
-    /// The stream's name in its reactor.
+    /// Returns the token of the stream.
     pub fn token(&self) -> Token {
-        self.cx.token()
+        self.io.token()
     }
 
-    /// The reactor: other channels, timers, the end.
+    /// Returns the reactor: other channels, timers, the end.
     pub fn context(&mut self) -> &mut Context {
-        self.cx
+        self.io.context()
+    }
+}
+
+impl<P> fmt::Debug for Chat<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chat").field("terminator", &self.state.terminator).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for ChatIo<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChatIo")
-            .field("connection", &self.connection)
+            .field("io", &self.io)
             .field("terminator", &self.state.terminator)
             .finish_non_exhaustive()
-    }
-}
-
-/// A message is longer than [`Chat::max_message`] allows. It stands inside of
-/// the [`io::Error`], of kind `InvalidData`, that closes the stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MessageTooLong {
-    /// What was allowed, in bytes.
-    pub limit: usize,
-}
-
-impl fmt::Display for MessageTooLong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a message of more than {} bytes", self.limit)
-    }
-}
-
-impl Error for MessageTooLong {}
-
-impl From<MessageTooLong> for io::Error {
-    fn from(error: MessageTooLong) -> Self {
-        io::Error::new(ErrorKind::InvalidData, error)
-    }
-}
-
-/// All of a chat but its protocol.
-struct State {
-    terminator: Terminator,
-    most: usize,
-    /// Received, and not looked at yet: the beginning of a terminator, perhaps,
-    /// or all that came while output was congested.
-    unparsed: Vec<u8>,
-    /// How much of the message was handed to the protocol.
-    unfinished: usize,
-    collected: Vec<u8>,
-    /// What follows the output that the stream has accepted.
-    output: VecDeque<Piece>,
-    /// The bytes in it.
-    queued: usize,
-    /// Parsing waits for room for output.
-    stopped: bool,
-    /// A callback wants nothing of what was received.
-    discarded: bool,
-}
-
-/// Output that the stream has not accepted yet.
-enum Piece {
-    Data(Vec<u8>),
-    Producer(Box<dyn Producer>),
-    /// Close here.
-    End,
-}
-
-impl State {
-    /// Counts what is about to be collected of a message that has an end; fails
-    /// where that end is still to be found, and it is too much.
-    fn count(&mut self, more: usize) -> io::Result<()> {
-        if self.terminator == Terminator::Never {
-            return Ok(());
-        }
-        self.unfinished += more;
-        if self.unfinished > self.most && !self.terminator.is_length() {
-            return Err(MessageTooLong { limit: self.most }.into());
-        }
-        Ok(())
-    }
-
-    /// Whether answers have to wait, and so the messages that would be
-    /// answered.
-    fn is_congested(&self, connection: &Connection) -> bool {
-        connection.is_congested()
-            || self.queued >= connection.high_water()
-            || self.output.len() >= MAX_PIECES
-    }
-
-    /// Closes when all that waits is sent.
-    fn is_ending(&self) -> bool {
-        matches!(self.output.back(), Some(Piece::End))
-    }
-
-    fn push(&mut self, connection: &mut Connection, data: &[u8]) -> io::Result<()> {
-        if self.output.is_empty() {
-            return connection.send(data);
-        }
-        self.expect_open(connection)?;
-        if self.queued >= connection.high_water() {
-            let message = format!("{} bytes wait to be sent already", self.queued);
-            return Err(io::Error::new(ErrorKind::WouldBlock, message));
-        }
-        if !data.is_empty() {
-            self.queued += data.len();
-            self.output.push_back(Piece::Data(data.to_vec()));
-        }
-        Ok(())
-    }
-
-    fn push_with_producer(
-        &mut self,
-        connection: &mut Connection,
-        producer: Box<dyn Producer>,
-    ) -> io::Result<()> {
-        self.expect_open(connection)?;
-        self.output.push_back(Piece::Producer(producer));
-        Ok(())
-    }
-
-    fn expect_open(&self, connection: &Connection) -> io::Result<()> {
-        if !connection.is_open() || self.is_ending() {
-            return Err(io::Error::new(ErrorKind::NotConnected, "push on a closed chat"));
-        }
-        Ok(())
-    }
-
-    fn close_when_done(&mut self, connection: &mut Connection) {
-        if self.output.is_empty() {
-            connection.close();
-        } else if !self.is_ending() {
-            self.output.push_back(Piece::End);
-        }
-    }
-
-    /// Hands output to the stream while that has room, one buffer at the most,
-    /// so that a peer who reads fast is not served for ever.
-    fn refill(&mut self, connection: &mut Connection) -> io::Result<()> {
-        let mut made = 0;
-        let mut buffer = Vec::new();
-        while made < READ_BUFFER && connection.has_room() {
-            match self.output.front_mut() {
-                Some(Piece::Data(data)) => {
-                    connection.send(data)?;
-                    made += data.len();
-                    self.queued -= data.len();
-                    self.output.pop_front();
-                }
-                Some(Piece::Producer(producer)) => {
-                    buffer.clear();
-                    producer.more(&mut buffer)?;
-                    connection.send(&buffer)?;
-                    made += buffer.len();
-                    if buffer.is_empty() {
-                        self.output.pop_front();
-                    }
-                }
-                Some(Piece::End) => {
-                    self.output.clear();
-                    connection.close();
-                }
-                None => break,
-            }
-        }
-        Ok(())
     }
 }

@@ -1,48 +1,103 @@
-//! [`Producer`]: output that is made only when there is room for it.
+//! [`Producer`]: output that is produced only when there is room for it.
 
 use std::io::{self, Read};
 
 /// How much a [`producer_from_reader`] reads at a time.
-const PIECE: usize = 16 * 1024;
+const READ_CHUNK: usize = 16 * 1024;
 
-/// Something to send that is never held whole: asynchat's producers. Give it to
-/// [`ChatIo::push_with_producer`](crate::ChatIo::push_with_producer).
-///
-/// Any closure that fills a buffer is one; [`producer_from_reader`] makes one of a file, and
-/// [`producer_from_iter`] of an iterator.
-pub trait Producer: 'static {
-    /// Appends the next piece to `buffer`, which is empty. Left empty, it says
-    /// that there is no more. The buffer is sent whole, so a piece should be
-    /// no longer than some ten KiB.
-    ///
-    /// An `Err` closes the stream.
-    fn more(&mut self, buffer: &mut Vec<u8>) -> io::Result<()>;
+/// What a [`Producer`] has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Produced {
+    /// The buffer contains the next piece.
+    Data,
+    /// Nothing is available yet: the producer is called again after
+    /// [`ChatIo::resume_output`](crate::ChatIo::resume_output).
+    Later,
+    /// There is no more.
+    End,
 }
 
-impl<F: FnMut(&mut Vec<u8>) -> io::Result<()> + 'static> Producer for F {
-    fn more(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+/// Output that is never in memory as a whole: asynchat's producers. Pass it to
+/// [`ChatIo::push_with_producer`](crate::ChatIo::push_with_producer).
+///
+/// Any closure that fills a buffer is one; [`producer_from_reader`] makes one of a file,
+/// and [`producer_from_iter`] of an iterator.
+///
+/// # Examples
+///
+/// ```
+/// use std::io;
+/// use reactor::{ChatIo, Produced};
+///
+/// /// Sends the numbers up to `max`.
+/// fn count(chat: &mut ChatIo<'_>, max: u32) -> io::Result<()> {
+///     let mut next = 1;
+///     // The type of the parameter is required.
+///     chat.push_with_producer(move |buffer: &mut Vec<u8>| {
+///         if next > max {
+///             return Ok(Produced::End);
+///         }
+///         buffer.extend(format!("{next}\n").as_bytes());
+///         next += 1;
+///         Ok(Produced::Data)
+///     })
+/// }
+/// ```
+pub trait Producer: 'static {
+    /// Appends the next piece to `buffer`, which is empty. The piece is sent as a whole,
+    /// so it should be no longer than about 64 KiB.
+    ///
+    /// # Errors
+    ///
+    /// An `Err` closes the stream.
+    fn more(&mut self, buffer: &mut Vec<u8>) -> io::Result<Produced>;
+}
+
+impl<F: FnMut(&mut Vec<u8>) -> io::Result<Produced> + 'static> Producer for F {
+    fn more(&mut self, buffer: &mut Vec<u8>) -> io::Result<Produced> {
         self(buffer)
     }
 }
 
-/// A producer of all that `source` holds, read 16 KiB at a time. Reading is
-/// done on the loop's thread, so `source` should be one that does not block,
-/// such as a file.
+/// Returns a producer of all that `source` contains, read 16 KiB at a time. It is read on
+/// the loop's thread, so it should not block: a file, for example.
 pub fn producer_from_reader(mut source: impl Read + 'static) -> impl Producer {
-    move |buffer: &mut Vec<u8>| source.by_ref().take(PIECE as u64).read_to_end(buffer).map(drop)
+    move |buffer: &mut Vec<u8>| {
+        let read = source.by_ref().take(READ_CHUNK as u64).read_to_end(buffer)?;
+        Ok(if read == 0 { Produced::End } else { Produced::Data })
+    }
 }
 
-/// A producer of the pieces that an iterator yields, one at a time.
+/// As [`producer_from_reader`], for exactly `len` bytes, as announced to the peer.
+///
+/// # Errors
+///
+/// The producer fails with `UnexpectedEof` if `source` contains fewer bytes.
+pub fn producer_from_reader_exact(mut source: impl Read + 'static, len: u64) -> impl Producer {
+    let mut remaining = len;
+    move |buffer: &mut Vec<u8>| {
+        if remaining == 0 {
+            return Ok(Produced::End);
+        }
+        let chunk = remaining.min(READ_CHUNK as u64);
+        let read = source.by_ref().take(chunk).read_to_end(buffer)? as u64;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        remaining -= read;
+        Ok(Produced::Data)
+    }
+}
+
+/// Returns a producer of the pieces that an iterator yields, one at a time.
 pub fn producer_from_iter<T: AsRef<[u8]> + 'static>(
     pieces: impl IntoIterator<Item = T> + 'static,
 ) -> impl Producer {
     let mut pieces = pieces.into_iter();
     move |buffer: &mut Vec<u8>| {
-        // An empty piece is not the end.
-        if let Some(piece) = pieces.by_ref().find(|piece| !piece.as_ref().is_empty()) {
-            buffer.extend(piece.as_ref());
-        }
-        Ok(())
+        let Some(piece) = pieces.next() else { return Ok(Produced::End) };
+        buffer.extend(piece.as_ref());
+        Ok(Produced::Data)
     }
 }
 
@@ -50,25 +105,37 @@ pub fn producer_from_iter<T: AsRef<[u8]> + 'static>(
 mod tests {
     use super::*;
 
-    fn all(mut producer: impl Producer) -> Vec<Vec<u8>> {
-        std::iter::from_fn(|| {
+    /// Returns the pieces until the end or an error.
+    fn all(mut producer: impl Producer) -> (Vec<Vec<u8>>, io::Result<Produced>) {
+        let mut pieces = Vec::new();
+        loop {
             let mut buffer = Vec::new();
-            producer.more(&mut buffer).unwrap();
-            (!buffer.is_empty()).then_some(buffer)
-        })
-        .collect()
+            match producer.more(&mut buffer) {
+                Ok(Produced::Data) => pieces.push(buffer),
+                result => return (pieces, result),
+            }
+        }
     }
 
     #[test]
-    fn a_reader_is_read_in_pieces() {
-        let data = vec![7; 3 * PIECE + 1];
-        let lengths: Vec<_> =
-            all(producer_from_reader(io::Cursor::new(data))).iter().map(Vec::len).collect();
-        assert_eq!(lengths, [PIECE, PIECE, PIECE, 1]);
+    fn reader_is_read_in_chunks() {
+        let data = vec![7; 3 * READ_CHUNK + 1];
+        let (pieces, _) = all(producer_from_reader(io::Cursor::new(data)));
+        let lengths: Vec<_> = pieces.iter().map(Vec::len).collect();
+        assert_eq!(lengths, [READ_CHUNK, READ_CHUNK, READ_CHUNK, 1]);
     }
 
     #[test]
-    fn an_empty_piece_is_not_the_end() {
-        assert_eq!(all(producer_from_iter(["a", "", "bc"])), [b"a".to_vec(), b"bc".to_vec()]);
+    fn reader_of_exact_length_fails_if_it_ends_early() {
+        let (pieces, result) = all(producer_from_reader_exact(io::Cursor::new("abcd"), 3));
+        assert_eq!((pieces, result.unwrap()), (vec![b"abc".to_vec()], Produced::End));
+        let (_, result) = all(producer_from_reader_exact(io::Cursor::new("ab"), 3));
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn empty_piece_is_not_the_end() {
+        let (pieces, _) = all(producer_from_iter(["a", "", "bc"]));
+        assert_eq!(pieces, [b"a".to_vec(), b"".to_vec(), b"bc".to_vec()]);
     }
 }

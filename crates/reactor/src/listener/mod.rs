@@ -1,60 +1,59 @@
 //! [`Listener`]: accepts connections, whatever happens.
 
-mod accept;
 mod rate_limited_log;
 
-use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::net::ToSocketAddrs;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use crate::sys::socket::SockRef;
 
-use crate::address::{Address, first_of};
-use crate::listener::accept::{AcceptError, accept, limit_met};
-use crate::listener::rate_limited_log::Complaint;
-use crate::reactor::context::Context;
-use crate::reactor::dispatcher::{Cause, CloseReason, Dispatcher, panicked};
+use crate::address::{Address, try_each_addr};
+use crate::listener::rate_limited_log::RateLimitedLog;
+use crate::reactor::{Cause, CloseReason, Context, Dispatcher};
 use crate::stream::Stream;
-use crate::stream::connection::Connection;
+use crate::stream::connection::{Connection, StreamConfig};
+use crate::stream::connection_limit::ConnectionLimit;
 use crate::stream::limits::Limits;
-use crate::stream::permit::Permit;
 use crate::stream::protocol::Protocol;
+use crate::sys::accept::{AcceptError, fd_limit_hint};
+use crate::sys::descriptor::OwnedDescriptor;
 use crate::sys::endpoint::Endpoint;
+use crate::sys::socket::Socket;
 use crate::sys::socket_path::SocketPath;
+use crate::sys::source::Source;
 
-/// How many connections may wait in the kernel's queue. The system may hold it
-/// to less (`net.core.somaxconn`). With std's 128 a burst of 1,000 loses most.
-const BACKLOG: i32 = 4096;
+/// How many connections one event accepts, so that many connections do not delay the
+/// open ones for longer.
+const MAX_ACCEPTS_PER_EVENT: usize = 64;
 
-/// How many connections one event accepts, so that a storm of them delays
-/// those that are open by no more than that.
-const ACCEPTS_PER_EVENT: usize = 64;
+/// How many queued connections a draining listener accepts.
+const MAX_ACCEPTS_WHILE_DRAINING: usize = 4096;
 
-/// How long to wait where the system has nothing left to accept with.
-const RETRY: Duration = Duration::from_millis(100);
+/// How long to pause while descriptors or memory are exhausted.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// What becomes of an accepted connection.
+/// Handles an accepted connection.
 type Handler = Box<dyn FnMut(&mut Context, Accepted) -> io::Result<()>>;
 
-/// A connection that was accepted.
+/// A connection that was accepted, and counted by the listener's limit.
 struct Accepted {
     socket: Socket,
     peer: Address,
-    limits: Rc<Limits>,
-    permit: Permit,
+    config: Rc<StreamConfig>,
 }
 
-/// A listening socket that makes a [`Stream`] of each connection.
+/// A listening socket that creates a [`Stream`] for each connection.
 ///
-/// A shortage of descriptors or memory pauses it for a moment; a connection
-/// that fails between the kernel's queue and its [`Protocol`] is dropped. Only
-/// a broken listening socket closes it.
+/// If descriptors or memory are exhausted, it pauses for a moment. A connection that
+/// fails before its [`Protocol`] exists is dropped. Only a broken listening socket closes
+/// the listener.
+///
+/// # Examples
 ///
 /// ```no_run
 /// # use std::io;
@@ -74,47 +73,55 @@ struct Accepted {
 /// reactor.run()
 /// # }
 /// ```
+#[must_use]
 pub struct Listener {
-    /// Removed with the listener, and before its socket is closed: nobody is
-    /// to find the path stale.
+    /// Removed before the socket is closed: no program must find a stale path.
     _path: Option<SocketPath>,
     socket: Socket,
     local: Address,
     handler: Handler,
-    limits: Rc<Limits>,
-    /// The connections that were accepted here and are open.
-    open: Rc<Cell<usize>>,
-    most: usize,
-    refused: Complaint,
-    shortage: Complaint,
-    /// Accepting waits for this instant.
+    /// What the streams share; its limit counts them.
+    config: Rc<StreamConfig>,
+    limit: ConnectionLimit,
+    rejected: RateLimitedLog,
+    exhausted: RateLimitedLog,
+    /// The user has paused it.
+    paused: bool,
+    /// When accepting continues, after descriptors were exhausted.
     paused_until: Option<Instant>,
-    /// How many more connections to accept before closing.
-    last: Option<usize>,
+    /// How many more connections are accepted before a drain closes the listener.
+    drain_remaining: Option<usize>,
 }
 
 impl Listener {
-    /// Listens on a TCP address; port 0 takes a free port. A name is looked up
-    /// here, and of several addresses the first that can be had is taken.
+    /// Listens on a TCP address; port 0 selects a free port. A name is resolved, which
+    /// blocks; of several addresses the first that can be bound is used.
     ///
-    /// `handle_accepted` is given the peer's address and makes the protocol
-    /// for the new stream. Its error, or its panic, refuses that connection
-    /// and is logged.
+    /// `handle_accepted` receives the peer's address and returns the protocol of the new
+    /// stream. Its error, or its panic, rejects that connection and is logged.
     ///
-    /// Fails where no address can be had: `AddrInUse`, `AddrNotAvailable`
-    /// (not an address of this machine), `PermissionDenied` (a port that only
-    /// the superuser may take). The message names the address.
+    /// # Errors
+    ///
+    /// Returns an error that names the address if none can be bound: `AddrInUse`,
+    /// `AddrNotAvailable` (not an address of this machine), `PermissionDenied` (a
+    /// privileged port).
     pub fn bind<P: Protocol>(
         addr: impl ToSocketAddrs,
         handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
     ) -> io::Result<Self> {
-        let socket = first_of(addr, |addr| open(&addr.into(), Domain::for_address(addr), false))?;
-        Self::over(socket, None, making_streams(handle_accepted))
+        let socket = try_each_addr(addr, |addr| Socket::listen(addr, false))?;
+        Self::from_parts(socket, None, stream_handler(handle_accepted))
     }
 
-    /// As [`bind`](Self::bind), on an address that others may share who bind it
-    /// in the same way (`SO_REUSEPORT`): a listener for each of several
-    /// reactors, among which the kernel distributes the connections.
+    /// As [`bind`](Self::bind), on an address that other listeners may share that bind it
+    /// in the same way (`SO_REUSEPORT`): one for each of several reactors, among which
+    /// the kernel distributes the connections.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind).
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use std::io;
@@ -135,37 +142,49 @@ impl Listener {
         addr: impl ToSocketAddrs,
         handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
     ) -> io::Result<Self> {
-        let socket = first_of(addr, |addr| open(&addr.into(), Domain::for_address(addr), true))?;
-        Self::over(socket, None, making_streams(handle_accepted))
+        let socket = try_each_addr(addr, |addr| Socket::listen(addr, true))?;
+        Self::from_parts(socket, None, stream_handler(handle_accepted))
     }
 
-    /// Listens on a Unix socket. A path left behind by a server that is gone
-    /// is taken over; one on which somebody listens is `AddrInUse`. The path
-    /// is removed with the listener.
+    /// Listens on a Unix socket. A path that a terminated server left behind is replaced.
+    /// The path is removed when the listener is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the path if it cannot be bound; `AddrInUse` if a server
+    /// listens on it.
     pub fn bind_unix<P: Protocol>(
         path: impl AsRef<Path>,
         handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
     ) -> io::Result<Self> {
-        let open = |addr: &SockAddr| open(addr, Domain::UNIX, false);
-        let (socket, path) = SocketPath::bind(path.as_ref(), Type::STREAM, open)?;
-        Self::over(socket, path, making_streams(handle_accepted))
+        let (socket, path) = SocketPath::listen(path.as_ref())?;
+        Self::from_parts(socket, path, stream_handler(handle_accepted))
     }
 
-    /// Takes over a socket that listens already: a `TcpListener`, a
-    /// `UnixListener`, one that was inherited or made with options of one's
-    /// own.
+    /// Takes over a listening socket: a `TcpListener`, a `UnixListener`, an inherited
+    /// socket, or one created with custom options.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if it is no socket.
     pub fn new<P: Protocol>(
-        socket: impl Into<OwnedFd>,
+        socket: impl Into<OwnedDescriptor>,
         handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
     ) -> io::Result<Self> {
-        Self::over(socket.into().into(), None, making_streams(handle_accepted))
+        let socket = Socket::from_owned(socket.into())?;
+        Self::from_parts(socket, None, stream_handler(handle_accepted))
     }
 
-    /// Takes over a socket that listens already, and makes no streams: hands
-    /// each connection that it accepts to `handle_accepted` as it is, in
-    /// non-blocking mode. To give it to another reactor, say.
-    /// [`limits`](Self::limits) and [`max_connections`](Self::max_connections)
-    /// are of no effect then.
+    /// Takes over a listening socket, and passes each accepted connection to
+    /// `handle_accepted` in place of creating a stream, in non-blocking mode: for example
+    /// to pass it to another reactor. [`with_limits`](Self::with_limits) and
+    /// [`with_max_connections`](Self::with_max_connections) have no effect.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if it is no socket.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use std::io;
@@ -191,10 +210,10 @@ impl Listener {
     /// let listener = TcpListener::bind("127.0.0.1:0")?;
     /// let client = TcpStream::connect(listener.local_addr()?)?;
     /// acceptor.add(Listener::with_handler(listener, move |cx, socket, _peer| {
-    ///     cx.stop(); // one is enough
+    ///     cx.stop(); // after the first connection
     ///     let add = move |cx: &mut Context| match Stream::new(socket, Hello) {
     ///         Ok(stream) => drop(cx.add(stream)),
-    ///         Err(error) => eprintln!("lost a connection: {error}"),
+    ///         Err(error) => eprintln!("cannot add the connection: {error}"),
     ///     };
     ///     handle.post(add).map_err(io::Error::other)
     /// })?)?;
@@ -205,166 +224,197 @@ impl Listener {
     /// # }
     /// ```
     pub fn with_handler(
-        socket: impl Into<OwnedFd>,
-        mut handle_accepted: impl FnMut(&mut Context, OwnedFd, &Address) -> io::Result<()> + 'static,
+        socket: impl Into<OwnedDescriptor>,
+        mut handle_accepted: impl FnMut(&mut Context, OwnedDescriptor, &Address) -> io::Result<()>
+        + 'static,
     ) -> io::Result<Self> {
-        let hand_over = move |cx: &mut Context, accepted: Accepted| {
-            handle_accepted(cx, accepted.socket.into(), &accepted.peer)
+        let handler = move |cx: &mut Context, accepted: Accepted| {
+            // The count belongs to streams.
+            accepted.config.release();
+            handle_accepted(cx, accepted.socket.into_owned(), &accepted.peer)
         };
-        Self::over(socket.into().into(), None, Box::new(hand_over))
+        let socket = Socket::from_owned(socket.into())?;
+        Self::from_parts(socket, None, Box::new(handler))
     }
 
-    fn over(socket: Socket, path: Option<SocketPath>, handler: Handler) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
+    fn from_parts(socket: Socket, path: Option<SocketPath>, handler: Handler) -> io::Result<Self> {
+        let limit = ConnectionLimit::default();
         Ok(Listener {
             _path: path,
-            local: Address::from(socket.local_addr()?),
+            local: socket.local_addr()?,
             socket,
             handler,
-            limits: Rc::default(),
-            open: Rc::default(),
-            most: usize::MAX,
-            refused: Complaint::default(),
-            shortage: Complaint::default(),
+            config: Rc::new(StreamConfig::counted(Limits::default(), limit.clone())),
+            limit,
+            rejected: RateLimitedLog::default(),
+            exhausted: RateLimitedLog::default(),
+            paused: false,
             paused_until: None,
-            last: None,
+            drain_remaining: None,
         })
     }
 
-    /// Sets the limits of the streams that it makes.
-    #[must_use]
+    /// Sets the limits of the streams it creates.
     pub fn with_limits(mut self, limits: Limits) -> Self {
-        self.limits = Rc::new(limits);
+        self.config = Rc::new(StreamConfig::counted(limits, self.limit.clone()));
         self
     }
 
-    /// Closes a new connection at once while `most` accepted here are open.
-    /// (Accepted, not left in the queue: the client learns of it.)
-    #[must_use]
-    pub fn with_max_connections(mut self, most: usize) -> Self {
-        self.most = most;
+    /// Closes a new connection at once while `max` connections accepted here are open. It
+    /// is accepted, not left in the queue, so that the client notices.
+    pub fn with_max_connections(self, max: usize) -> Self {
+        self.with_connection_limit(ConnectionLimit::new(max))
+    }
+
+    /// As [`with_max_connections`](Self::with_max_connections), with a limit that several
+    /// listeners may share, also those of other threads.
+    pub fn with_connection_limit(mut self, limit: ConnectionLimit) -> Self {
+        self.config = Rc::new(StreamConfig::counted(*self.config.limits(), limit.clone()));
+        self.limit = limit;
         self
     }
 
-    /// Where it listens: with the port that was taken for port 0.
+    /// Returns the address it is bound to, with the port that was selected for port 0.
     pub fn local_addr(&self) -> &Address {
         &self.local
     }
 
-    /// How many connections were refused: over
-    /// [`max_connections`](Self::max_connections), or by `handle_accepted`.
-    pub fn refused(&self) -> u64 {
-        self.refused.count
+    /// Returns a reference on which socket options can be read and set. Accepted sockets
+    /// inherit some of them (socket(7), tcp(7)).
+    #[must_use]
+    pub fn socket_options(&self) -> SockRef<'_> {
+        self.socket.options()
     }
 
-    /// Accepts what waits, up to the limit for one event.
-    fn accept_waiting(&mut self, cx: &mut Context) -> io::Result<()> {
-        for _ in 0..ACCEPTS_PER_EVENT {
-            if cx.is_doomed() {
+    /// Stops accepting. New connections wait in the kernel's queue.
+    pub fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// Continues accepting after [`pause`](Self::pause).
+    pub fn resume(&mut self) {
+        self.paused = false;
+    }
+
+    /// Returns how many connections were rejected: over the limit, or by
+    /// `handle_accepted`.
+    pub fn rejected(&self) -> u64 {
+        self.rejected.count()
+    }
+
+    /// Accepts the connections that are pending, up to the limit for one event.
+    fn accept_pending(&mut self, cx: &mut Context) -> io::Result<()> {
+        for _ in 0..MAX_ACCEPTS_PER_EVENT {
+            if cx.is_closing() || (self.paused && self.drain_remaining.is_none()) {
                 return Ok(());
             }
-            if self.last == Some(0) {
+            if self.drain_remaining == Some(0) {
                 cx.close(cx.token());
                 return Ok(());
             }
-            match accept(&self.socket) {
+            let error = match self.socket.accept() {
                 Ok((socket, peer)) => {
-                    cx.stats.accepted += 1;
-                    cx.progress();
-                    self.last = self.last.map(|last| last - 1);
-                    self.handle_accepted(cx, socket, Address::from(peer));
+                    cx.count_accepted();
+                    self.drain_remaining = self.drain_remaining.map(|remaining| remaining - 1);
+                    self.handle_accepted(cx, socket, peer);
+                    continue;
                 }
-                Err(error) => match AcceptError::of(&error) {
-                    AcceptError::Connection => {
-                        cx.stats.accept_errors += 1;
-                        log::debug!("{}: accept: {error}", self.local);
+                Err(error) => error,
+            };
+            match AcceptError::classify(&error) {
+                AcceptError::Connection => {
+                    cx.count_accept_error();
+                    log::debug!("{}: accept: {error}", self.local);
+                }
+                AcceptError::WouldBlock => {
+                    if self.drain_remaining.is_some() {
+                        cx.close(cx.token());
                     }
-                    AcceptError::Empty => {
-                        if self.last.is_some() {
-                            cx.close(cx.token());
-                        }
-                        return Ok(());
-                    }
-                    AcceptError::Shortage => {
-                        cx.stats.accept_pauses += 1;
-                        self.paused_until = cx.now().checked_add(RETRY);
-                        let (local, open) = (&self.local, self.open.get());
-                        self.shortage.note(cx.now(), |count| {
-                            log::error!(
-                                "{local}: cannot accept with {open} connections open, \
-                                 trying again: {error}{} ({count} times so far)",
-                                limit_met(&error)
-                            );
-                        });
-                        return Ok(());
-                    }
-                    AcceptError::Fatal => return Err(error),
-                },
+                    return Ok(());
+                }
+                AcceptError::ResourceExhausted => {
+                    self.pause_after(cx, &error);
+                    return Ok(());
+                }
+                AcceptError::Fatal => return Err(error),
             }
         }
         Ok(())
     }
 
+    /// Pauses accepting because of `error`, and logs it.
+    fn pause_after(&mut self, cx: &mut Context, error: &io::Error) {
+        cx.count_accept_pause();
+        self.paused_until = cx.now().checked_add(ACCEPT_BACKOFF);
+        let (local, open) = (&self.local, self.limit.open_count());
+        self.exhausted.record(cx.now(), |count| {
+            log::error!(
+                "{local}: cannot accept with {open} connections open, trying again: \
+                 {error}{} ({count} times so far)",
+                fd_limit_hint(error)
+            );
+        });
+    }
+
     fn handle_accepted(&mut self, cx: &mut Context, socket: Socket, peer: Address) {
-        let refusal = if self.open.get() >= self.most {
-            cx.stats.rejected_over_limit += 1;
-            format!("{} connections are open, the most allowed", self.most)
-        } else {
+        let message = if self.limit.try_acquire() {
             let name = peer.clone();
-            let permit = Permit::new(&self.open);
-            let accepted = Accepted { socket, peer, limits: Rc::clone(&self.limits), permit };
+            let accepted = Accepted { socket, peer, config: Rc::clone(&self.config) };
             let handler = AssertUnwindSafe(|| (self.handler)(cx, accepted));
-            let outcome = match catch_unwind(handler) {
+            let message = match catch_unwind(handler) {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => format!("{name}: {error}"),
-                Err(payload) => format!("{name}: {}", panicked(&*payload)),
+                Err(payload) => format!("{name}: {}", Cause::from_panic(&*payload)),
             };
-            cx.stats.rejected_by_handler += 1;
-            outcome
+            cx.count_rejected_by_handler();
+            message
+        } else {
+            cx.count_rejected_over_limit();
+            format!("connection limit ({}) reached", self.limit.max())
         };
         let local = &self.local;
-        self.refused.note(cx.now(), |count| {
-            log::warn!("{local}: refused a connection ({count} so far): {refusal}");
+        self.rejected.record(cx.now(), |count| {
+            log::warn!("{local}: rejected a connection ({count} so far): {message}");
         });
     }
 }
 
 impl Dispatcher for Listener {
-    fn source(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    fn source(&self) -> Source<'_> {
+        self.socket.source()
     }
 
     fn readable(&self) -> bool {
-        self.paused_until.is_none()
+        self.paused_until.is_none() && (!self.paused || self.drain_remaining.is_some())
     }
 
-    fn update_deadline(&mut self, _now: Instant) -> Option<Instant> {
+    fn update_deadline(&mut self, _cx: &Context) -> Option<Instant> {
         self.paused_until
     }
 
     fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
-        self.accept_waiting(cx)
+        self.accept_pending(cx)
     }
 
     fn handle_deadline(&mut self, cx: &mut Context) -> io::Result<()> {
         self.paused_until = None;
-        self.accept_waiting(cx)
+        self.accept_pending(cx)
     }
 
-    /// Closing would reset what waits in the queue: it is accepted first.
+    /// Closing would reset the connections in the queue: they are accepted first.
     fn handle_drain(&mut self, cx: &mut Context) -> io::Result<()> {
-        self.last.get_or_insert(BACKLOG as usize);
-        self.accept_waiting(cx)
+        self.drain_remaining.get_or_insert(MAX_ACCEPTS_WHILE_DRAINING);
+        self.accept_pending(cx)
     }
 
     fn handle_error(&mut self, _cx: &mut Context, cause: &Cause) {
-        log::error!("{}: the listener closes: {cause}", self.local);
+        log::error!("{}: listener closed: {cause}", self.local);
     }
 
     fn handle_close(&mut self, _cx: &mut Context, reason: &CloseReason) {
         log::debug!("{}: listener: {reason}", self.local);
-        if self.refused.count > 0 {
-            log::warn!("{}: refused {} connections in all", self.local, self.refused.count);
+        if self.rejected.count() > 0 {
+            log::warn!("{}: rejected {} connections in total", self.local, self.rejected.count());
         }
     }
 }
@@ -373,35 +423,21 @@ impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listener")
             .field("local", &self.local)
-            .field("open", &self.open.get())
-            .field("refused", &self.refused.count)
+            .field("open", &self.limit.open_count())
+            .field("rejected", &self.rejected.count())
             .finish_non_exhaustive()
     }
 }
 
-/// Makes a stream of each connection, that speaks what `handle_accepted` makes.
-fn making_streams<P: Protocol>(
+/// Creates a stream for each connection, with the protocol that `handle_accepted` returns.
+fn stream_handler<P: Protocol>(
     mut handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
 ) -> Handler {
     Box::new(move |cx, accepted| {
-        let protocol = handle_accepted(&accepted.peer)?;
-        let Accepted { socket, peer, limits, permit } = accepted;
-        let connection =
-            Connection::new(Endpoint::Socket(socket), peer, None, limits, Some(permit));
-        cx.add(Stream::over(connection, protocol)).map(drop)
+        let Accepted { socket, peer, config } = accepted;
+        // From here on the connection is counted until it is dropped.
+        let connection = Connection::new(Endpoint::Socket(socket), peer, config);
+        let protocol = handle_accepted(&connection.peer_addr())?;
+        cx.add(Stream::from_connection(connection, protocol)).map(drop)
     })
-}
-
-fn open(addr: &SockAddr, domain: Domain, shared: bool) -> io::Result<Socket> {
-    let socket = Socket::new(domain, Type::STREAM, None)?;
-    if domain != Domain::UNIX {
-        // A restart takes the port although old connections are in TIME-WAIT.
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(shared)?;
-        // Accepted sockets inherit it; so small answers go out at once.
-        socket.set_tcp_nodelay(true)?;
-    }
-    socket.bind(addr)?;
-    socket.listen(BACKLOG)?;
-    Ok(socket)
 }

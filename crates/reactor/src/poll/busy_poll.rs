@@ -1,53 +1,52 @@
-//! [`BusyPoll`]: looking again and again before going to sleep.
+//! [`BusyPoll`]: decides when to poll without blocking before a wait that blocks.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// After so many looks in vain, one after another, it gives up.
-const PATIENCE: u32 = 4;
+/// Polling stops after this many misses in a row.
+const MAX_MISSES: u32 = 4;
 
-/// Whether to poll without blocking for a while before a wait that blocks.
+/// Decides if polling for a while is worthwhile.
 ///
-/// It pays where the next event comes within that while: the thread need not be
-/// woken. Where it did not come several times, that is given up, until a wait
-/// that blocked shows that it would have paid.
+/// It is if the next event arrives within that while, as the thread need not be
+/// woken then. After several misses polling stops, until a blocking wait shows that
+/// it would have been a hit.
 #[derive(Default)]
-pub(crate) struct BusyPoll {
+pub(super) struct BusyPoll {
     limit: Duration,
-    in_vain: u32,
+    misses: u32,
 }
 
 impl BusyPoll {
-    pub(crate) fn new(limit: Duration) -> Self {
-        BusyPoll { limit, in_vain: 0 }
+    pub(super) fn new(limit: Duration) -> Self {
+        BusyPoll { limit, misses: 0 }
     }
 
-    pub(crate) fn limit(&self) -> Duration {
+    pub(super) fn limit(&self) -> Duration {
         self.limit
     }
 
-    pub(crate) fn is_off(&self) -> bool {
+    pub(super) fn is_off(&self) -> bool {
         self.limit.is_zero()
     }
 
-    /// Whether to try.
-    pub(crate) fn begins(&self) -> bool {
-        self.in_vain < PATIENCE && !self.is_off()
+    pub(super) fn should_poll(&self) -> bool {
+        self.misses < MAX_MISSES && !self.is_off()
     }
 
-    /// An event came in time.
-    pub(crate) fn paid(&mut self) {
-        self.in_vain = 0;
+    /// Records that an event arrived while polling.
+    pub(super) fn record_hit(&mut self) {
+        self.misses = 0;
     }
 
-    /// None came.
-    pub(crate) fn wasted(&mut self) {
-        self.in_vain += 1;
+    /// Records that none did.
+    pub(super) fn record_miss(&mut self) {
+        self.misses += 1;
     }
 
-    /// A wait that `began` then, blocking in the end, brought an event.
-    pub(crate) fn slept(&mut self, began: Instant) {
-        if !self.is_off() && began.elapsed() < self.limit {
-            self.in_vain = 0;
+    /// Records that an event arrived after a wait that took `elapsed`.
+    pub(super) fn record_sleep(&mut self, elapsed: Duration) {
+        if !self.is_off() && elapsed < self.limit {
+            self.misses = 0;
         }
     }
 }
@@ -57,18 +56,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_gives_up_when_it_does_not_pay_and_comes_back_when_it_would() {
-        let mut busy = BusyPoll::new(Duration::from_secs(3600));
-        for _ in 0..PATIENCE {
-            assert!(busy.begins());
-            busy.wasted();
+    fn busy_poll_backs_off_and_recovers() {
+        let mut busy_poll = BusyPoll::new(Duration::from_micros(100));
+        for _ in 0..MAX_MISSES {
+            assert!(busy_poll.should_poll());
+            busy_poll.record_miss();
         }
-        assert!(!busy.begins());
-        busy.slept(Instant::now());
-        assert!(busy.begins(), "an event came soon after all");
-        busy.wasted();
-        busy.paid();
-        assert_eq!(busy.in_vain, 0);
-        assert!(!BusyPoll::default().begins(), "not unless it was asked for");
+        assert!(!busy_poll.should_poll());
+        busy_poll.record_sleep(Duration::from_micros(100));
+        assert!(!busy_poll.should_poll(), "polling would have missed it too");
+        busy_poll.record_sleep(Duration::from_micros(99));
+        assert!(busy_poll.should_poll());
+        busy_poll.record_miss();
+        busy_poll.record_hit();
+        assert_eq!(busy_poll.misses, 0);
+        assert!(!BusyPoll::default().should_poll(), "off by default");
     }
 }

@@ -1,155 +1,203 @@
-//! [`Direct`]: one system call for a wait, in place of five.
+//! [`EpollFastPath`]: waits with one system call instead of five; [`Waker`]: wakes
+//! without discarding a batch of events.
 //!
-//! `polling` 3.11 sets a timer and renews two registrations with each wait. Where
-//! few connections are busy, each message pays for that. But its poller *is* an
-//! epoll instance, which it shows ([`AsFd`]); so most waits are made on that
-//! without going through it. Waits that must be precise, and those that a
-//! notification ended, are left to it.
+//! `polling` 3.11 sets a timer and renews two registrations with each wait, which is
+//! noticeable while few connections are busy. Its poller is an epoll instance that it
+//! exposes ([`AsFd`]), so most waits use that instance directly. Precise timeouts are
+//! left to `polling`.
 //!
-//! That needs to know how `polling` names sources in epoll: by their key. As it
-//! does not promise to, a poller is tried out before this is used on it.
+//! This depends on how `polling` identifies sources in epoll: by their key. It does
+//! not promise that, so the assumption is tested on each new poller.
 
+use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use polling::Poller;
+use polling::{PollMode, Poller};
 use rustix::buffer::spare_capacity;
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 use crate::poll::Event;
 use crate::poll::busy_poll::BusyPoll;
+use crate::sys::clock;
 
-/// The key of `polling`'s own sources: its notification, and its timer.
+/// The key of `polling`'s own sources: its notification and its timer.
 const NOTIFY_KEY: u64 = u64::MAX;
 
-/// The most events of one wait, as with `polling`.
-const CAPACITY: usize = 1024;
+/// The key of the [`Waker`]. It contains the index of no slot.
+const WAKER_KEY: usize = usize::MAX - 1;
 
-/// How long before a deadline a wait in whole milliseconds ends, and a precise
-/// one begins.
-const PRECISE: Duration = Duration::from_millis(5);
+/// The largest number of events of one wait, as in `polling`.
+const MAX_EVENTS: usize = 1024;
 
-/// What a wait came to.
-pub(crate) enum Waited {
-    /// These are the events; none, where it is time.
-    Events,
-    /// It is for `polling` to wait, until then.
-    Until(Option<Instant>),
+/// How long before a deadline a wait in whole milliseconds ends, and a precise one
+/// starts.
+const PRECISE_WINDOW: Duration = Duration::from_millis(5);
+
+/// The result of [`EpollFastPath::wait`].
+pub(super) enum WaitOutcome {
+    /// The events were appended; none if the time is over.
+    Done,
+    /// `polling` must wait, until this instant.
+    Delegate(Option<Instant>),
 }
 
-pub(crate) struct Direct {
-    events: Vec<epoll::Event>,
-    busy: BusyPoll,
+pub(super) struct EpollFastPath {
+    raw: Vec<epoll::Event>,
+    busy_poll: BusyPoll,
 }
 
-impl Direct {
-    /// `None` where `polling` does not name its sources as expected.
-    pub(crate) fn new(poller: &Poller) -> io::Result<Option<Self>> {
-        let events = Vec::with_capacity(CAPACITY);
-        let mut direct = Direct { events, busy: BusyPoll::default() };
-        // Its own notification is a source as well, and its key is documented.
+impl EpollFastPath {
+    /// Returns `None` if `polling` does not identify its sources as expected.
+    pub(super) fn new(poller: &Poller) -> io::Result<Option<Self>> {
+        let mut fast_path =
+            EpollFastPath { raw: Vec::with_capacity(MAX_EVENTS), busy_poll: BusyPoll::default() };
+        // Its own notification is a source too, and has a documented key.
         poller.notify()?;
-        direct.wait_once(poller.as_fd(), Some(Duration::ZERO))?;
-        let named = direct.events.iter().map(|event| event.data.u64()).eq([NOTIFY_KEY]);
+        fast_path.wait_once(poller.as_fd(), Some(Duration::ZERO))?;
+        let is_expected = fast_path.raw.iter().map(|event| event.data.u64()).eq([NOTIFY_KEY]);
         poller.wait(&mut polling::Events::new(), Some(Duration::ZERO))?;
-        direct.events.clear();
-        Ok(named.then_some(direct))
+        Ok(is_expected.then_some(fast_path))
     }
 
-    pub(crate) fn set_busy_poll(&mut self, limit: Duration) {
-        self.busy = BusyPoll::new(limit);
+    pub(super) fn set_busy_poll(&mut self, limit: Duration) {
+        self.busy_poll = BusyPoll::new(limit);
     }
 
-    /// Waits for events, until `deadline` or for ever.
-    pub(crate) fn wait(
+    /// Waits for events until `deadline`, or without limit, and appends them to
+    /// `ready`.
+    pub(super) fn wait(
         &mut self,
         poller: &Poller,
         deadline: Option<Instant>,
-    ) -> io::Result<Waited> {
-        let source = poller.as_fd();
-        self.events.clear();
-        if deadline.is_none() && self.busy.is_off() {
-            self.wait_once(source, None)?;
-            return Ok(self.waited());
+        ready: &mut Vec<Event>,
+    ) -> io::Result<WaitOutcome> {
+        let epoll = poller.as_fd();
+        if deadline.is_none() && self.busy_poll.is_off() {
+            self.wait_once(epoll, None)?;
+        } else if let WaitOutcome::Delegate(until) = self.wait_timed(epoll, deadline)? {
+            return Ok(WaitOutcome::Delegate(until));
         }
-        let began = Instant::now();
-        let left = deadline.map(|at| at.saturating_duration_since(began));
-        if left == Some(Duration::ZERO) {
-            self.wait_once(source, left)?;
-            return Ok(self.waited());
-        }
-        if self.busy.begins() && self.look_for_a_while(source, began, left)? {
-            return Ok(self.waited());
-        }
-        let rough = match left {
-            // What is left after that is for the precise timer.
-            Some(left) if left > 2 * PRECISE => Some(left.saturating_sub(PRECISE)),
-            Some(_) => return Ok(Waited::Until(deadline)),
-            None => None,
-        };
-        self.wait_once(source, rough)?;
-        if self.events.is_empty() && deadline.is_some() {
-            return Ok(Waited::Until(deadline));
-        }
-        self.busy.slept(began);
-        Ok(self.waited())
+        ready.extend(self.raw.iter().map(decode));
+        Ok(WaitOutcome::Done)
     }
 
-    /// Polls without blocking; whether an event came.
-    fn look_for_a_while(
+    /// Waits with a deadline, or polls before it blocks.
+    fn wait_timed(
         &mut self,
-        source: BorrowedFd<'_>,
-        began: Instant,
-        left: Option<Duration>,
+        epoll: BorrowedFd<'_>,
+        deadline: Option<Instant>,
+    ) -> io::Result<WaitOutcome> {
+        let start = clock::now();
+        let remaining = deadline.map(|at| at.saturating_duration_since(start));
+        if remaining == Some(Duration::ZERO) {
+            self.wait_once(epoll, remaining)?;
+            return Ok(WaitOutcome::Done);
+        }
+        if self.busy_poll.should_poll() && self.busy_poll(epoll, start, remaining)? {
+            return Ok(WaitOutcome::Done);
+        }
+        let coarse_timeout = match remaining {
+            Some(remaining) if remaining > 2 * PRECISE_WINDOW => {
+                Some(remaining.saturating_sub(PRECISE_WINDOW))
+            }
+            Some(_) => return Ok(WaitOutcome::Delegate(deadline)),
+            None => None,
+        };
+        self.wait_once(epoll, coarse_timeout)?;
+        if self.raw.is_empty() && deadline.is_some() {
+            return Ok(WaitOutcome::Delegate(deadline));
+        }
+        self.busy_poll.record_sleep(clock::now().saturating_duration_since(start));
+        Ok(WaitOutcome::Done)
+    }
+
+    /// Polls without blocking for a while. Returns `true` if there was an event.
+    fn busy_poll(
+        &mut self,
+        epoll: BorrowedFd<'_>,
+        start: Instant,
+        remaining: Option<Duration>,
     ) -> io::Result<bool> {
-        let most = left.map_or(self.busy.limit(), |left| left.min(self.busy.limit()));
-        while began.elapsed() < most {
-            self.wait_once(source, Some(Duration::ZERO))?;
-            if !self.events.is_empty() {
-                self.busy.paid();
+        let limit = self.busy_poll.limit();
+        let limit = remaining.map_or(limit, |remaining| remaining.min(limit));
+        while clock::now().saturating_duration_since(start) < limit {
+            self.wait_once(epoll, Some(Duration::ZERO))?;
+            if !self.raw.is_empty() {
+                self.busy_poll.record_hit();
                 return Ok(true);
             }
         }
-        self.busy.wasted();
+        self.busy_poll.record_miss();
         Ok(false)
     }
 
-    /// Anything of `polling`'s own among the events is for it to see to; it
-    /// reports the others as well, as their sources stay ready.
-    fn waited(&mut self) -> Waited {
-        if self.events.iter().any(|event| event.data.u64() == NOTIFY_KEY) {
-            self.events.clear();
-            return Waited::Until(Some(Instant::now()));
-        }
-        Waited::Events
-    }
-
-    fn wait_once(&mut self, source: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<()> {
-        // One that is longer than can be said is as good as none.
+    fn wait_once(&mut self, epoll: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<()> {
+        self.raw.clear();
+        // A timeout beyond the range of a timespec is as good as none.
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        match epoll::wait(source, spare_capacity(&mut self.events), timeout.as_ref()) {
-            // Interrupted, by a debugger say: as if nothing had happened yet.
+        match epoll::wait(epoll, spare_capacity(&mut self.raw), timeout.as_ref()) {
+            // Interrupted, for example by a debugger: no event yet.
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
+}
 
-    /// The events of the last wait.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Event> + '_ {
-        const READABLE: EventFlags =
-            EventFlags::IN.union(EventFlags::PRI).union(EventFlags::HUP).union(EventFlags::ERR);
-        const WRITABLE: EventFlags = EventFlags::OUT.union(EventFlags::HUP).union(EventFlags::ERR);
-        self.events.iter().map(|event| {
-            let flags = event.flags;
-            Event {
-                key: usize::try_from(event.data.u64()).unwrap_or(usize::MAX),
-                readable: flags.intersects(READABLE.union(EventFlags::RDHUP)),
-                writable: flags.intersects(WRITABLE),
-                urgent: flags.contains(EventFlags::PRI),
-            }
-        })
+fn decode(event: &epoll::Event) -> Event {
+    const READABLE: EventFlags = EventFlags::IN
+        .union(EventFlags::PRI)
+        .union(EventFlags::RDHUP)
+        .union(EventFlags::HUP)
+        .union(EventFlags::ERR);
+    const WRITABLE: EventFlags = EventFlags::OUT.union(EventFlags::HUP).union(EventFlags::ERR);
+    let flags = event.flags;
+    Event {
+        key: usize::try_from(event.data.u64()).unwrap_or(usize::MAX),
+        readable: flags.intersects(READABLE),
+        writable: flags.intersects(WRITABLE),
+        urgent: flags.contains(EventFlags::PRI),
+    }
+}
+
+/// Ends a [`Poller`]'s wait from any thread, or the next wait if none is in progress.
+///
+/// It is an eventfd(2) registered edge-triggered: each write is one event, and the
+/// counter never needs to be read.
+#[derive(Clone)]
+pub(crate) struct Waker(Arc<OwnedFd>);
+
+impl Waker {
+    pub(super) fn new(poller: &Poller) -> io::Result<Self> {
+        let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let interest = polling::Event::readable(WAKER_KEY);
+        // SAFETY: the descriptor is open, and `deregister` deletes it when the poller
+        // is dropped, before the last clone of this value can close it.
+        unsafe { poller.add_with_mode(eventfd.as_raw_fd(), interest, PollMode::Edge)? };
+        Ok(Waker(Arc::new(eventfd)))
+    }
+
+    pub(super) fn deregister(&self, poller: &Poller) {
+        if let Err(error) = poller.delete(&*self.0) {
+            log::error!("cannot remove the waker from the poller: {error}");
+        }
+    }
+
+    pub(crate) fn wake(&self) -> io::Result<()> {
+        match rustix::io::write(&*self.0, &1u64.to_ne_bytes()) {
+            // A counter at its maximum is readable anyway.
+            Ok(_) | Err(Errno::AGAIN) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl fmt::Debug for Waker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waker")
     }
 }

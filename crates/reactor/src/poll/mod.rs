@@ -1,10 +1,9 @@
-//! The readiness queue: the file that knows `polling` (`epoll.rs` knows how to
-//! do without it for a moment), and the only one with `unsafe` in it.
+//! The readiness queue, on `polling`. This folder alone contains `unsafe`.
 //!
-//! Sources are registered level-triggered, so that one registration serves
-//! every event until the interest changes. Where the system has no such mode
-//! (illumos event ports) each event disarms its source, and the reactor
-//! registers it anew: see [`Poller::disarms`].
+//! Sources are registered level-triggered, so that one registration serves all
+//! events until the interest changes. Some systems lack that mode (illumos event
+//! ports): an event disarms its source there, and the reactor registers it again
+//! (see [`Poller::is_oneshot`]).
 #![allow(unsafe_code, reason = "`polling::Poller::add_with_mode` is an unsafe function")]
 
 #[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
@@ -12,21 +11,28 @@ mod busy_poll;
 #[cfg_attr(any(not(target_os = "linux"), polling_test_poll_backend), path = "fallback.rs")]
 mod epoll;
 
-use std::fmt;
 use std::io;
+use std::os::fd::AsRawFd;
 #[cfg(not(polling_test_poll_backend))]
-use std::os::fd::AsFd;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use polling::PollMode;
 use rustix::io::Errno;
 
-use crate::poll::epoll::{Direct, Waited};
-use crate::reactor::slots::Token;
+use crate::poll::epoll::{EpollFastPath, WaitOutcome};
+use crate::sys::clock;
+use crate::sys::source::Source;
+use crate::token::Token;
 
-/// What a channel wants to be told about.
+pub(crate) use crate::poll::epoll::Waker;
+
+/// The longest wait: systems have different limits, most of them beyond 24 days.
+/// A later deadline costs one more turn a day.
+const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
+
+/// The readiness events of interest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Interest {
     pub(crate) readable: bool,
@@ -38,45 +44,39 @@ impl Interest {
         !self.readable && !self.writable
     }
 
-    fn event(self, token: Token) -> polling::Event {
+    fn to_event(self, token: Token) -> polling::Event {
         polling::Event::new(token.key(), self.readable, self.writable)
     }
 }
 
-/// What the kernel said about one source.
+/// The readiness of one source.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Event {
     /// [`Token::key`] of the channel that was registered.
     pub(crate) key: usize,
     pub(crate) readable: bool,
     pub(crate) writable: bool,
-    /// Urgent data waits, where the system reports it.
+    /// Urgent data is pending, on systems that report it.
     pub(crate) urgent: bool,
 }
 
 /// The events of one wait.
 pub(crate) struct Events {
-    polled: polling::Events,
-    direct: Option<Direct>,
+    ready: Vec<Event>,
+    portable: polling::Events,
+    fast_path: Option<EpollFastPath>,
 }
 
 impl Events {
     pub(crate) fn iter(&self) -> impl Iterator<Item = Event> + '_ {
-        let polled = self.polled.iter().map(|event| Event {
-            key: event.key,
-            readable: event.readable,
-            writable: event.writable,
-            urgent: event.is_priority(),
-        });
-        // One of the two is empty.
-        polled.chain(self.direct.iter().flat_map(Direct::iter))
+        self.ready.iter().copied()
     }
 
-    /// Polls for so long without blocking before a wait that blocks. Of no
-    /// effect where the system has no epoll.
+    /// Sets how long to poll without blocking before a wait that blocks. It has no
+    /// effect on systems without epoll.
     pub(crate) fn set_busy_poll(&mut self, limit: Duration) {
-        if let Some(direct) = &mut self.direct {
-            direct.set_busy_poll(limit);
+        if let Some(fast_path) = &mut self.fast_path {
+            fast_path.set_busy_poll(limit);
         }
     }
 }
@@ -85,112 +85,127 @@ impl Events {
 pub(crate) struct Poller {
     inner: Arc<polling::Poller>,
     mode: PollMode,
+    waker: Waker,
 }
 
 impl Poller {
     pub(crate) fn new() -> io::Result<Self> {
         let inner = Arc::new(polling::Poller::new()?);
         let mode = if inner.supports_level() { PollMode::Level } else { PollMode::Oneshot };
-        Ok(Poller { inner, mode })
+        let waker = Waker::new(&inner)?;
+        Ok(Poller { inner, mode, waker })
     }
 
-    /// Room for the events of this poller.
-    pub(crate) fn events(&self) -> io::Result<Events> {
-        Ok(Events { polled: polling::Events::new(), direct: Direct::new(&self.inner)? })
+    /// Creates a list for the events of this poller.
+    pub(crate) fn new_events(&self) -> io::Result<Events> {
+        Ok(Events {
+            ready: Vec::new(),
+            portable: polling::Events::new(),
+            fast_path: EpollFastPath::new(&self.inner)?,
+        })
     }
 
-    /// A poller in the mode of systems without level triggering, for tests.
+    /// Creates a poller in the mode of systems without level triggering.
     #[cfg(test)]
     pub(crate) fn oneshot() -> io::Result<Self> {
-        Ok(Poller { mode: PollMode::Oneshot, ..Poller::new()? })
+        let mut poller = Poller::new()?;
+        poller.mode = PollMode::Oneshot;
+        Ok(poller)
     }
 
-    /// Whether an event ends its source's registration, so that the interest
-    /// must be stated again.
-    pub(crate) fn disarms(&self) -> bool {
+    /// Returns `true` if an event disarms its source.
+    pub(crate) fn is_oneshot(&self) -> bool {
         self.mode == PollMode::Oneshot
     }
 
-    /// Watches `source`; `false` where the system refuses to as it never
-    /// blocks (`EPERM` from `epoll_ctl`).
+    /// Registers `source`. Returns `false` if the system does not watch it because
+    /// it never blocks (EPERM from `epoll_ctl(2)`).
     pub(crate) fn add(
         &self,
-        source: BorrowedFd<'_>,
+        source: Source<'_>,
         token: Token,
         interest: Interest,
     ) -> io::Result<bool> {
-        // SAFETY: `add_with_mode` asks that the source is open now, which the
-        // borrow proves, and that it is deleted before it is closed. The
-        // reactor owns the dispatcher that owns the source, and gives up
-        // neither without `delete`: `Context::finish` on every way out of the
-        // loop, `Context::deregister` before a dispatcher exchanges its source.
-        // A `Dispatcher` that closes its source behind the reactor's back, or
-        // is replaced as a whole through `get_mut`, breaks its contract; what
-        // follows is no memory error: epoll and kqueue forget a closed
+        let Some(fd) = source.fd() else { return Ok(true) };
+        // SAFETY: `add_with_mode` requires an open source, which the borrow proves,
+        // and `delete` before it is closed. The reactor owns the dispatcher that owns
+        // the source, and calls `delete` before it gives up either: `finish_close` on
+        // every way out of the loop, `Context::deregister` before a dispatcher
+        // exchanges its source. A `Dispatcher` that closes its source without that
+        // violates its contract, but no memory: epoll and kqueue forget a closed
         // descriptor, poll(2) reports it as invalid.
         let added = unsafe {
-            self.inner.add_with_mode(source.as_raw_fd(), interest.event(token), self.mode)
+            self.inner.add_with_mode(fd.as_raw_fd(), interest.to_event(token), self.mode)
         };
         match added {
             Ok(()) => Ok(true),
-            Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => Ok(false),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::PERM) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
+    /// Replaces the interest in a registered source.
     pub(crate) fn modify(
         &self,
-        source: BorrowedFd<'_>,
+        source: Source<'_>,
         token: Token,
         interest: Interest,
     ) -> io::Result<()> {
-        self.inner.modify_with_mode(source, interest.event(token), self.mode)
+        let Some(fd) = source.fd() else { return Ok(()) };
+        self.inner.modify_with_mode(fd, interest.to_event(token), self.mode)
     }
 
-    pub(crate) fn delete(&self, source: BorrowedFd<'_>) -> io::Result<()> {
-        self.inner.delete(source)
+    /// Removes a registered source.
+    pub(crate) fn delete(&self, source: Source<'_>) -> io::Result<()> {
+        let Some(fd) = source.fd() else { return Ok(()) };
+        self.inner.delete(fd)
     }
 
-    /// Replaces `events` by those that are ready; blocks until there is one,
-    /// until `deadline`, or until a [`Waker`] wakes it.
+    /// Waits until a source is ready, until `deadline`, or until a [`Waker`] wakes
+    /// it, and replaces the content of `events`.
     pub(crate) fn wait(&self, events: &mut Events, deadline: Option<Instant>) -> io::Result<()> {
-        // `polling` appends, and a list that is full is an error.
-        events.polled.clear();
-        let deadline = match &mut events.direct {
-            None => deadline,
-            Some(direct) => match direct.wait(&self.inner, deadline)? {
-                Waited::Events => return Ok(()),
-                Waited::Until(deadline) => deadline,
-            },
-        };
+        events.ready.clear();
+        // `polling` appends, and a full list is an error.
+        events.portable.clear();
+        let mut deadline = deadline;
+        if let Some(at) = &mut deadline {
+            *at = (*at).min(clock::now() + MAX_WAIT);
+        }
+        if let Some(fast_path) = &mut events.fast_path {
+            match fast_path.wait(&self.inner, deadline, &mut events.ready)? {
+                WaitOutcome::Done => return Ok(()),
+                WaitOutcome::Delegate(until) => deadline = until,
+            }
+        }
         let waited = match deadline {
-            Some(deadline) => self.inner.wait_deadline(&mut events.polled, deadline),
-            None => self.inner.wait(&mut events.polled, None),
+            Some(deadline) => self.inner.wait_deadline(&mut events.portable, deadline),
+            None => self.inner.wait(&mut events.portable, None),
         };
         match waited {
-            // `polling` 3.11 on poll(2) looks for the byte of a notification that
-            // another thread is just sending: it is woken all the same.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            outcome => outcome.map(drop),
+            Ok(_) => {}
+            // `polling` 3.11 on poll(2) reads the byte of a notification that another
+            // thread is still writing: a wake-up nevertheless.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
+        events.ready.extend(events.portable.iter().map(|event| Event {
+            key: event.key,
+            readable: event.readable,
+            writable: event.writable,
+            urgent: event.is_priority(),
+        }));
+        Ok(())
     }
 
+    /// Returns a handle that ends [`wait`](Self::wait) from any thread.
     pub(crate) fn waker(&self) -> Waker {
-        Waker(Arc::clone(&self.inner))
+        self.waker.clone()
     }
 }
 
-/// Ends a [`Poller::wait`] from any thread; the next one where none runs.
-#[derive(Clone)]
-pub(crate) struct Waker(Arc<polling::Poller>);
-
-impl Waker {
-    pub(crate) fn wake(&self) -> io::Result<()> {
-        match self.0.notify() {
-            // A pipe full of notifications wakes as well.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            outcome => outcome,
-        }
+impl Drop for Poller {
+    fn drop(&mut self) {
+        self.waker.deregister(&self.inner);
     }
 }
 
@@ -201,12 +216,6 @@ impl AsFd for Poller {
     }
 }
 
-impl fmt::Debug for Waker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Waker")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
@@ -214,19 +223,19 @@ mod tests {
 
     use super::*;
 
-    /// One wake-up for each wait, as a handle makes them, at any moment of it.
+    /// One wake-up for each wait, at any moment of it.
     #[test]
-    fn invariant_11_a_wake_up_at_any_moment_is_no_error() {
+    fn invariant_11_wake_up_at_any_moment_ends_the_wait() {
         let poller = Poller::new().unwrap();
-        let mut events = poller.events().unwrap();
+        let mut events = poller.new_events().unwrap();
         let waker = poller.waker();
-        let (asleep, sleeps) = mpsc::channel();
-        let waking = thread::spawn(move || sleeps.iter().for_each(|()| waker.wake().unwrap()));
+        let (waiting_tx, waiting_rx) = mpsc::channel();
+        let waking = thread::spawn(move || waiting_rx.iter().for_each(|()| waker.wake().unwrap()));
         for _ in 0..20_000 {
-            asleep.send(()).unwrap();
+            waiting_tx.send(()).unwrap();
             poller.wait(&mut events, None).unwrap();
         }
-        drop(asleep);
+        drop(waiting_tx);
         waking.join().unwrap();
     }
 }

@@ -1,13 +1,14 @@
-//! [`Builder`]: a reactor with more than the defaults.
+//! [`ReactorBuilder`]: a reactor with other than the default settings.
 
 use std::io;
 use std::time::Duration;
 
 use crate::reactor::Reactor;
-use crate::reactor::stats::Watch;
+use crate::reactor::stats::CallbackMonitor;
 
-/// Makes a [`Reactor`] that watches over its callbacks, or looks for events
-/// before it sleeps.
+/// Creates a [`Reactor`] that monitors its callbacks, or polls before it sleeps.
+///
+/// # Examples
 ///
 /// ```
 /// use std::time::Duration;
@@ -22,57 +23,50 @@ use crate::reactor::stats::Watch;
 /// # }
 /// ```
 #[derive(Clone, Debug, Default)]
+#[must_use]
 pub struct ReactorBuilder {
-    watch: Watch,
+    monitor: CallbackMonitor,
     busy_poll: Duration,
 }
 
-impl Reactor {
-    /// A reactor with more than the defaults.
-    pub fn builder() -> ReactorBuilder {
-        ReactorBuilder::default()
-    }
-}
-
 impl ReactorBuilder {
-    /// Logs a warning for each callback that takes longer than `most`: every
-    /// other channel waited for it. Costs two looks at the clock a callback.
-    #[must_use]
-    pub fn slow_callback_threshold(mut self, most: Duration) -> Self {
-        self.watch.slow_callback = Some(most);
+    /// Logs a warning for each callback that runs longer than `threshold` and so blocks
+    /// all other channels. It costs two clock readings for each callback.
+    pub fn slow_callback_threshold(mut self, threshold: Duration) -> Self {
+        self.monitor.slow_callback_threshold = Some(threshold);
         self
     }
 
-    /// Logs a warning when a channel was told of `limit` events in a row
-    /// without getting anything done (no byte moved, nobody accepted): its
-    /// source is ready and stays so, which keeps a processor busy.
-    ///
-    /// A [`Dispatcher`](crate::Dispatcher) of one's own must say when it got
-    /// something done: [`Context::progress`](crate::Context::progress).
-    #[must_use]
+    /// Logs a warning when a channel had `limit` events in a row without progress (no
+    /// byte moved, no connection accepted): its source stays ready, which keeps a
+    /// processor busy. It checks streams, listeners and datagram sockets, not
+    /// dispatchers of other kinds.
     pub fn spin_limit(mut self, limit: u16) -> Self {
-        self.watch.spin_limit = Some(limit);
+        self.monitor.spin_limit = Some(limit);
         self
     }
 
-    /// Before it goes to sleep, polls without blocking for up to `limit`: the
-    /// answer to a message that comes so soon is quicker by what waking a
-    /// thread takes, 30 µs or so. 100 µs is a good limit.
+    /// Polls without blocking for up to `limit` before the reactor sleeps. The reply to
+    /// a message that arrives meanwhile is sent earlier by what waking a thread takes,
+    /// about 30 µs. A good limit is 100 µs. Default: zero, which is off.
     ///
-    /// It costs processor time only while it pays: after some looks in vain it
-    /// sleeps at once, until an event that comes soon after shows that looking
-    /// would have paid. Of no effect where the system has no epoll.
-    #[must_use]
+    /// After several attempts without an event the reactor sleeps at once, until an
+    /// event that arrives soon shows that polling would have helped. It has no effect
+    /// on systems without epoll.
     pub fn busy_poll(mut self, limit: Duration) -> Self {
         self.busy_poll = limit;
         self
     }
 
-    /// Fails as [`Reactor::new`] does.
+    /// Creates the reactor.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reactor::new`].
     pub fn build(self) -> io::Result<Reactor> {
         let mut reactor = Reactor::new()?;
         reactor.set_busy_poll(self.busy_poll);
-        reactor.context().watch = self.watch;
+        reactor.context().monitor = self.monitor;
         Ok(reactor)
     }
 }

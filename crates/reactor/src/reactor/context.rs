@@ -1,123 +1,177 @@
 //! [`Context`]: the reactor, as its callbacks see it.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::mem;
-use std::os::fd::BorrowedFd;
+use std::net::SocketAddr;
+#[cfg(not(polling_test_poll_backend))]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use crate::poll::Poller;
-use crate::reactor::dispatcher::{Cause, Dispatcher, panicked};
+use crate::output_buffer::OutputBuffer;
+use crate::poll::{Interest, Poller};
+use crate::reactor::call::catch_panic;
 use crate::reactor::drain::Drain;
 use crate::reactor::handle::{Handle, Job};
-use crate::reactor::slots::{Channels, Token};
-use crate::reactor::stats::{Stats, Watch};
-use crate::reactor::timers::{Timer, TimerId, Timers};
+use crate::reactor::registration::Registration;
+use crate::reactor::settle::Pending;
+use crate::reactor::slots::Slots;
+use crate::reactor::stats::{CallbackMonitor, Stats};
+use crate::reactor::timers::{TimerAction, TimerId, Timers};
+use crate::reactor::{Cause, CloseReason, Dispatcher};
+use crate::sys::clock;
+use crate::sys::resolver::Resolver;
+use crate::sys::source::Source;
+use crate::token::Token;
 
-/// The most that one read takes, and so the longest that one peer keeps the
-/// others waiting: 64 KiB.
-pub(crate) const READ_BUFFER: usize = 64 * 1024;
+/// The largest read, and so how long one peer can delay the others: 64 KiB.
+pub(crate) const READ_BUFFER_SIZE: usize = 64 * 1024;
 
-/// Everything in the reactor but the channel that is being called: what a
-/// callback may add, reach, time, and end.
+/// Everything in the reactor except the channel being called: what a callback can
+/// add, reach, schedule and end.
 pub struct Context {
-    pub(crate) poller: Poller,
-    pub(crate) channels: Channels,
-    /// Channels that want something of a source which never blocks: they are
-    /// called each turn.
-    pub(crate) always_ready: Vec<Token>,
-    pub(crate) timers: Timers,
+    pub(super) poller: Poller,
+    pub(super) slots: Slots,
+    /// Channels with interest in a source that never blocks: they are called in each
+    /// turn.
+    pub(super) always_ready: Vec<Token>,
+    pub(super) timers: Timers,
     /// When this turn's events were collected.
-    pub(crate) now: Instant,
-    /// The channel that is being called.
-    pub(crate) current: Token,
-    /// What step 4 of the turn has to look at: a channel to settle, or one to
-    /// close for this cause.
-    pub(crate) touched: VecDeque<(Token, Option<Cause>)>,
-    pub(crate) stats: Stats,
-    pub(crate) watch: Watch,
-    pub(crate) handle: Handle,
-    /// Posts taken from the handle's queue and not run yet.
-    pub(crate) posts: VecDeque<Job>,
-    pub(crate) stopping: bool,
-    pub(crate) drain: Drain,
-    /// The reactor is being dropped: nothing can be added any more.
-    pub(crate) ended: bool,
+    pub(super) now: Instant,
+    /// The channel being called.
+    pub(super) current_token: Token,
+    /// A source was deregistered since an event was dispatched.
+    pub(super) source_exchanged: bool,
+    /// The queue of step 4.
+    pub(super) pending: VecDeque<Pending>,
+    pub(super) stats: Stats,
+    pub(super) monitor: CallbackMonitor,
+    pub(super) handle: Handle,
+    /// Posted jobs that were taken from the handle and have not run yet.
+    pub(super) jobs: VecDeque<Job>,
+    pub(super) stopping: bool,
+    pub(super) drain: Drain,
+    /// The reactor is being dropped: no channel can be added.
+    dropping: bool,
+    awaited_close: AwaitedClose,
+    resolver: Resolver,
     read_buffer: Box<[u8]>,
+    spare_output: Option<Box<OutputBuffer>>,
+}
+
+/// What [`Reactor::run_until_closed`](crate::Reactor::run_until_closed) waits for.
+enum AwaitedClose {
+    Nothing,
+    Channel(Token),
+    Closed(CloseReason),
+}
+
+/// A line of [`Context::channels`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ChannelInfo {
+    /// The channel's name.
+    pub token: Token,
+    /// [`Dispatcher::type_name`].
+    pub type_name: &'static str,
+    /// [`Dispatcher::unsent`], in bytes.
+    pub unsent: usize,
 }
 
 impl Context {
-    pub(crate) fn new(poller: Poller) -> Self {
+    pub(super) fn new(poller: Poller) -> Self {
+        let now = clock::now();
         Context {
             handle: Handle::new(poller.waker()),
             poller,
-            channels: Channels::default(),
+            slots: Slots::default(),
             always_ready: Vec::new(),
-            timers: Timers::default(),
-            now: Instant::now(),
-            current: Token::NONE,
-            touched: VecDeque::new(),
+            timers: Timers::new(now),
+            now,
+            current_token: Token::NONE,
+            source_exchanged: false,
+            pending: VecDeque::new(),
             stats: Stats::default(),
-            watch: Watch::default(),
-            posts: VecDeque::new(),
+            monitor: CallbackMonitor::default(),
+            jobs: VecDeque::new(),
             stopping: false,
             drain: Drain::default(),
-            ended: false,
+            dropping: false,
+            awaited_close: AwaitedClose::Nothing,
+            resolver: Resolver::default(),
             read_buffer: Box::default(),
+            spare_output: None,
         }
     }
 
-    /// The channel that is being called. In a post or a
-    /// [`call_later`](Self::call_later), a token that names no channel.
+    /// Returns the token of the channel being called; in a job, a token that names no
+    /// channel.
     pub fn token(&self) -> Token {
-        self.current
+        self.current_token
     }
 
-    /// The time at which this turn's events were collected.
+    /// Returns the time at which this turn's events were collected.
     pub fn now(&self) -> Instant {
         self.now
     }
 
-    /// Adds a channel: registers its source and returns its name. Its first
-    /// callback comes from the loop, never from within this call.
+    /// Reads the clock. Within a long callback it is later than [`now`](Self::now).
+    pub fn clock(&self) -> Instant {
+        clock::now()
+    }
+
+    /// Adds a channel: registers its source and returns its token. The first callback
+    /// is made by the loop, never within this call.
     ///
-    /// A source that the system refuses to watch as it never blocks (`EPERM`
-    /// from epoll: a regular file, `/dev/null`) counts as ready in each turn.
+    /// A source that the system does not watch because it never blocks (EPERM from
+    /// `epoll_ctl(2)`: a regular file, `/dev/null`) is ready in each turn.
     ///
-    /// Fails where the system refuses to watch the source for another reason
-    /// (`ENOSPC` at the user's limit of watches), while the reactor is being
-    /// dropped, and after a [`drain`](Self::drain) has cut off what was left.
-    /// The dispatcher is dropped then, without a `handle_close`: it never was a
-    /// channel.
+    /// # Errors
+    ///
+    /// Returns an error, and drops the dispatcher without a `handle_close`,
+    /// * if the system cannot watch the source (for example `ENOSPC` at the user's
+    ///   limit of watches),
+    /// * while the reactor is being dropped, or
+    /// * after the deadline of a [`drain`](Self::drain).
     pub fn add(&mut self, dispatcher: impl Dispatcher) -> io::Result<Token> {
-        if self.ended || self.drain.over {
-            return Err(io::Error::other("the reactor ends, nothing can be added any more"));
+        if self.dropping || self.drain.is_expired() {
+            return Err(io::Error::other("cannot add a channel: the reactor is shutting down"));
         }
-        let Some(token) = self.channels.insert(Box::new(dispatcher)) else {
-            return Err(io::Error::other("the reactor is full"));
+        let Some(token) = self.slots.insert(Box::new(dispatcher)) else {
+            return Err(io::Error::other("cannot add a channel: the reactor is full"));
         };
-        let error = match catch_unwind(AssertUnwindSafe(|| self.register(token))) {
+        let registered = catch_unwind(AssertUnwindSafe(|| self.register(token)));
+        let error = match registered {
             Ok(Ok(())) => {
-                self.touch(token);
+                self.mark_dirty(token);
                 return Ok(token);
             }
             Ok(Err(error)) => error,
-            Err(payload) => io::Error::other(panicked(&*payload).to_string()),
+            Err(payload) => io::Error::other(Cause::from_panic(&*payload)),
         };
-        self.channels.remove(token);
+        self.slots.remove(token);
         Err(error)
     }
 
-    /// Reaches another channel, as the type that was added. `None` once that
-    /// channel is closed or about to close, where it is of another type, and
-    /// for the channel that is being called itself.
+    fn register(&mut self, token: Token) -> io::Result<()> {
+        let Some(channel) = self.slots.take(token) else { return Ok(()) };
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let interest = Interest { readable: channel.readable(), writable: channel.writable() };
+            self.update_registration(token, channel.source(), interest)
+        }));
+        self.slots.put_back(token, channel);
+        result.unwrap_or_else(|payload| std::panic::resume_unwind(payload))
+    }
+
+    /// Returns another channel, as the type that was added, or `None` if that channel
+    /// is closed or closing, has another type, or is the one being called.
     ///
-    /// The channel settles at the end of the turn: what was changed here
-    /// takes effect then. Its source must stay the same; so do not put another
-    /// dispatcher in its place as a whole.
+    /// The channel settles at the end of the turn: changes take effect then. Its
+    /// source must stay the same, so do not replace the dispatcher as a whole.
+    ///
+    /// # Examples
     ///
     /// ```
     /// # use std::{io, os::unix::net::UnixStream};
@@ -141,154 +195,267 @@ impl Context {
     /// # }
     /// ```
     pub fn get_mut<T: Dispatcher>(&mut self, token: Token) -> Option<&mut T> {
-        let slot = self.channels.get_mut(token).filter(|slot| !slot.doomed)?;
-        let dispatcher = slot.dispatcher.as_deref_mut()?;
-        let dispatcher = (dispatcher as &mut dyn Any).downcast_mut()?;
-        if !mem::replace(&mut slot.touched, true) {
-            self.touched.push_back((token, None));
+        if self.slots.is_closing(token) {
+            return None;
         }
-        Some(dispatcher)
+        let slot = self.slots.get_mut(token)?;
+        let added = slot.type_name();
+        slot.channel_mut()?;
+        self.mark_dirty(token);
+        let channel = self.slots.get_mut(token)?.channel_mut()?.downcast_mut();
+        if channel.is_none() {
+            let wanted = std::any::type_name::<T>();
+            log::debug!("channel {token:?} is a {added}, not a {wanted}");
+        }
+        channel
     }
 
-    /// Closes a channel of any kind, at the end of this turn and without
-    /// flushing; it gets no callback but `handle_close` from here on. To end
-    /// a [`Stream`](crate::Stream) in good order use its own `close`.
+    /// Lists the open channels.
+    pub fn channels(&mut self) -> Vec<ChannelInfo> {
+        let tokens: Vec<_> = self.tokens().collect();
+        let info = |token| {
+            let slot = self.slots.get_mut(token)?;
+            Some(ChannelInfo { token, type_name: slot.type_name(), unsent: slot.unsent() })
+        };
+        tokens.into_iter().filter_map(info).collect()
+    }
+
+    /// Closes any channel at the end of this turn, without flushing. The only callback
+    /// that follows is `handle_close`. To end a [`Stream`](crate::Stream) in good
+    /// order, use its own `close`.
     pub fn close(&mut self, token: Token) {
-        self.doom(token, Cause::Local);
+        self.begin_close(token, Cause::Local);
     }
 
-    /// Closes the channel that is being called, giving this cause.
+    /// Closes the channel being called, for this cause.
     pub fn close_with(&mut self, cause: Cause) {
-        self.doom(self.current, cause);
+        self.begin_close(self.current_token, cause);
     }
 
-    /// Takes the current channel's source out of the poller. A dispatcher
-    /// that exchanges its source from within a callback calls this first; the
-    /// new one is registered at the end of the turn.
-    pub fn deregister(&mut self, source: BorrowedFd<'_>) {
-        let Some(slot) = self.channels.get_mut(self.current) else { return };
-        let always_ready = mem::take(&mut slot.always_ready);
-        if slot.registered.take().is_some() {
-            self.forget(self.current, source, always_ready);
-        }
+    /// Removes the current channel's source from the poller. A dispatcher that
+    /// exchanges its source within a callback calls this first; the new source is
+    /// registered after the callback.
+    pub fn deregister(&mut self, source: Source<'_>) {
+        self.source_exchanged = true;
+        self.replace_registration(self.current_token, source, Registration::Detached);
     }
 
-    /// Ends [`Reactor::run`](crate::Reactor::run) after this turn; channels
-    /// stay open.
+    /// Ends [`Reactor::run`](crate::Reactor::run) after this turn; channels stay
+    /// open.
     pub fn stop(&mut self) {
         self.stopping = true;
     }
 
-    /// Calls this channel's `handle_timer` after `after`, once: never early,
-    /// and never at all for a time beyond the clock's range. The timer goes
-    /// with the channel.
-    pub fn set_timer(&mut self, after: Duration) -> TimerId {
-        self.timers.set_after(Instant::now(), after, Timer::Channel(self.current))
+    /// Calls `handle_timer` of the channel being called once, `after` from now: never
+    /// early, and not at all for a time beyond the clock's range. The timer is
+    /// cancelled when the channel closes.
+    ///
+    /// # Errors
+    ///
+    /// Returns `InvalidInput` if no channel is being called, as in a job; use
+    /// [`call_later`](Self::call_later) there.
+    pub fn set_timer(&mut self, after: Duration) -> io::Result<TimerId> {
+        let action = self.timer_of_channel()?;
+        Ok(self.timers.set_after(self.clock(), after, action))
     }
 
-    /// As [`set_timer`](Self::set_timer), for the instant `at`: for what is to
-    /// happen at even intervals, however long it takes.
-    pub fn set_timer_at(&mut self, at: Instant) -> TimerId {
-        self.timers.set(at, Timer::Channel(self.current))
+    /// As [`set_timer`](Self::set_timer), at the instant `at`: for regular intervals
+    /// that do not depend on how long callbacks take.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_timer`](Self::set_timer).
+    pub fn set_timer_at(&mut self, at: Instant) -> io::Result<TimerId> {
+        let action = self.timer_of_channel()?;
+        Ok(self.timers.set(at, action))
     }
 
-    /// Calls `job` after `after`, once: never early, and never at all for a
-    /// time beyond the clock's range. A panic in it costs that call only. The
-    /// loop runs on for as long as such a call waits.
+    /// Sets a timer of channel `token`.
+    pub(crate) fn set_timer_of(&mut self, token: Token, after: Duration) -> TimerId {
+        self.timers.set_after(self.clock(), after, TimerAction::Channel(token))
+    }
+
+    fn timer_of_channel(&self) -> io::Result<TimerAction> {
+        if self.current_token == Token::NONE {
+            let message = "cannot set a channel's timer: no channel is being called";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        Ok(TimerAction::Channel(self.current_token))
+    }
+
+    /// Calls `job` once, `after` from now: never early, and not at all for a time
+    /// beyond the clock's range. A panic in it ends that call only. The loop continues
+    /// while such a call is pending, until the deadline of a [`drain`](Self::drain).
     pub fn call_later(
         &mut self,
         after: Duration,
         job: impl FnOnce(&mut Context) + 'static,
     ) -> TimerId {
-        self.timers.set_after(Instant::now(), after, Timer::Call(Box::new(job)))
+        self.timers.set_after(self.clock(), after, TimerAction::Call(Box::new(job)))
     }
 
-    /// As [`call_later`](Self::call_later), at the instant `at`: for what is to
-    /// happen at even intervals, however long it takes.
+    /// As [`call_later`](Self::call_later), at the instant `at`: for regular intervals
+    /// that do not depend on how long callbacks take. An instant in the past is as
+    /// good as now.
     pub fn call_at(&mut self, at: Instant, job: impl FnOnce(&mut Context) + 'static) -> TimerId {
-        self.timers.set(at, Timer::Call(Box::new(job)))
+        self.timers.set(at, TimerAction::Call(Box::new(job)))
     }
 
-    /// Cancels a timer and frees it; `false` where it is gone already.
+    /// Cancels a timer and frees it. Returns `false` if it has already fired or been
+    /// cancelled.
     pub fn cancel(&mut self, timer: TimerId) -> bool {
         self.timers.cancel(timer)
     }
 
-    /// A way into this reactor from other threads.
+    /// Returns a handle for posting work to this reactor from other threads.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// Notes that a channel may have changed what it waits for.
-    pub(crate) fn touch(&mut self, token: Token) {
-        if let Some(slot) = self.channels.get_mut(token)
-            && !mem::replace(&mut slot.touched, true)
-        {
-            self.touched.push_back((token, None));
+    /// Resolves a host name on another thread, then calls `job` on this one with its
+    /// addresses, in the system's order.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if no thread can be started. Other failures are passed to
+    /// `job`.
+    pub fn resolve(
+        &mut self,
+        host: &str,
+        port: u16,
+        job: impl FnOnce(&mut Context, io::Result<Vec<SocketAddr>>) + Send + 'static,
+    ) -> io::Result<()> {
+        let handle = self.handle();
+        self.resolver.lookup(host, port, move |result| {
+            // The result is not needed once the reactor is dropped.
+            let _ = handle.post(move |cx| job(cx, result));
+        })
+    }
+
+    /// Returns `true` if the channel being called is closing: no callback follows,
+    /// although its dispatcher still runs.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.slots.is_closing(self.current_token)
+    }
+
+    /// Returns `true` if anything remains that could call back.
+    fn has_work(&self) -> bool {
+        let foreground = self.slots.foreground_count() > 0;
+        if self.drain.is_expired() {
+            return foreground;
         }
+        foreground
+            || self.timers.pending_calls() > 0
+            || !self.jobs.is_empty()
+            || self.handle.has_jobs()
     }
 
-    /// Whether the channel that is being called has been closed by its token:
-    /// no callback may follow, though its dispatcher still runs.
-    pub(crate) fn is_doomed(&self) -> bool {
-        self.channels.is_doomed(self.current)
-    }
-
-    /// Decides a channel's end. The first cause stands.
-    pub(crate) fn doom(&mut self, token: Token, cause: Cause) {
-        if let Some(slot) = self.channels.get_mut(token)
-            && !mem::replace(&mut slot.doomed, true)
-        {
-            self.touched.push_back((token, Some(cause)));
+    /// Returns `true` if the loop continues. If not, ends the run: the next one starts
+    /// without a stop or a drain.
+    pub(super) fn continue_run(&mut self) -> bool {
+        if !self.stopping && self.has_work() {
+            return true;
         }
+        self.stopping = false;
+        self.reset_drain();
+        false
     }
 
-    /// Waits no more for what `token` was registered for.
-    pub(crate) fn forget(&mut self, token: Token, source: BorrowedFd<'_>, always_ready: bool) {
-        if always_ready {
-            self.always_ready.retain(|&other| other != token);
-        } else if let Err(error) = self.poller.delete(source) {
-            // Only a source that was closed or exchanged behind our back.
-            log::error!("channel {token:?}: its source was not registered: {error}");
-        }
+    /// Returns the tokens of all channels.
+    pub(super) fn tokens(&self) -> impl Iterator<Item = Token> + '_ {
+        (0..self.slots.capacity()).filter_map(|index| self.slots.token_at(index))
     }
 
-    /// Whether anything is left that could call back.
-    pub(crate) fn is_alive(&self) -> bool {
-        self.channels.foreground() > 0
-            || self.timers.calls() > 0
-            || !self.posts.is_empty()
-            || self.handle.has_posts()
-    }
-
-    pub(crate) fn close_all(&mut self) {
-        for index in 0..self.channels.slots() {
-            if let Some(token) = self.channels.at(index) {
-                self.doom(token, Cause::Shutdown);
+    pub(super) fn close_all(&mut self) {
+        for index in 0..self.slots.capacity() {
+            if let Some(token) = self.slots.token_at(index) {
+                self.begin_close(token, Cause::Shutdown);
             }
         }
     }
 
-    /// Lends the reactor's read buffer, which every stream reads into.
-    pub(crate) fn take_read_buffer(&mut self) -> Box<[u8]> {
+    /// Closes everything, as the reactor is being dropped.
+    pub(super) fn shut_down(&mut self) {
+        self.dropping = true;
+        catch_panic("dropping jobs", || self.handle.close());
+        self.close_all();
+        while !self.pending.is_empty() {
+            self.settle_pending();
+        }
+    }
+
+    pub(super) fn await_close(&mut self, token: Token) -> io::Result<()> {
+        if self.slots.get_mut(token).is_none() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "there is no such channel"));
+        }
+        self.awaited_close = AwaitedClose::Channel(token);
+        Ok(())
+    }
+
+    /// Records the end of a channel, if it is the one awaited.
+    pub(super) fn record_close(&mut self, token: Token, reason: CloseReason) {
+        if matches!(self.awaited_close, AwaitedClose::Channel(awaited) if awaited == token) {
+            self.awaited_close = AwaitedClose::Closed(reason);
+        }
+    }
+
+    pub(super) fn take_awaited_close(&mut self) -> Option<CloseReason> {
+        match mem::replace(&mut self.awaited_close, AwaitedClose::Nothing) {
+            AwaitedClose::Closed(reason) => Some(reason),
+            other => {
+                self.awaited_close = other;
+                None
+            }
+        }
+    }
+
+    pub(super) fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    #[cfg(not(polling_test_poll_backend))]
+    pub(super) fn poller_fd(&self) -> BorrowedFd<'_> {
+        self.poller.as_fd()
+    }
+
+    /// Lends the buffer that every channel reads into.
+    pub(crate) fn lend_read_buffer(&mut self) -> Box<[u8]> {
         if self.read_buffer.is_empty() {
-            // The first use, or a callback panicked with the buffer in hand.
-            self.read_buffer = vec![0; READ_BUFFER].into_boxed_slice();
+            // The first use, or a callback panicked while it had the buffer.
+            self.read_buffer = vec![0; READ_BUFFER_SIZE].into_boxed_slice();
         }
         mem::take(&mut self.read_buffer)
     }
 
-    pub(crate) fn put_back_read_buffer(&mut self, buffer: Box<[u8]>) {
+    pub(crate) fn return_read_buffer(&mut self, buffer: Box<[u8]>) {
         self.read_buffer = buffer;
+    }
+
+    /// Lends an output buffer, in which a stream gathers the output of a callback.
+    pub(crate) fn lend_output_buffer(&mut self) -> Option<Box<OutputBuffer>> {
+        self.spare_output.take()
+    }
+
+    /// Takes back an empty output buffer, to lend it to the next callback.
+    pub(crate) fn return_output_buffer(&mut self, buffer: Box<OutputBuffer>) {
+        if self.spare_output.is_none() && buffer.is_reusable() {
+            self.spare_output = Some(buffer);
+        }
+    }
+}
+
+impl Context {
+    pub(super) fn fmt_as(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(name)
+            .field("channels", &self.slots.foreground_count())
+            .field("stopping", &self.stopping)
+            .field("draining", &self.is_draining())
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reactor")
-            .field("channels", &self.channels.foreground())
-            .field("stopping", &self.stopping)
-            .field("draining", &self.is_draining())
-            .finish_non_exhaustive()
+        self.fmt_as("Context", f)
     }
 }

@@ -1,52 +1,49 @@
-//! [`Dispatcher`]: what the reactor asks of a channel, and [`CloseReason`]:
-//! what it says at the end.
+//! [`Dispatcher`]: the interface between the reactor and a channel.
 
 use std::any::Any;
-use std::fmt;
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use crate::poll::Interest;
-use crate::reactor::context::Context;
-use crate::reactor::timers::TimerId;
+use crate::reactor::{Cause, CloseReason, Context, TimeoutKind, TimerId};
+use crate::sys::source::Source;
 
-/// The owner of one I/O source, told by the reactor when it is ready.
+/// Owns one I/O source and handles its readiness events.
 ///
 /// Most programs never implement this trait: a [`Listener`](crate::Listener)
-/// accepts, a [`Stream`](crate::Stream) reads and writes, and they implement
-/// [`Protocol`](crate::Protocol) on top. Implement `Dispatcher` for a source
-/// of another kind: a `timerfd`, an `inotify`, a device.
+/// accepts, a [`Stream`](crate::Stream) reads and writes, and the program implements
+/// [`Protocol`](crate::Protocol). Implement `Dispatcher` for a source of another
+/// kind: a `timerfd`, an `inotify`, a device.
 ///
-/// # Asked
+/// # Queries
 ///
-/// [`readable`](Self::readable), [`writable`](Self::writable),
-/// [`deadline`](Self::update_deadline) and [`closed`](Self::poll_close) are asked after
-/// the channel was touched: added, called back, or reached with
-/// [`Context::get_mut`]. They are not asked on every turn, so what they answer
-/// must depend on the dispatcher's own state alone.
+/// [`readable`](Self::readable) and [`writable`](Self::writable) are queried after
+/// the channel was added, called back, or reached with [`Context::get_mut`], but not
+/// on every turn: they must depend on the dispatcher's own state only.
+/// [`poll_close`](Self::poll_close) and [`update_deadline`](Self::update_deadline)
+/// are called at the same time, before them, and may change that state.
 ///
-/// # Told
+/// # Callbacks
 ///
-/// Each callback gets a [`Context`] over everything else in the reactor. An
-/// `Err` from one, or a panic in it, is shown to
-/// [`handle_error`](Self::handle_error) and closes this channel; the loop goes
-/// on. Errors by which a connection ends (`ConnectionReset`, `BrokenPipe`,
-/// `ConnectionAborted`, `NotConnected`) close it without `handle_error`, as
-/// in asyncore.
+/// Each callback receives a [`Context`] over everything else in the reactor. An
+/// `Err` from one, or a panic in it, is passed to
+/// [`handle_error`](Self::handle_error) and closes this channel; the loop continues.
+/// Errors that are an ordinary end of a connection (`ConnectionReset`, `BrokenPipe`,
+/// `ConnectionAborted`, `NotConnected`) close it without `handle_error`, as in
+/// asyncore.
+///
+/// # Examples
 ///
 /// ```
 /// use std::io::{self, Read};
-/// use std::os::fd::{AsFd, BorrowedFd};
 /// use std::os::unix::net::UnixStream;
-/// use reactor::{Context, Dispatcher, Reactor};
+/// use reactor::{Context, Dispatcher, Reactor, Source};
 ///
-/// /// Counts the bytes that arrive, and stops the loop at the end.
+/// /// Counts the bytes that arrive, and closes at the end of input.
 /// struct Counter(UnixStream, usize);
 ///
 /// impl Dispatcher for Counter {
-///     fn source(&self) -> BorrowedFd<'_> {
-///         self.0.as_fd()
+///     fn source(&self) -> Source<'_> {
+///         Source::from(&self.0)
 ///     }
 ///
 ///     fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
@@ -70,231 +67,122 @@ use crate::reactor::timers::TimerId;
 /// reactor.run()
 /// # }
 /// ```
+#[expect(clippy::missing_errors_doc, reason = "the trait documents what an `Err` does")]
 pub trait Dispatcher: Any {
-    /// The source to watch. It must be in non-blocking mode, and stay the
-    /// same open descriptor for as long as the dispatcher is registered; to
-    /// exchange it from within a callback, call [`Context::deregister`] first.
-    fn source(&self) -> BorrowedFd<'_>;
+    /// Returns the source to watch. It must be in non-blocking mode, and must not
+    /// change while it is registered; to exchange it within a callback, call
+    /// [`Context::deregister`] first.
+    fn source(&self) -> Source<'_>;
 
-    /// Whether to call [`handle_read`](Self::handle_read) when the source is
-    /// readable. Default: yes.
+    /// Returns `true` if [`handle_read`](Self::handle_read) is to be called when the
+    /// source is readable. Default: `true`.
     fn readable(&self) -> bool {
         true
     }
 
-    /// Whether to call [`handle_write`](Self::handle_write) when the source is
-    /// writable. Default: no (asyncore's yes made every idle socket spin).
+    /// Returns `true` if [`handle_write`](Self::handle_write) is to be called when
+    /// the source is writable. Default: `false` (asyncore's `True` made every idle
+    /// socket spin).
     fn writable(&self) -> bool {
         false
     }
 
-    /// When to call [`handle_deadline`](Self::handle_deadline), if nothing
-    /// moves this instant further off before. A timeout is counted from
-    /// `now`: the callbacks of this turn may have taken long. Default: never.
-    ///
-    /// A deadline that keeps moving off costs no timer operation: the reactor
-    /// looks again when the earlier instant has come.
-    fn update_deadline(&mut self, _now: Instant) -> Option<Instant> {
+    /// Advances the channel's own end, and returns the cause once it has ended: the
+    /// place to report "closed, now that all output is flushed". Default: `None`.
+    fn poll_close(&mut self, _cx: &mut Context) -> Option<Cause> {
         None
     }
 
-    /// Whether the channel has ended of itself, and why. Default: no.
+    /// Updates the channel's deadline and returns it: the instant at which
+    /// [`handle_deadline`](Self::handle_deadline) is called, unless it is postponed
+    /// before. A timeout starts at [`Context::clock`], not at [`Context::now`], as
+    /// the callbacks of this turn may have taken long. Default: `None`.
     ///
-    /// Asked after each callback, so the place to say "closed, now that all
-    /// output is flushed".
-    fn poll_close(&mut self) -> Option<Cause> {
+    /// A deadline that is postponed again and again costs no timer operation: when
+    /// the earlier instant has passed, the reactor queries it again.
+    fn update_deadline(&mut self, _cx: &Context) -> Option<Instant> {
         None
     }
 
-    /// How many bytes were accepted for sending and not handed to the kernel.
+    /// Returns the number of bytes queued but not yet written. Default: 0.
     fn unsent(&self) -> usize {
         0
     }
 
-    /// Whether the loop may end while this channel is open, as it may with a
-    /// signal handler installed. Asked once, when the channel is added.
-    /// Default: no.
+    /// Returns `true` if the loop may end while this channel is open, for example a
+    /// signal handler. Queried once, when the channel is added. Default: `false`.
     fn is_background(&self) -> bool {
         false
     }
 
-    /// What it is called in the log. Default: the name of its type.
+    /// Returns the name used in log messages. Default: the name of the type.
     fn type_name(&self) -> &'static str {
         std::any::type_name::<Self>()
     }
 
-    /// The channel is registered; its first callback, from within the loop.
+    /// Called first, from within the loop, after the channel was added.
     fn handle_add(&mut self, _cx: &mut Context) -> io::Result<()> {
         Ok(())
     }
 
-    /// The source is readable, at its end, or in error: reading tells which.
-    /// It may also be none of them (somebody else has read it already): treat
-    /// `WouldBlock` as nothing to do, for returned as an `Err` it closes the
-    /// channel.
+    /// Called when the source is readable, at end of file, or failed; a read
+    /// distinguishes the three. It may also be none of them (another process has
+    /// read it): handle `WouldBlock` as nothing to do, since returning it as an
+    /// `Err` closes the channel.
     fn handle_read(&mut self, _cx: &mut Context) -> io::Result<()> {
         unhandled("read")
     }
 
-    /// The source is writable, or in error: writing tells which.
+    /// Called when the source is writable or failed; a write distinguishes the two.
     fn handle_write(&mut self, _cx: &mut Context) -> io::Result<()> {
         unhandled("write")
     }
 
-    /// Urgent data waits. It keeps the source ready until it is consumed, so
-    /// that the default closes the channel with an error rather than spin.
+    /// Called when urgent data is pending. It keeps the source ready until it is
+    /// read, so the default closes the channel with an error rather than spin.
     fn handle_expt(&mut self, _cx: &mut Context) -> io::Result<()> {
         unhandled("urgent data")
     }
 
-    /// The source hung up or failed while neither reading nor writing was
-    /// wanted. If this callback closes nothing, the source leaves the poller
-    /// until reading or writing is wanted again. Default: nothing.
+    /// Called when the source hung up or failed while neither reading nor writing
+    /// was wanted. If this callback does not close the channel, the source leaves
+    /// the poller until reading or writing is wanted again. Default: nothing.
     fn handle_hangup(&mut self, _cx: &mut Context) -> io::Result<()> {
         Ok(())
     }
 
-    /// The [`deadline`](Self::update_deadline) has passed. Default: the channel
-    /// closes with [`Cause::TimedOut`].
+    /// Called when the [deadline](Self::update_deadline) has passed. Default: the
+    /// channel closes with [`Cause::TimedOut`].
     fn handle_deadline(&mut self, cx: &mut Context) -> io::Result<()> {
         cx.close_with(Cause::TimedOut(TimeoutKind::Deadline));
         Ok(())
     }
 
-    /// A timer that this channel set with [`Context::set_timer`] fell due.
+    /// Called when a timer set by this channel with [`Context::set_timer`] expires.
     fn handle_timer(&mut self, _cx: &mut Context, _timer: TimerId) -> io::Result<()> {
         Ok(())
     }
 
-    /// The reactor is to end by a deadline ([`Context::drain`]): take on no
-    /// new work, and close once the work at hand is done. Default: nothing,
-    /// the channel stays open until the deadline.
+    /// Called when the reactor starts to drain ([`Context::drain`]): accept no new
+    /// work, and close once pending work is done. Default: nothing; the channel
+    /// stays open until the drain's deadline.
     fn handle_drain(&mut self, _cx: &mut Context) -> io::Result<()> {
         Ok(())
     }
 
-    /// A callback failed or panicked, and the channel is about to close.
-    /// Default: a line in the log.
+    /// Called when a callback failed or panicked; the channel is about to close.
+    /// Default: logs a warning.
     fn handle_error(&mut self, cx: &mut Context, cause: &Cause) {
         log::warn!("channel {:?}: {cause}", cx.token());
     }
 
-    /// The channel is closed: the last callback, exactly once for each
-    /// channel that was added. Its token resolves to nothing already; the
-    /// source is closed when the dispatcher is dropped, right after.
+    /// Called last, exactly once for each channel that was added. Its token no
+    /// longer resolves; the dispatcher, and so the source, is dropped afterwards.
     fn handle_close(&mut self, _cx: &mut Context, _reason: &CloseReason) {}
 }
 
-impl dyn Dispatcher {
-    /// What it wants to be told about.
-    pub(crate) fn interest(&self) -> Interest {
-        Interest { readable: self.readable(), writable: self.writable() }
-    }
-}
-
-/// asyncore's default handlers log a warning and carry on, which spins for as
-/// long as the source stays ready; ours end the channel.
-fn unhandled(what: &str) -> io::Result<()> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, format!("unhandled {what} event")))
-}
-
-/// Why a channel ended, and what was lost with it.
-///
-/// ```
-/// use reactor::{Cause, CloseReason};
-///
-/// let reason = CloseReason { cause: Cause::PeerClosed, unsent: 3 };
-/// assert_eq!(reason.to_string(), "closed by the peer, 3 bytes unsent");
-/// ```
-#[derive(Debug)]
-pub struct CloseReason {
-    /// What ended the channel first.
-    pub cause: Cause,
-    /// Bytes that were accepted for sending and never handed to the kernel.
-    pub unsent: usize,
-}
-
-impl fmt::Display for CloseReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.unsent {
-            0 => write!(f, "{}", self.cause),
-            1 => write!(f, "{}, 1 byte unsent", self.cause),
-            n => write!(f, "{}, {n} bytes unsent", self.cause),
-        }
-    }
-}
-
-/// What ended a channel.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Cause {
-    /// This side closed it.
-    Local,
-    /// The peer ended the conversation in good order.
-    PeerClosed,
-    /// An I/O error (a reset among them), or an `Err` from a callback.
-    Error(io::Error),
-    /// A deadline passed.
-    TimedOut(TimeoutKind),
-    /// A callback panicked, with this message.
-    Panicked(Box<str>),
-    /// The reactor ended with the channel still open.
-    Shutdown,
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Cause::Local => f.write_str("closed"),
-            Cause::PeerClosed => f.write_str("closed by the peer"),
-            Cause::Error(error) => write!(f, "{error}"),
-            Cause::TimedOut(timeout) => write!(f, "timed out: {timeout}"),
-            Cause::Panicked(message) => write!(f, "a callback panicked: {message}"),
-            Cause::Shutdown => f.write_str("shut down"),
-        }
-    }
-}
-
-/// Which deadline passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TimeoutKind {
-    /// The connection did not come about.
-    Connect,
-    /// Nothing was sent or received for the idle timeout.
-    Idle,
-    /// The peer took none of the waiting output for the stall timeout.
-    Stall,
-    /// A deadline of the dispatcher's own.
-    Deadline,
-}
-
-impl fmt::Display for TimeoutKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            TimeoutKind::Connect => "no connection",
-            TimeoutKind::Idle => "idle",
-            TimeoutKind::Stall => "the peer does not read",
-            TimeoutKind::Deadline => "deadline passed",
-        })
-    }
-}
-
-/// Whether an error is an ordinary end of a connection: asyncore's
-/// `_DISCONNECTED`, which it sends to `handle_close`, not `handle_error`.
-pub(crate) fn is_disconnect(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
-    matches!(error.kind(), ConnectionReset | BrokenPipe | ConnectionAborted | NotConnected)
-}
-
-/// The cause that a caught panic is.
-pub(crate) fn panicked(payload: &(dyn Any + Send)) -> Cause {
-    let message = if let Some(message) = payload.downcast_ref::<&str>() {
-        message
-    } else if let Some(message) = payload.downcast_ref::<String>() {
-        message
-    } else {
-        "no message"
-    };
-    Cause::Panicked(message.into())
+/// asyncore's default handlers log a warning and continue, which spins while the
+/// source is ready; ours end the channel.
+fn unhandled(event: &str) -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, format!("unhandled {event} event")))
 }

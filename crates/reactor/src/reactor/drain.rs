@@ -1,86 +1,128 @@
-//! The graceful end: stop taking on work, finish what is at hand, by a
-//! deadline.
+//! Draining: accepting no new work, finishing pending work, by a deadline.
 
-use std::mem;
 use std::time::{Duration, Instant};
 
-use crate::reactor::context::Context;
-use crate::reactor::dispatcher::Dispatcher;
-use crate::reactor::timers::{Timer, TimerId};
+use crate::reactor::Context;
+use crate::reactor::call::catch_panic;
+use crate::reactor::timers::{TimerAction, TimerId};
 
-/// How far the graceful end has come.
+/// State of a drain, and a request for one, which may arrive in any state.
 #[derive(Default)]
-pub(crate) struct Drain {
-    /// Asked for in this turn, to begin when it settles.
-    pub(crate) requested: Option<Duration>,
-    /// Every channel was told.
-    begun: bool,
-    /// When what is still open is cut off; `None` for never.
-    deadline: Option<TimerId>,
-    /// That time has come: nothing can be added any more.
-    pub(crate) over: bool,
+pub(super) struct Drain {
+    state: DrainState,
+    /// The timeout of a drain that starts when this turn settles.
+    requested: Option<Duration>,
+}
+
+/// State machine for a drain.
+///
+/// | from | event | to |
+/// | --- | --- | --- |
+/// | `Inactive` | a request is settled | `Draining`; channels are notified |
+/// | `Draining` | a request with an earlier deadline | `Draining`, with that deadline |
+/// | `Draining` | the deadline | `Expired`; channels are closed |
+/// | any | the run ends | `Inactive` |
+#[derive(Default)]
+enum DrainState {
+    #[default]
+    Inactive,
+    Draining {
+        /// `None` if it is beyond the clock's range.
+        deadline: Option<(Instant, TimerId)>,
+    },
+    /// No channel can be added.
+    Expired,
+}
+
+impl Drain {
+    pub(super) fn is_requested(&self) -> bool {
+        self.requested.is_some()
+    }
+
+    pub(super) fn is_expired(&self) -> bool {
+        matches!(self.state, DrainState::Expired)
+    }
 }
 
 impl Context {
-    /// Ends the reactor in good order: listeners accept what is queued and
-    /// close, every other channel is told (`handle_drain`), and those still
-    /// open after `timeout` are closed with [`Cause::Shutdown`](crate::Cause::Shutdown);
-    /// nothing can be added any more then. Called again, the earlier of the two
-    /// deadlines holds. The drain is over when nothing is left that could call
-    /// back, or with [`Context::stop`].
+    /// Ends the reactor in good order: listeners accept the connections already queued
+    /// and close, every other channel is notified (`handle_drain`), and those still
+    /// open after `timeout` are closed with
+    /// [`Cause::Shutdown`](crate::Cause::Shutdown). From then on no channel can be
+    /// added, and pending [`call_later`](Self::call_later)s are dropped. If called
+    /// again, the earlier deadline holds. The drain ends when no work remains, or
+    /// with [`stop`](Self::stop).
     pub fn drain(&mut self, timeout: Duration) {
         let earlier = self.drain.requested.map_or(timeout, |requested| requested.min(timeout));
         self.drain.requested = Some(earlier);
     }
 
-    /// Whether a [`drain`](Self::drain) is under way.
+    /// Returns `true` if a [`drain`](Self::drain) was requested or is in progress.
     pub fn is_draining(&self) -> bool {
-        self.drain.requested.is_some() || self.drain.begun
+        self.drain.is_requested() || self.drain_started()
     }
 
-    /// Whether every channel was told, and so those that come now are to be.
-    pub(crate) fn has_told_of_drain(&self) -> bool {
-        self.drain.begun
+    /// Returns `true` once all channels were notified of the drain: later ones must be
+    /// notified when they are added.
+    pub(crate) fn drain_started(&self) -> bool {
+        !matches!(self.drain.state, DrainState::Inactive)
     }
 
-    pub(crate) fn drain_if_requested(&mut self) {
+    pub(super) fn start_requested_drain(&mut self) {
         let Some(timeout) = self.drain.requested.take() else { return };
-        if let Some(at) = Instant::now().checked_add(timeout)
-            && self.drain.deadline.is_none_or(|set| at < set.at())
-        {
-            let earlier = self.timers.set(at, Timer::Drain);
-            if let Some(later) = self.drain.deadline.replace(earlier) {
-                self.timers.cancel(later);
+        let at = self.clock().checked_add(timeout);
+        match self.drain.state {
+            DrainState::Expired => {}
+            DrainState::Draining { deadline } => {
+                let is_earlier =
+                    at.is_some_and(|at| deadline.is_none_or(|(current, _)| at < current));
+                if is_earlier {
+                    self.replace_drain_deadline(deadline, at);
+                }
             }
-        }
-        if !mem::replace(&mut self.drain.begun, true) {
-            log::info!("draining {} channels, for {timeout:?} at most", self.channels.foreground());
-            self.tell_all();
+            DrainState::Inactive => {
+                self.replace_drain_deadline(None, at);
+                let count = self.slots.foreground_count();
+                log::info!("draining {count} channels, for at most {timeout:?}");
+                self.notify_all();
+            }
         }
     }
 
-    fn tell_all(&mut self) {
-        for index in 0..self.channels.slots() {
-            // One that is fresh is told right after its `handle_add`.
-            if let Some(token) = self.channels.at(index)
-                && self.channels.get_mut(token).is_some_and(|slot| !slot.fresh)
+    fn replace_drain_deadline(&mut self, current: Option<(Instant, TimerId)>, at: Option<Instant>) {
+        if let Some((_, timer)) = current {
+            self.timers.cancel(timer);
+        }
+        let deadline = at.map(|at| (at, self.timers.set(at, TimerAction::ExpireDrain)));
+        self.drain.state = DrainState::Draining { deadline };
+    }
+
+    fn notify_all(&mut self) {
+        for index in 0..self.slots.capacity() {
+            // A channel without its `handle_add` is notified right after that.
+            if let Some(token) = self.slots.token_at(index)
+                && self.slots.is_open(token)
             {
-                self.call(token, Dispatcher::handle_drain);
+                self.call(token, super::dispatcher::Dispatcher::handle_drain);
             }
         }
     }
 
-    /// The deadline has come.
-    pub(crate) fn cut_off(&mut self) {
-        log::warn!("the drain's time is up: closing {} channels", self.channels.foreground());
-        self.drain.over = true;
+    /// The deadline has passed.
+    pub(super) fn expire_drain(&mut self) {
+        self.drain.state = DrainState::Expired;
+        let calls = self.timers.take_calls();
+        let (channels, calls_count) = (self.slots.foreground_count(), calls.len());
+        log::warn!("drain timed out: closing {channels} channels, dropping {calls_count} calls");
+        catch_panic("dropping calls", || drop(calls));
         self.close_all();
     }
 
-    /// All is closed, or the loop was stopped.
-    pub(crate) fn end_drain(&mut self) {
-        if let Some(deadline) = mem::take(&mut self.drain).deadline {
-            self.timers.cancel(deadline);
+    /// Ends the drain, as the run has ended.
+    pub(super) fn reset_drain(&mut self) {
+        let drain = std::mem::take(&mut self.drain);
+        if let DrainState::Draining { deadline: Some((_, timer)) } = drain.state {
+            self.timers.cancel(timer);
         }
     }
 }

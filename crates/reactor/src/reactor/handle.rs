@@ -1,20 +1,23 @@
-//! [`Handle`]: a way into the loop from other threads.
+//! [`Handle`]: posting work to the loop from other threads.
 
 use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use crate::poll::Waker;
-use crate::reactor::context::Context;
+use crate::reactor::Context;
 
 /// Work from another thread, to run on the loop's.
-pub(crate) type Job = Box<dyn FnOnce(&mut Context) + Send>;
+pub(super) type Job = Box<dyn FnOnce(&mut Context) + Send>;
 
-/// Reaches a reactor from any thread: cheap to clone, and to keep after the
-/// reactor is gone.
+/// Reaches a reactor from any thread. It is cheap to clone, and may outlive the
+/// reactor.
+///
+/// # Examples
 ///
 /// ```
 /// use std::thread;
@@ -38,80 +41,133 @@ pub(crate) type Job = Box<dyn FnOnce(&mut Context) + Send>;
 pub struct Handle(Arc<Shared>);
 
 impl Handle {
-    pub(crate) fn new(waker: Waker) -> Self {
-        let queue = Queue { waker: Some(waker), jobs: VecDeque::new(), awake: false };
-        Handle(Arc::new(Shared { queue: Mutex::new(queue) }))
+    pub(super) fn new(waker: Waker) -> Self {
+        let queue = Queue { waker: Some(waker), jobs: VecDeque::new() };
+        Handle(Arc::new(Shared {
+            queue: Mutex::new(queue),
+            attention: AtomicU8::new(Attention::Asleep as u8),
+        }))
     }
 
-    /// Runs `job` on the loop's thread, in one of its next turns. Jobs of one
-    /// thread run in the order in which they were posted. A panic in a job
-    /// costs that job only.
+    /// Runs `job` on the loop's thread, in one of its next turns. Jobs of one thread
+    /// run in the order in which they were posted. A panic in a job ends that job
+    /// only. The queue has no limit: see [`inbox`](crate::inbox) for one that has.
     ///
-    /// Fails where the reactor is gone; `job` is dropped then.
+    /// # Errors
+    ///
+    /// Returns [`ReactorClosed`] and drops `job` if the reactor no longer exists.
     pub fn post(
         &self,
         job: impl FnOnce(&mut Context) + Send + 'static,
     ) -> Result<(), ReactorClosed> {
         let mut queue = self.0.lock();
-        let Some(waker) = queue.waker.clone() else { return Err(ReactorClosed) };
+        if queue.waker.is_none() {
+            return Err(ReactorClosed);
+        }
         queue.jobs.push_back(Box::new(job));
-        // However many jobs come before the loop looks, one wake-up serves;
-        // while the loop runs, none is needed.
-        let wake = !mem::replace(&mut queue.awake, true);
-        drop(queue);
-        if wake && let Err(error) = waker.wake() {
-            log::error!("cannot wake the reactor, a post waits for its next event: {error}");
+        // One wake-up serves all jobs until the loop takes them; while the loop runs,
+        // none is needed.
+        if self.0.replace_attention(Attention::Posted) == Attention::Asleep
+            && let Some(waker) = queue.waker.clone()
+        {
+            drop(queue);
+            if let Err(error) = waker.wake() {
+                log::error!("cannot wake the reactor; the job waits for its next event: {error}");
+            }
         }
         Ok(())
     }
 
-    /// [`Context::stop`] from any thread.
+    /// Runs `f` on the loop's thread, waits for it, and returns its result. On the
+    /// loop's own thread it would wait forever.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ReactorClosed`] if the reactor no longer exists, is dropped before
+    /// `f` has run, or `f` panicked.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::thread;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut reactor = reactor::Reactor::new()?;
+    /// let handle = reactor.handle();
+    /// reactor.context().call_later(std::time::Duration::from_secs(60), |_| {});
+    /// let other = thread::spawn(move || {
+    ///     let count = handle.call(|cx| cx.channels().len());
+    ///     handle.stop().map(|()| count)
+    /// });
+    /// reactor.run()?;
+    /// assert_eq!(other.join().unwrap(), Ok(Ok(0)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn call<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Context) -> R + Send + 'static,
+    ) -> Result<R, ReactorClosed> {
+        let (result_tx, result_rx) = mpsc::channel();
+        self.post(move |cx| {
+            // The caller waits for it.
+            let _ = result_tx.send(f(cx));
+        })?;
+        result_rx.recv().map_err(|_| ReactorClosed)
+    }
+
+    /// As [`Context::stop`], from any thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`post`](Self::post).
     pub fn stop(&self) -> Result<(), ReactorClosed> {
         self.post(Context::stop)
     }
 
-    /// [`Context::drain`] from any thread.
+    /// As [`Context::drain`], from any thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`post`](Self::post).
     pub fn drain(&self, timeout: Duration) -> Result<(), ReactorClosed> {
         self.post(move |cx| cx.drain(timeout))
     }
 
-    /// Moves what was posted to the end of `jobs`. Posts need not wake the
-    /// loop from here until it says [`may_sleep`](Self::may_sleep).
-    pub(crate) fn take(&self, jobs: &mut VecDeque<Job>) {
-        let mut queue = self.0.lock();
-        queue.awake = true;
-        if jobs.is_empty() {
-            mem::swap(jobs, &mut queue.jobs);
-        } else {
-            jobs.append(&mut queue.jobs);
+    /// Moves the posted jobs to the end of `jobs`. Until [`try_sleep`](Self::try_sleep)
+    /// succeeds, posts do not wake the loop.
+    pub(super) fn take_jobs(&self, jobs: &mut VecDeque<Job>) {
+        // A poster that is not seen here has not released the lock yet, or sees `Awake`.
+        if self.0.replace_attention(Attention::Awake) == Attention::Posted {
+            jobs.append(&mut self.0.lock().jobs);
         }
     }
 
-    /// Whether the loop, done with its turn and with no job of its own left,
-    /// may wait for as long as it likes: the next post will wake it. Not where
-    /// one came in meanwhile.
+    /// Lets the loop wait without limit: the next post wakes it. Returns `false` if
+    /// jobs were posted meanwhile.
     ///
-    /// A wake-up that nobody needs is more than a wasted system call: a `wait`
-    /// that begins with one may return without having looked at any source
-    /// (`polling` on poll(2)), and posts that post would starve I/O.
-    pub(crate) fn may_sleep(&self) -> bool {
-        let mut queue = self.0.lock();
-        queue.awake = !queue.jobs.is_empty();
-        !queue.awake
+    /// A needless wake-up costs more than a system call: a wait that starts with one
+    /// may return without having checked any source (`polling` on poll(2)), so that
+    /// posts would starve I/O.
+    pub(super) fn try_sleep(&self) -> bool {
+        let (awake, asleep) = (Attention::Awake as u8, Attention::Asleep as u8);
+        let result =
+            self.0.attention.compare_exchange(awake, asleep, Ordering::AcqRel, Ordering::Acquire);
+        result.is_ok()
     }
 
-    /// Whether a post waits.
-    pub(crate) fn has_posts(&self) -> bool {
-        !self.0.lock().jobs.is_empty()
+    /// Returns `true` if jobs were posted that the loop has not taken.
+    pub(super) fn has_jobs(&self) -> bool {
+        self.0.attention.load(Ordering::Acquire) == Attention::Posted as u8
     }
 
-    /// Refuses posts from now on, and drops those that wait.
-    pub(crate) fn close(&self) {
+    /// Rejects further posts, and drops the jobs that are queued.
+    pub(super) fn close(&self) {
         let mut queue = self.0.lock();
         queue.waker = None;
         let jobs = mem::take(&mut queue.jobs);
         drop(queue);
-        // Outside of the lock: what a job owns may post in its destructor.
+        // Outside the lock: the destructor of a job may post.
         drop(jobs);
     }
 }
@@ -119,22 +175,47 @@ impl Handle {
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
+    /// An [`Attention`].
+    attention: AtomicU8,
+}
+
+/// State machine for what the loop does about posts.
+///
+/// | from | event | to |
+/// | --- | --- | --- |
+/// | any | `post` | `Posted`; wakes the loop if it was `Asleep` |
+/// | any | `take_jobs` | `Awake`; takes the queue if it was `Posted` |
+/// | `Awake` | `try_sleep` | `Asleep` |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Attention {
+    /// The loop checks for jobs before it waits.
+    Awake,
+    /// The loop may be waiting.
+    Asleep,
+    /// The queue contains jobs that the loop has not taken.
+    Posted,
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // Nothing of the user's runs under the lock, so a poisoned one still
-        // guards a whole queue.
+        // No user code runs under the lock, so that a poisoned one guards a valid queue.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replace_attention(&self, next: Attention) -> Attention {
+        match self.attention.swap(next as u8, Ordering::AcqRel) {
+            previous if previous == Attention::Awake as u8 => Attention::Awake,
+            previous if previous == Attention::Posted as u8 => Attention::Posted,
+            _ => Attention::Asleep,
+        }
     }
 }
 
 struct Queue {
-    /// `None` once the reactor is gone: a handle keeps nothing of it open.
+    /// `None` once the reactor is dropped.
     waker: Option<Waker>,
     jobs: VecDeque<Job>,
-    /// The loop will look here of itself before it waits.
-    awake: bool,
 }
 
 impl fmt::Debug for Queue {
@@ -142,17 +223,17 @@ impl fmt::Debug for Queue {
         f.debug_struct("Queue")
             .field("jobs", &self.jobs.len())
             .field("closed", &self.waker.is_none())
-            .finish_non_exhaustive()
+            .finish()
     }
 }
 
-/// The reactor that a [`Handle`] reached is gone.
+/// The reactor that a [`Handle`] belongs to has been dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReactorClosed;
 
 impl fmt::Display for ReactorClosed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the reactor is gone")
+        f.write_str("the reactor has been dropped")
     }
 }
 

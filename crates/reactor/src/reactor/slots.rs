@@ -1,277 +1,373 @@
-//! The table of channels: slots with generations, named by [`Token`]s.
+//! [`Slots`]: the table of channels.
 
-use std::fmt;
-
-use crate::compact_instant::Moment;
+use crate::compact_instant::CompactInstant;
 use crate::poll::Interest;
-use crate::reactor::dispatcher::Dispatcher;
+use crate::reactor::registration::Registration;
+use crate::reactor::settle::Channel;
+use crate::token::Token;
 
-/// The name of one channel of one reactor, for as long as the program runs.
+/// State machine for a slot.
 ///
-/// Tokens are plain values: copy them, keep them, hash them. A token outlives
-/// its channel without harm. Once the channel is closed the token resolves to
-/// nothing, even when another channel has taken its place in the table.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Token {
-    index: u32,
+/// | from | event | to |
+/// | --- | --- | --- |
+/// | `Vacant` | `insert` | `Added` |
+/// | `Added` | the first settle, before `handle_add` | `Open` |
+/// | `Added`, `Open` | `start_closing` | `Closing` |
+/// | `Added`, `Open`, `Closing` | `remove` | `Vacant`, with the next generation |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Vacant,
+    /// `handle_add` is pending.
+    Added,
+    Open,
+    /// The end is decided: only `handle_close` follows.
+    Closing,
+}
+
+/// One place in the table.
+pub(super) struct Slot {
+    /// `None` while the channel is being called, and in a vacant slot.
+    channel: Option<Box<dyn Channel>>,
+    /// The deadline for which the timers have an entry.
+    armed_deadline: Option<CompactInstant>,
     generation: u32,
-}
-
-impl Token {
-    /// The token of no channel: what runs outside of every channel has it.
-    pub(crate) const NONE: Token = Token { index: u32::MAX, generation: u32::MAX };
-
-    /// What the poller is given to name this channel by. Both halves take
-    /// part, so an event for a channel that is gone names no later one. (On
-    /// 32-bit systems the halves are 16 bits: the generation then repeats
-    /// after 65,536 uses of a slot, which no batch of events can span.)
-    pub(crate) fn key(self) -> usize {
-        const HALF: u32 = usize::BITS / 2;
-        ((self.generation as usize) << HALF) | (self.index as usize & (usize::MAX >> HALF))
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.index, self.generation)
-    }
-}
-
-/// One place in the table, and what the reactor knows of the channel in it.
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, in any combination")]
-pub(crate) struct Slot {
-    /// `None` while the dispatcher is being called, or where nobody lives.
-    pub(crate) dispatcher: Option<Box<dyn Dispatcher>>,
-    /// The deadline that the timers know of.
-    pub(crate) armed: Option<Moment>,
-    generation: u32,
-    /// What the poller was last told; `None` where the source is not in it.
-    pub(crate) registered: Option<Interest>,
-    live: bool,
-    /// `handle_add` is still owed.
-    pub(crate) fresh: bool,
-    /// Its source left the poller as it had hung up.
-    pub(crate) hung_up: bool,
-    /// An event ended its registration, where the poller does that.
-    pub(crate) disarmed: bool,
-    /// Its source is one that the poller refuses to watch, for it never
-    /// blocks.
-    pub(crate) always_ready: bool,
-    /// Events in a row by which nothing was done.
-    pub(crate) fruitless: u16,
-    /// Waits in the reactor's list of channels to settle.
-    pub(crate) touched: bool,
-    /// Its end is decided: no callback any more but `handle_close`.
-    pub(crate) doomed: bool,
-    /// Does not keep the loop running.
+    registration: Registration,
+    phase: Phase,
+    /// It has an entry in the queue of channels to settle.
+    dirty: bool,
+    /// It does not keep the loop running.
     background: bool,
+    /// Events in a row without progress; `None` if progress is not measured.
+    idle_events: Option<u16>,
+}
+
+impl Slot {
+    pub(super) fn registration(&self) -> Registration {
+        self.registration
+    }
+
+    pub(super) fn set_registration(&mut self, registration: Registration) {
+        self.registration = registration;
+    }
+
+    pub(super) fn armed_deadline(&self) -> Option<CompactInstant> {
+        self.armed_deadline
+    }
+
+    pub(super) fn set_armed_deadline(&mut self, armed: Option<CompactInstant>) {
+        self.armed_deadline = armed;
+    }
+
+    /// Marks the channel for settling. Returns `false` if it was marked already.
+    pub(super) fn set_dirty(&mut self) -> bool {
+        !std::mem::replace(&mut self.dirty, true)
+    }
+
+    pub(super) fn clear_dirty(&mut self) {
+        self.dirty = false;
+    }
+
+    /// Opens a channel that was added. Returns `false` if it is not in that phase.
+    pub(super) fn open(&mut self) -> bool {
+        let is_added = self.phase == Phase::Added;
+        if is_added {
+            self.phase = Phase::Open;
+        }
+        is_added
+    }
+
+    /// Counts an event. Returns `true` if it is the `limit`th without progress, and
+    /// restarts the count.
+    pub(super) fn count_idle_event(&mut self, limit: u16) -> bool {
+        let Some(count) = &mut self.idle_events else { return false };
+        *count += 1;
+        let is_spinning = *count >= limit;
+        if is_spinning {
+            *count = 0;
+        }
+        is_spinning
+    }
+
+    pub(super) fn record_progress(&mut self) {
+        self.idle_events = Some(0);
+    }
+
+    pub(super) fn type_name(&self) -> &'static str {
+        self.channel.as_deref().map_or("being called", |channel| channel.type_name())
+    }
+
+    pub(super) fn unsent(&self) -> usize {
+        self.channel.as_deref().map_or(0, super::dispatcher::Dispatcher::unsent)
+    }
+
+    pub(super) fn channel_mut(&mut self) -> Option<&mut dyn Channel> {
+        Some(&mut **self.channel.as_mut()?)
+    }
+}
+
+/// What remains of a channel when its slot is freed.
+pub(super) struct RemovedChannel {
+    pub(super) channel: Box<dyn Channel>,
+    pub(super) armed_deadline: Option<CompactInstant>,
+    pub(super) registration: Registration,
 }
 
 /// The channels of one reactor.
 #[derive(Default)]
-pub(crate) struct Channels {
-    slots: Vec<Slot>,
+pub(super) struct Slots {
+    table: Vec<Slot>,
     free: Vec<u32>,
-    /// Live channels that keep the loop running.
-    foreground: usize,
+    foreground_count: usize,
 }
 
-impl Channels {
-    /// The most channels that one reactor can hold: the bits that a poller's
-    /// key leaves for the index, less the value that is reserved.
+impl Slots {
+    /// How many channels a reactor can contain: the bits that a poller key leaves for
+    /// the index, without the values reserved for the poller.
     #[cfg(target_pointer_width = "64")]
-    const MOST: usize = u32::MAX as usize;
+    const MAX_CHANNELS: usize = u32::MAX as usize - 1;
     #[cfg(not(target_pointer_width = "64"))]
-    const MOST: usize = u16::MAX as usize;
+    const MAX_CHANNELS: usize = u16::MAX as usize - 1;
 
-    /// Puts a dispatcher into a slot; `None` where every slot is taken.
-    pub(crate) fn insert(&mut self, dispatcher: Box<dyn Dispatcher>) -> Option<Token> {
-        let background = dispatcher.is_background();
-        let index = if let Some(index) = self.free.pop() {
-            index
+    /// Puts a channel into a slot. Returns `None` if all slots are used.
+    pub(super) fn insert(&mut self, channel: Box<dyn Channel>) -> Option<Token> {
+        let background = channel.is_background();
+        let slot = Slot {
+            channel: Some(channel),
+            armed_deadline: None,
+            generation: 0,
+            registration: Registration::Detached,
+            phase: Phase::Added,
+            dirty: false,
+            background,
+            idle_events: None,
+        };
+        let token = if let Some(index) = self.free.pop() {
+            let vacant = &mut self.table[index as usize];
+            let generation = vacant.generation;
+            *vacant = Slot { generation, ..slot };
+            Token::new(index, generation)
         } else {
-            let index = u32::try_from(self.slots.len()).ok()?;
-            if self.slots.len() >= Self::MOST {
+            let index = u32::try_from(self.table.len()).ok()?;
+            if self.table.len() >= Self::MAX_CHANNELS {
                 return None;
             }
-            self.slots.push(Slot {
-                dispatcher: None,
-                armed: None,
-                generation: 0,
-                registered: None,
-                live: false,
-                fresh: false,
-                hung_up: false,
-                disarmed: false,
-                always_ready: false,
-                fruitless: 0,
-                touched: false,
-                doomed: false,
-                background: false,
-            });
-            index
+            self.table.push(slot);
+            Token::new(index, 0)
         };
-        let slot = &mut self.slots[index as usize];
-        *slot = Slot {
-            dispatcher: Some(dispatcher),
-            armed: None,
-            generation: slot.generation,
-            registered: None,
-            live: true,
-            fresh: true,
-            hung_up: false,
-            disarmed: false,
-            always_ready: false,
-            fruitless: 0,
-            touched: false,
-            doomed: false,
-            background,
-        };
-        self.foreground += usize::from(!background);
-        Some(Token { index, generation: slot.generation })
+        self.foreground_count += usize::from(!background);
+        Some(token)
     }
 
-    /// The slot that `token` names, as long as its channel lives.
-    pub(crate) fn get_mut(&mut self, token: Token) -> Option<&mut Slot> {
-        let slot = self.slots.get_mut(token.index as usize)?;
-        (slot.live && slot.generation == token.generation).then_some(slot)
+    fn get(&self, token: Token) -> Option<&Slot> {
+        let slot = self.table.get(token.index())?;
+        (slot.generation == token.generation() && slot.phase != Phase::Vacant).then_some(slot)
     }
 
-    /// Whether the end of `token`'s channel is decided.
-    pub(crate) fn is_doomed(&self, token: Token) -> bool {
-        let slot = self.slots.get(token.index as usize);
-        slot.is_some_and(|slot| slot.live && slot.generation == token.generation && slot.doomed)
+    /// Returns the slot for `token`, or `None` if the channel was removed.
+    pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut Slot> {
+        let slot = self.table.get_mut(token.index())?;
+        (slot.generation == token.generation() && slot.phase != Phase::Vacant).then_some(slot)
     }
 
-    /// The channel that the poller means by `key`.
-    pub(crate) fn by_key(&self, key: usize) -> Option<Token> {
-        let index = key & (usize::MAX >> (usize::BITS / 2));
-        let token = self.at(index)?;
-        (token.key() == key).then_some(token)
+    /// Returns the open channel that a poller key names, and what is registered for
+    /// it. `None` drops an event that belongs to an earlier channel in the slot.
+    pub(super) fn resolve(&self, key: usize) -> Option<(Token, Interest)> {
+        let index = Token::index_of_key(key);
+        let slot = self.table.get(index)?;
+        let token = Token::new(u32::try_from(index).ok()?, slot.generation);
+        if token.key() != key || slot.phase != Phase::Open {
+            return None;
+        }
+        Some((token, slot.registration.interest()?))
     }
 
-    /// The channel in slot `index`, as long as one lives there.
-    pub(crate) fn at(&self, index: usize) -> Option<Token> {
-        let slot = self.slots.get(index).filter(|slot| slot.live)?;
-        Some(Token { index: u32::try_from(index).ok()?, generation: slot.generation })
+    /// Returns the token of the channel in slot `index`, if there is one.
+    pub(super) fn token_at(&self, index: usize) -> Option<Token> {
+        let slot = self.table.get(index).filter(|slot| slot.phase != Phase::Vacant)?;
+        Some(Token::new(u32::try_from(index).ok()?, slot.generation))
     }
 
-    /// How many slots there are; live channels have an index below it.
-    pub(crate) fn slots(&self) -> usize {
-        self.slots.len()
+    /// Returns the number of slots; the index of every channel is below it.
+    pub(super) fn capacity(&self) -> usize {
+        self.table.len()
     }
 
-    /// Takes the dispatcher out for a call. `None` where the channel is gone,
-    /// about to close, or being called already further up the stack.
-    pub(crate) fn take(&mut self, token: Token) -> Option<Box<dyn Dispatcher>> {
-        self.get_mut(token).filter(|slot| !slot.doomed)?.dispatcher.take()
+    /// Takes a channel out for a call. Returns `None` if it is closed or closing, or
+    /// is being called already.
+    pub(super) fn take(&mut self, token: Token) -> Option<Box<dyn Channel>> {
+        let slot = self.get_mut(token)?;
+        if slot.phase == Phase::Closing {
+            return None;
+        }
+        slot.channel.take()
     }
 
-    /// Puts back what [`Channels::take`] took.
-    pub(crate) fn put_back(&mut self, token: Token, dispatcher: Box<dyn Dispatcher>) {
+    /// Puts back what [`take`](Self::take) returned.
+    pub(super) fn put_back(&mut self, token: Token, channel: Box<dyn Channel>) {
         if let Some(slot) = self.get_mut(token) {
-            debug_assert!(slot.dispatcher.is_none(), "a dispatcher was put back twice");
-            slot.dispatcher = Some(dispatcher);
+            debug_assert!(slot.channel.is_none(), "a channel was put back twice");
+            slot.channel = Some(channel);
         }
     }
 
-    /// Ends the channel: `token` resolves to nothing from here on.
-    pub(crate) fn remove(&mut self, token: Token) -> Option<Removed> {
+    /// Returns `true` if nothing must change for what the channel wants.
+    pub(super) fn is_settled(&self, token: Token, wanted: Interest, has_deadline: bool) -> bool {
+        self.get(token).is_some_and(|slot| {
+            slot.registration.satisfies(wanted) && !has_deadline && slot.armed_deadline.is_none()
+        })
+    }
+
+    pub(super) fn is_closing(&self, token: Token) -> bool {
+        self.get(token).is_some_and(|slot| slot.phase == Phase::Closing)
+    }
+
+    /// Returns `true` if the channel has had its `handle_add`.
+    pub(super) fn is_open(&self, token: Token) -> bool {
+        self.get(token).is_some_and(|slot| slot.phase == Phase::Open)
+    }
+
+    /// Decides the channel's end. Returns `false` if it was decided already.
+    pub(super) fn start_closing(&mut self, token: Token) -> bool {
+        let Some(slot) = self.get_mut(token) else { return false };
+        if slot.phase == Phase::Closing {
+            return false;
+        }
+        slot.phase = Phase::Closing;
+        true
+    }
+
+    /// Records that an event of a oneshot poller disarmed the channel's source.
+    pub(super) fn disarm(&mut self, token: Token) {
+        if let Some(slot) = self.get_mut(token) {
+            slot.registration = slot.registration.disarmed();
+        }
+    }
+
+    pub(super) fn clear_deadline(&mut self, token: Token) {
+        if let Some(slot) = self.get_mut(token) {
+            slot.armed_deadline = None;
+        }
+    }
+
+    /// Frees the channel's slot: `token` resolves to nothing from here on.
+    pub(super) fn remove(&mut self, token: Token) -> Option<RemovedChannel> {
         let slot = self.get_mut(token)?;
-        let removed = Removed {
-            dispatcher: slot.dispatcher.take()?,
-            armed: slot.armed.take(),
-            registered: slot.registered.take().is_some(),
-            always_ready: slot.always_ready,
+        let removed = RemovedChannel {
+            channel: slot.channel.take()?,
+            armed_deadline: slot.armed_deadline.take(),
+            registration: slot.registration,
         };
-        slot.live = false;
+        slot.phase = Phase::Vacant;
         let background = slot.background;
-        // A slot whose generations are used up is retired, so that no token
-        // ever names two channels.
+        // A slot without further generations is retired, so that no token ever names
+        // two channels.
         if let Some(next) = slot.generation.checked_add(1) {
             slot.generation = next;
-            self.free.push(token.index);
+            self.free.extend(u32::try_from(token.index()));
         }
-        self.foreground -= usize::from(!background);
+        self.foreground_count -= usize::from(!background);
         Some(removed)
     }
 
-    /// How many live channels keep the loop running.
-    pub(crate) fn foreground(&self) -> usize {
-        self.foreground
+    /// Returns how many channels keep the loop running.
+    pub(super) fn foreground_count(&self) -> usize {
+        self.foreground_count
     }
-}
-
-/// What is left of a channel when its slot is freed.
-pub(crate) struct Removed {
-    pub(crate) dispatcher: Box<dyn Dispatcher>,
-    pub(crate) armed: Option<Moment>,
-    pub(crate) registered: bool,
-    pub(crate) always_ready: bool,
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::reactor::Dispatcher;
+    use crate::sys::source::Source;
 
-    pub(crate) fn token(index: u32, generation: u32) -> Token {
-        Token { index, generation }
-    }
+    struct Dummy(UnixStream);
 
-    struct Source(OwnedFd);
-
-    impl Dispatcher for Source {
-        fn source(&self) -> BorrowedFd<'_> {
-            self.0.as_fd()
+    impl Dispatcher for Dummy {
+        fn source(&self) -> Source<'_> {
+            Source::from(&self.0)
         }
     }
 
-    fn source() -> Box<dyn Dispatcher> {
-        Box::new(Source(UnixStream::pair().unwrap().0.into()))
+    fn channel() -> Box<dyn Channel> {
+        Box::new(Dummy(UnixStream::pair().unwrap().0))
+    }
+
+    /// Opens and registers the channel, as the reactor does.
+    fn open(slots: &mut Slots, token: Token) -> Interest {
+        let interest = Interest { readable: true, writable: false };
+        let slot = slots.get_mut(token).unwrap();
+        assert!(slot.open());
+        slot.set_registration(Registration::Polled { interest, armed: true });
+        interest
     }
 
     #[test]
-    fn invariant_1_a_token_never_names_a_later_channel_in_the_same_slot() {
-        let mut channels = Channels::default();
-        let first = channels.insert(source()).unwrap();
-        channels.remove(first).unwrap();
-        let second = channels.insert(source()).unwrap();
-        assert_eq!(first.index, second.index, "the slot is used again");
+    fn invariant_1_token_never_names_a_later_channel_in_the_same_slot() {
+        let mut slots = Slots::default();
+        let first = slots.insert(channel()).unwrap();
+        slots.remove(first).unwrap();
+        let second = slots.insert(channel()).unwrap();
+        assert_eq!(first.index(), second.index(), "the slot is used again");
         assert_ne!(first, second);
-        assert_ne!(first.key(), second.key());
-        assert!(channels.get_mut(first).is_none());
-        assert_eq!(channels.by_key(first.key()), None);
-        assert_eq!(channels.by_key(second.key()), Some(second));
+        assert!(slots.get_mut(first).is_none());
+        let interest = open(&mut slots, second);
+        assert_eq!(slots.resolve(first.key()), None);
+        assert_eq!(slots.resolve(second.key()), Some((second, interest)));
     }
 
     #[test]
-    fn a_slot_whose_generations_are_used_up_is_retired() {
-        let mut channels = Channels::default();
-        let token = channels.insert(source()).unwrap();
-        channels.slots[0].generation = u32::MAX;
-        let last = Token { generation: u32::MAX, ..token };
-        channels.remove(last).unwrap();
-        let next = channels.insert(source()).unwrap();
-        assert_ne!(next.index, last.index);
+    fn slot_without_further_generations_is_retired() {
+        let mut slots = Slots::default();
+        let token = slots.insert(channel()).unwrap();
+        slots.table[0].generation = u32::MAX;
+        let last = Token::new(0, u32::MAX);
+        slots.remove(last).unwrap();
+        let next = slots.insert(channel()).unwrap();
+        assert_ne!(next.index(), token.index());
     }
 
     #[test]
-    fn the_reserved_key_names_no_channel() {
-        let channels = Channels::default();
-        assert_eq!(Token::NONE.key(), usize::MAX);
-        assert_eq!(channels.by_key(usize::MAX), None);
+    fn reserved_keys_name_no_channel() {
+        let slots = Slots::default();
+        assert_eq!(slots.resolve(usize::MAX), None);
+        assert_eq!(slots.resolve(usize::MAX - 1), None);
     }
 
     #[test]
-    fn a_dispatcher_that_is_out_for_a_call_is_not_called_again() {
-        let mut channels = Channels::default();
-        let token = channels.insert(source()).unwrap();
-        let out = channels.take(token).unwrap();
-        assert!(channels.take(token).is_none());
-        channels.put_back(token, out);
-        assert!(channels.take(token).is_some());
+    fn channel_being_called_is_not_taken_again() {
+        let mut slots = Slots::default();
+        let token = slots.insert(channel()).unwrap();
+        let channel = slots.take(token).unwrap();
+        assert!(slots.take(token).is_none());
+        slots.put_back(token, channel);
+        assert!(slots.take(token).is_some());
+    }
+
+    /// Each row of the table of [`Phase`].
+    #[test]
+    fn phases_change_as_documented() {
+        let mut slots = Slots::default();
+        let phase = |slots: &Slots| slots.table[0].phase;
+        let token = slots.insert(channel()).unwrap();
+        assert_eq!(phase(&slots), Phase::Added);
+        assert!(slots.get_mut(token).unwrap().open());
+        assert_eq!(phase(&slots), Phase::Open);
+        assert!(!slots.get_mut(token).unwrap().open(), "only once");
+        assert!(slots.start_closing(token));
+        assert_eq!(phase(&slots), Phase::Closing);
+        assert!(!slots.start_closing(token), "the first cause counts");
+        assert!(!slots.get_mut(token).unwrap().open());
+        assert!(slots.take(token).is_none());
+        slots.remove(token).unwrap();
+        assert_eq!(phase(&slots), Phase::Vacant);
+        assert_eq!(slots.table[0].generation, token.generation() + 1);
+        assert!(slots.remove(token).is_none());
+
+        let token = slots.insert(channel()).unwrap();
+        assert!(slots.start_closing(token), "from `Added` too");
+        assert_eq!(phase(&slots), Phase::Closing);
     }
 }

@@ -1,13 +1,13 @@
-//! [`Stats`]: what a reactor has done; and the watch over callbacks that spin
-//! or take too long.
+//! [`Stats`]: counters, and the detection of callbacks that spin or take too long.
 
 use std::time::{Duration, Instant};
 
-use crate::reactor::context::Context;
-use crate::reactor::dispatcher::Dispatcher;
-use crate::reactor::slots::Token;
+use crate::reactor::{Context, Dispatcher};
+use crate::token::Token;
 
-/// What a reactor has done since it was made: [`Reactor::stats`](crate::Reactor::stats).
+/// What a reactor has done since it was created: [`Reactor::stats`](crate::Reactor::stats).
+///
+/// # Examples
 ///
 /// ```
 /// use std::time::Duration;
@@ -23,94 +23,132 @@ use crate::reactor::slots::Token;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Turns of the loop: each is one wait.
+    /// Turns of the loop; each is one wait.
     pub turns: u64,
-    /// Events that the kernel reported.
+    /// Events reported by the kernel.
     pub events: u64,
-    /// Calls of a dispatcher: events, timers and deadlines, the first call and
-    /// those of a drain.
+    /// Calls of a dispatcher: for events, timers, deadlines, when it is added, and for
+    /// a drain.
     pub callbacks: u64,
-    /// Posts from other threads, and [`Context::call_later`]s, that ran.
+    /// Jobs that ran: posts from other threads, and [`Context::call_later`].
     pub jobs: u64,
-    /// Bytes that streams and datagram sockets received.
+    /// Bytes received by streams and datagram sockets.
     pub received: u64,
-    /// Bytes that the kernel took from streams. What was sent through a token
-    /// counts at the stream's next callback.
+    /// Bytes of streams that the kernel accepted.
     pub sent: u64,
-    /// Connections accepted, those that were refused then included.
+    /// Connections accepted, including those rejected afterwards.
     pub accepted: u64,
-    /// Connections closed at once over [`Listener::with_max_connections`](crate::Listener::with_max_connections).
+    /// Connections closed at once because of
+    /// [`Listener::with_max_connections`](crate::Listener::with_max_connections).
     pub rejected_over_limit: u64,
-    /// Connections closed at once as their handler failed or panicked.
+    /// Connections closed at once because their handler failed or panicked.
     pub rejected_by_handler: u64,
     /// Connections that failed before they were accepted.
     pub accept_errors: u64,
-    /// How often accepting had to pause for a lack of descriptors or memory.
+    /// How often accepting paused because descriptors or memory were exhausted.
     pub accept_pauses: u64,
-    /// Callbacks that took longer than [`Builder::slow_callback`](crate::ReactorBuilder::slow_callback).
+    /// Callbacks that exceeded
+    /// [`ReactorBuilder::slow_callback_threshold`](crate::ReactorBuilder::slow_callback_threshold).
     pub slow_callbacks: u64,
-    /// The longest callback; measured only with
-    /// [`Builder::slow_callback`](crate::ReactorBuilder::slow_callback).
+    /// The duration of the longest callback; measured only with
+    /// [`ReactorBuilder::slow_callback_threshold`](crate::ReactorBuilder::slow_callback_threshold).
     pub max_callback_time: Option<Duration>,
-    /// How often a channel was found to spin; with
-    /// [`Builder::spin_limit`](crate::ReactorBuilder::spin_limit) only.
+    /// How often a channel was found to spin; counted only with
+    /// [`ReactorBuilder::spin_limit`](crate::ReactorBuilder::spin_limit).
     pub spins: u64,
 }
 
-/// What to watch for. Nothing, unless it was asked for.
+/// What to detect. The default is nothing.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Watch {
-    pub(crate) slow_callback: Option<Duration>,
-    pub(crate) spin_limit: Option<u16>,
+pub(super) struct CallbackMonitor {
+    pub(super) slow_callback_threshold: Option<Duration>,
+    pub(super) spin_limit: Option<u16>,
 }
 
 impl Context {
-    /// Says that the channel being called got something done. Only of use
-    /// with [`Builder::spin_limit`](crate::ReactorBuilder::spin_limit), and to a
-    /// [`Dispatcher`] of one's own: the library's own say it by themselves.
-    pub fn progress(&mut self) {
-        if self.watch.spin_limit.is_some()
-            && let Some(slot) = self.channels.get_mut(self.current)
+    pub(crate) fn count_received(&mut self, bytes: usize) {
+        self.stats.received += bytes as u64;
+        self.record_progress();
+    }
+
+    pub(crate) fn count_sent(&mut self, bytes: usize) {
+        self.stats.sent += bytes as u64;
+        self.record_progress();
+    }
+
+    pub(crate) fn count_accepted(&mut self) {
+        self.stats.accepted += 1;
+        self.record_progress();
+    }
+
+    pub(crate) fn count_rejected_over_limit(&mut self) {
+        self.stats.rejected_over_limit += 1;
+    }
+
+    pub(crate) fn count_rejected_by_handler(&mut self) {
+        self.stats.rejected_by_handler += 1;
+    }
+
+    pub(crate) fn count_accept_error(&mut self) {
+        self.stats.accept_errors += 1;
+    }
+
+    pub(crate) fn count_accept_pause(&mut self) {
+        self.stats.accept_pauses += 1;
+    }
+
+    /// Records that the channel being called did something. From its first call on,
+    /// the channel's events without progress are counted; channels that never call
+    /// this are not checked for spinning.
+    pub(crate) fn record_progress(&mut self) {
+        if self.monitor.spin_limit.is_some()
+            && let Some(slot) = self.slots.get_mut(self.current_token)
         {
-            slot.fruitless = 0;
+            slot.record_progress();
         }
     }
 
-    /// An event is about to be delivered to `token`.
-    pub(crate) fn watch_event(&mut self, token: Token) {
+    /// Counts an event that is about to be passed to `token`.
+    pub(super) fn count_event(&mut self, token: Token) {
         self.stats.events += 1;
-        let Some(limit) = self.watch.spin_limit else { return };
-        let Some(slot) = self.channels.get_mut(token) else { return };
-        slot.fruitless += 1;
-        if slot.fruitless >= limit {
-            slot.fruitless = 0;
-            self.stats.spins += 1;
-            let kind = slot.dispatcher.as_deref().map_or("", Dispatcher::type_name);
-            log::warn!("channel {token:?} ({kind}) spins: {limit} events in a row did nothing");
+        if let Some(limit) = self.monitor.spin_limit {
+            self.check_spinning(token, limit);
         }
     }
 
-    /// When the callback begins that is about to be made, if anybody wants to
-    /// know.
-    pub(crate) fn watch_begin(&mut self) -> Option<Instant> {
-        self.stats.callbacks += 1;
-        self.watch.slow_callback.map(|_| Instant::now())
+    #[cold]
+    fn check_spinning(&mut self, token: Token, limit: u16) {
+        let Some(slot) = self.slots.get_mut(token) else { return };
+        if slot.count_idle_event(limit) {
+            let kind = slot.type_name();
+            self.stats.spins += 1;
+            log::warn!("channel {token:?} ({kind}) spins: {limit} events without progress");
+        }
     }
 
-    /// The callback of `token` that began then has returned.
-    pub(crate) fn watch_end(
+    /// Counts a callback that starts now. Returns the time if it is measured.
+    pub(super) fn start_callback(&mut self) -> Option<Instant> {
+        self.stats.callbacks += 1;
+        self.monitor.slow_callback_threshold.map(|_| self.clock())
+    }
+
+    /// Measures the callback that started at `started_at`.
+    pub(super) fn finish_callback<D: Dispatcher + ?Sized>(
         &mut self,
-        began: Option<Instant>,
+        started_at: Option<Instant>,
         token: Token,
-        dispatcher: &dyn Dispatcher,
+        dispatcher: &D,
     ) {
-        let (Some(began), Some(most)) = (began, self.watch.slow_callback) else { return };
-        let took = began.elapsed();
+        let (Some(started_at), Some(limit)) = (started_at, self.monitor.slow_callback_threshold)
+        else {
+            return;
+        };
+        let took = self.clock().saturating_duration_since(started_at);
         self.stats.max_callback_time = self.stats.max_callback_time.max(Some(took));
-        if took > most {
+        if took > limit {
             self.stats.slow_callbacks += 1;
             let kind = dispatcher.type_name();
-            log::warn!("channel {token:?} ({kind}): a callback took {took:?}, others waited");
+            log::warn!("channel {token:?} ({kind}): callback took {took:?}, limit {limit:?}");
         }
     }
 }

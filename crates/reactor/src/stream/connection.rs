@@ -1,71 +1,79 @@
-//! A byte stream with bounded, buffered output: what a
-//! [`Stream`](crate::Stream) is made of but for its protocol.
+//! [`Connection`]: a byte stream with bounded, buffered output.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::num::NonZeroU64;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::sys::socket::SockRef;
+
 use crate::address::{Address, CompactAddress};
-use crate::compact_instant::Moment;
-use crate::reactor::dispatcher::{Cause, TimeoutKind};
+use crate::output_buffer::OutputBuffer;
+use crate::reactor::{Cause, TimeoutKind};
+use crate::stream::closing::{
+    CloseState, CloseStep, LINGER_TIMEOUT, ReadHalf, UnreadInput, WriteHalf,
+};
 use crate::stream::connect::Connecting;
+use crate::stream::connection_limit::ConnectionLimit;
 use crate::stream::limits::Limits;
-use crate::stream::output::Output;
-use crate::stream::permit::Permit;
-use crate::stream::resolve::Search;
 use crate::stream::throttle::Throttle;
-use crate::sys::attempt;
 use crate::sys::endpoint::Endpoint;
+use crate::sys::socket::{SendQueue, Socket};
+use crate::sys::source::Source;
 
-/// How long a closing stream waits for its last bytes to go out, and for its
-/// peer to be done. See [`Ending`].
-const LINGER: Duration = Duration::from_secs(2);
+/// The largest write: a peer that reads fast must not delay the others.
+const MAX_WRITE: usize = 1024 * 1024;
 
-/// The most that one write offers to the kernel, which copies all of it at once
-/// to a peer that reads as fast.
-const WRITE_AT_ONCE: usize = 1024 * 1024;
+/// Output of one callback is gathered up to this size, and then written.
+const MAX_GATHERED: usize = 64 * 1024;
 
-/// What one attempt to read brought.
-pub(crate) enum Received {
-    /// So many bytes.
+/// Output of this size is written at once rather than copied.
+const MIN_DIRECT_WRITE: usize = 16 * 1024;
+
+/// The result of one read.
+pub(super) enum ReadOutcome {
+    /// This many bytes.
     Data(usize),
-    /// Nothing: the readiness was spurious.
-    Nothing,
-    /// The peer will send nothing more.
-    End,
+    /// The readiness was spurious.
+    WouldBlock,
+    Eof,
 }
 
-/// How far the end of a stream has come.
-///
-/// Closing a socket while input is unread, or before more of it comes, makes
-/// the kernel answer with a reset, which destroys what it has not sent yet and
-/// may overtake what the peer has not read yet (RFC 1122, section 4.2.2.13). So
-/// a stream closes in steps.
+/// What was moved since the stream last settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    /// Open.
-    No,
-    /// The kernel is to take all output first.
-    Flushing,
-    /// The kernel is to send all of it; what comes is thrown away.
-    Leaving,
-    /// Input was unread: what comes is thrown away until the peer is done.
-    Lingering,
-    /// Closes now.
-    Now,
+enum Activity {
+    None,
+    Received,
+    /// Output, and perhaps input too.
+    Wrote,
 }
 
-/// Our sending side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sending {
-    Open,
-    /// To be shut down as soon as the output is flushed.
-    Ending,
-    ShutDown,
+/// What the streams of one listener share.
+#[derive(Clone, Default)]
+pub(crate) struct StreamConfig {
+    limits: Limits,
+    /// Each of the streams counts until it is dropped.
+    counted_by: Option<ConnectionLimit>,
+}
+
+impl StreamConfig {
+    /// The configuration of streams that `limit` counts when they are accepted.
+    pub(crate) fn counted(limits: Limits, limit: ConnectionLimit) -> Self {
+        StreamConfig { limits, counted_by: Some(limit) }
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Counts one stream less.
+    pub(crate) fn release(&self) {
+        if let Some(limit) = &self.counted_by {
+            limit.release();
+        }
+    }
 }
 
 /// Rate limits, which few streams have.
@@ -75,600 +83,747 @@ struct Throttles {
     write: Option<Throttle>,
 }
 
-/// What a connection has only while something is going on: most of those that
-/// a server has open have nothing of it, and are small.
+/// What a stream has only at times: most streams of a server are idle, and small.
 #[derive(Default)]
-struct Extra {
-    output: Output,
+struct ActiveState {
     connecting: Option<Connecting>,
     throttles: Throttles,
-    /// What a `send` met; reported once the channel settles.
-    failure: Option<io::Error>,
-    /// Since when the peer has owed us something: to take output, or to close.
-    waiting_since: Option<Instant>,
+    /// An error of a write; the stream closes with it when it settles.
+    pending_error: Option<io::Error>,
+    /// Since when the peer has read no output, or a closing stream has waited.
+    stalled_since: Option<Instant>,
 }
 
-impl Extra {
+impl ActiveState {
     fn is_needed(&self) -> bool {
-        !self.output.is_empty()
-            || self.connecting.is_some()
+        self.connecting.is_some()
             || self.throttles.read.is_some()
             || self.throttles.write.is_some()
-            || self.failure.is_some()
-            || self.waiting_since.is_some()
+            || self.pending_error.is_some()
+            || self.stalled_since.is_some()
     }
 }
 
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, in any combination")]
-pub(crate) struct Connection {
+/// The connection of a [`Stream`](crate::Stream): what a program does with it, whether
+/// in a callback through [`Io`](crate::Io), or through the stream and its token.
+///
+/// Within a callback of its own, output is gathered and written once, after the
+/// callback. Otherwise it is written at once. What the kernel does not accept is queued.
+#[must_use]
+pub struct Connection {
     endpoint: Endpoint,
     peer: CompactAddress,
-    limits: Rc<Limits>,
-    extra: Option<Box<Extra>>,
-    /// When bytes last went either way, as far as an idle timeout asks; `None`
-    /// before it did.
-    moved_at: Option<Moment>,
-    /// How many bytes the kernel took that are not counted yet.
-    sent: u32,
-    ending: Ending,
-    sending: Sending,
-    /// Bytes went either way since the stream last settled.
-    moved: bool,
-    /// The kernel took output since the stream last settled.
-    taken: bool,
-    /// The user wants no input.
-    paused: bool,
-    /// The peer will send nothing more.
-    ended: bool,
-    /// Something was sent on it.
+    config: Rc<StreamConfig>,
+    /// Output not written yet. Within a callback of its own the stream has a buffer,
+    /// which the reactor lends.
+    output: Option<Box<OutputBuffer>>,
+    active: Option<Box<ActiveState>>,
+    /// When bytes were last moved, for the idle timeout; `None` if there is none.
+    last_activity: Option<Instant>,
+    /// How many bytes were written since they were last counted.
+    uncounted_sent: u32,
+    close_state: CloseState,
+    read_half: ReadHalf,
+    write_half: WriteHalf,
+    activity: Activity,
     has_sent: bool,
-    /// Input was thrown away at its end.
-    has_discarded: bool,
-    _permit: Option<Permit>,
+    /// Input was discarded while closing.
+    discarded_input: bool,
 }
 
 impl Connection {
-    pub(crate) fn new(
-        endpoint: Endpoint,
-        peer: Address,
-        connecting: Option<Connecting>,
-        limits: Rc<Limits>,
-        permit: Option<Permit>,
-    ) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, peer: Address, config: Rc<StreamConfig>) -> Self {
+        let limits = config.limits;
         let mut connection = Connection {
             endpoint,
             peer: peer.into(),
-            limits: Rc::clone(&limits),
-            extra: None,
-            moved_at: None,
-            sent: 0,
-            ending: Ending::No,
-            sending: Sending::Open,
-            moved: false,
-            taken: false,
-            paused: false,
-            ended: false,
+            config,
+            output: None,
+            active: None,
+            last_activity: None,
+            uncounted_sent: 0,
+            close_state: CloseState::Open,
+            read_half: ReadHalf::Open,
+            write_half: WriteHalf::Open,
+            activity: Activity::None,
             has_sent: false,
-            has_discarded: false,
-            _permit: permit,
+            discarded_input: false,
         };
-        if connecting.is_some() {
-            connection.extra().connecting = connecting;
-        }
-        connection.set_limits(limits);
+        connection.apply_rates(&limits);
         connection
     }
 
-    pub(crate) fn set_limits(&mut self, limits: Rc<Limits>) {
-        self.moved_at = None;
-        if limits.read_rate.is_some() || limits.write_rate.is_some() || self.extra.is_some() {
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        self.last_activity = None;
+        self.apply_rates(&limits);
+        Rc::make_mut(&mut self.config).limits = limits;
+    }
+
+    fn apply_rates(&mut self, limits: &Limits) {
+        if limits.read_rate.is_some() || limits.write_rate.is_some() || self.active.is_some() {
             self.set_read_rate(limits.read_rate);
             self.set_write_rate(limits.write_rate);
         }
-        self.limits = limits;
     }
 
-    fn extra(&mut self) -> &mut Extra {
-        self.extra.get_or_insert_default()
+    pub(super) fn limits(&self) -> &Limits {
+        &self.config.limits
     }
 
-    pub(crate) fn source(&self) -> BorrowedFd<'_> {
-        self.endpoint.as_fd()
+    fn active_mut(&mut self) -> &mut ActiveState {
+        self.active.get_or_insert_default()
     }
 
-    pub(crate) fn local_addr(&self) -> io::Result<Address> {
-        self.endpoint.local_addr()
+    pub(super) fn source(&self) -> Source<'_> {
+        self.endpoint.source()
     }
 
-    pub(crate) fn peer_addr(&self) -> Address {
-        self.peer.expand()
-    }
-
-    pub(crate) fn is_connecting(&self) -> bool {
-        self.extra.as_ref().is_some_and(|extra| extra.connecting.is_some())
-    }
-
-    /// Whether that goes on elsewhere, and its end is told by something to read.
-    pub(crate) fn is_searching(&self) -> bool {
-        let connecting = self.extra.as_ref().and_then(|extra| extra.connecting.as_ref());
-        connecting.is_some_and(|connecting| connecting.search.is_some())
-    }
-
-    /// Whether the user may still be called back, but for the close.
+    /// Returns `true` if callbacks other than `handle_close` may be made.
     pub(crate) fn is_open(&self) -> bool {
-        self.ending == Ending::No && self.extra.as_ref().is_none_or(|extra| extra.failure.is_none())
-    }
-
-    /// Bytes that were accepted for sending and not taken by the kernel.
-    pub(crate) fn unsent(&self) -> usize {
-        self.extra.as_ref().map_or(0, |extra| extra.output.len())
-    }
-
-    /// Whether the kernel has taken all of them.
-    fn is_flushed(&self) -> bool {
-        self.unsent() == 0
+        self.close_state.is_open()
+            && self.active.as_ref().is_none_or(|active| active.pending_error.is_none())
     }
 
     // --- output -----------------------------------------------------------
 
-    /// Sends `data`, as much of it as the kernel takes now and the rest later.
-    pub(crate) fn send(&mut self, data: &[u8]) -> io::Result<()> {
+    /// Sends `data`; what the kernel does not accept now is queued and sent later, in
+    /// order. Never blocks. After `Ok` all of it is sent, or the close reason counts
+    /// what was not. After `Err` none of it is sent.
+    ///
+    /// It may be called before the connection is established.
+    ///
+    /// # Errors
+    ///
+    /// * `WouldBlock` if at least [`Limits::high_water`] bytes are queued; continue in
+    ///   [`Protocol::handle_write`](crate::Protocol::handle_write);
+    /// * `NotConnected` after [`close`](Self::close) or [`shutdown`](Self::shutdown);
+    /// * the socket's error, if it failed.
+    pub fn send(&mut self, data: &[u8]) -> io::Result<()> {
         if data.is_empty() {
             return Ok(());
         }
-        if !self.is_open() || self.sending != Sending::Open {
+        self.ensure_can_send()?;
+        let unsent = self.unsent();
+        if self.output.as_ref().is_some_and(|output| !output.is_blocked()) {
+            let max_gathered = MAX_GATHERED.min(self.limits().high_water);
+            if unsent + data.len() <= max_gathered && data.len() < MIN_DIRECT_WRITE {
+                self.push(data);
+                return Ok(());
+            }
+            self.write_output(MAX_WRITE).map_err(|error| self.store_error(error))?;
+        }
+        if self.unsent() > 0 || self.is_connecting() || self.has_write_rate() {
+            return self.queue(data);
+        }
+        // Nothing is queued, so the rest always fits: the bound is one message above
+        // the high-water mark.
+        let written = self.write(data, &[]).map_err(|error| self.store_error(error))?;
+        if written < data.len() {
+            self.push(&data[written..]);
+            self.set_output_blocked(true);
+        }
+        Ok(())
+    }
+
+    fn ensure_can_send(&self) -> io::Result<()> {
+        if !self.is_open() || self.write_half != WriteHalf::Open {
             return Err(io::Error::new(ErrorKind::NotConnected, "send on a closed stream"));
         }
-        if !self.endpoint.is_sink() {
+        if !self.endpoint.can_write() {
             let message = format!("{} is open for reading only", self.peer_addr());
             return Err(io::Error::new(ErrorKind::NotConnected, message));
         }
-        // With a rate to keep, when to write is for `flush` to say.
-        if self.is_connecting() || !self.is_flushed() || self.write_throttle().is_some() {
-            return self.queue(data);
-        }
-        match self.write(data, &[]) {
-            Ok(written) => {
-                // Nothing waits, so the rest always fits: one message above
-                // the high-water mark is the bound.
-                if written < data.len() {
-                    self.push(&data[written..]);
-                }
-                Ok(())
-            }
-            Err(error) => {
-                let report = match error.raw_os_error() {
-                    Some(code) => io::Error::from_raw_os_error(code),
-                    None => error.kind().into(),
-                };
-                self.extra().failure = Some(error);
-                Err(report)
-            }
-        }
+        Ok(())
     }
 
     fn queue(&mut self, data: &[u8]) -> io::Result<()> {
-        let waiting = self.unsent();
-        if waiting > 0 && waiting >= self.limits.high_water {
-            let message = format!("{}: {waiting} bytes wait to be sent already", self.peer_addr());
+        let unsent = self.unsent();
+        if unsent > 0 && unsent >= self.limits().high_water {
+            let message =
+                format!("{}: output buffer full ({unsent} bytes queued)", self.peer_addr());
             return Err(io::Error::new(ErrorKind::WouldBlock, message));
         }
         self.push(data);
+        self.set_output_blocked(true);
         Ok(())
     }
 
     fn push(&mut self, data: &[u8]) {
-        let high = self.limits.high_water;
-        self.extra().output.push(data, high);
+        let high_water = self.config.limits.high_water;
+        self.output.get_or_insert_default().push(data, high_water);
     }
 
-    /// Hands waiting output to the kernel, in one write: a peer who reads fast
-    /// is not to keep the others waiting.
-    pub(crate) fn flush(&mut self, now: Instant) -> io::Result<()> {
-        if self.is_connecting() || self.ending == Ending::Now {
-            return Ok(());
+    fn set_output_blocked(&mut self, blocked: bool) {
+        if let Some(output) = &mut self.output {
+            output.set_blocked(blocked);
         }
-        let most = self.write_throttle().map_or(WRITE_AT_ONCE, |rate| rate.allowance(now));
-        let most = most.min(WRITE_AT_ONCE);
-        if !self.is_flushed() && most > 0 {
-            let mut output = mem::take(&mut self.extra().output);
-            let low = self.low_water();
-            let written = output.write_to(most, low, |front, back| self.write(front, back));
-            self.extra().output = output;
-            let written = written?;
-            if let Some(rate) = self.write_throttle() {
-                rate.spend(written, now);
+    }
+
+    /// Stores an error of a write, with which the stream closes, and returns a copy for
+    /// the caller.
+    fn store_error(&mut self, error: io::Error) -> io::Error {
+        let copy = match error.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => error.kind().into(),
+        };
+        self.active_mut().pending_error.get_or_insert(error);
+        copy
+    }
+
+    /// Returns the number of bytes queued but not yet written to the socket.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.output.as_ref().map_or(0, |output| output.len())
+    }
+
+    /// Takes a buffer in which the output of a callback is gathered, unless there is
+    /// one.
+    pub(super) fn gather_in(&mut self, lend: impl FnOnce() -> Option<Box<OutputBuffer>>) {
+        if self.output.is_none() && !self.is_connecting() && !self.has_write_rate() {
+            self.output = Some(lend().unwrap_or_default());
+        }
+    }
+
+    /// Writes what was gathered during a callback, and shuts the write half down if
+    /// that was waiting for the output. Returns the buffer if it is empty.
+    pub(super) fn flush_gathered(&mut self) -> io::Result<Option<Box<OutputBuffer>>> {
+        let Some(output) = &mut self.output else {
+            return self.finish_shutdown().map(|()| None);
+        };
+        if !output.is_empty() {
+            if output.is_blocked() {
+                return Ok(None);
+            }
+            self.write_output(MAX_WRITE)?;
+            if self.unsent() > 0 {
+                return Ok(None);
             }
         }
-        if self.is_flushed() && self.sending == Sending::Ending {
-            self.sending = Sending::ShutDown;
-            self.endpoint.shut_down()?;
-        }
-        Ok(())
+        self.finish_shutdown()?;
+        Ok(self.output.take())
     }
 
-    /// An error met outside of the user's callbacks: returned for them to be
-    /// told of, or kept for the close reason where they are not to be called.
-    pub(crate) fn failed(&mut self, error: io::Error) -> io::Result<()> {
+    /// Writes queued output, as the socket is writable or the rate allows it.
+    pub(super) fn flush(&mut self, now: Instant) -> io::Result<()> {
+        if self.is_connecting() || self.close_state == CloseState::Closed {
+            return Ok(());
+        }
+        let max = self.throttles().and_then(|both| both.write.as_ref());
+        let max = max.map_or(MAX_WRITE, |rate| rate.available(now).min(MAX_WRITE));
+        let before = self.unsent();
+        if before > 0 && max > 0 {
+            self.write_output(max)?;
+        }
+        let written = before - self.unsent();
+        if let Some(rate) = self.write_throttle() {
+            rate.consume(written, now);
+        }
+        if self.unsent() == 0 {
+            self.output = None;
+        }
+        self.finish_shutdown()
+    }
+
+    /// Writes up to `max` bytes of the output. If some remain, the next write waits
+    /// until the socket is writable.
+    fn write_output(&mut self, max: usize) -> io::Result<()> {
+        let Some(mut output) = self.output.take() else { return Ok(()) };
+        let low_water = self.low_water();
+        let result = output.write_to(max, low_water, |front, back| self.write(front, back));
+        output.set_blocked(!output.is_empty());
+        self.output = Some(output);
+        result.map(drop)
+    }
+
+    /// Shuts the write half down, if that waits and all output is written.
+    fn finish_shutdown(&mut self) -> io::Result<()> {
+        if self.write_half != WriteHalf::ShuttingDown || self.unsent() > 0 || self.is_connecting() {
+            return Ok(());
+        }
+        self.write_half = WriteHalf::Shut;
+        self.endpoint.shutdown_write()
+    }
+
+    /// Passes an error to the user's callbacks, or keeps it for the close reason if
+    /// there are none any more.
+    pub(super) fn store_or_return_error(&mut self, error: io::Error) -> io::Result<()> {
         if self.is_open() {
             return Err(error);
         }
-        self.extra().failure.get_or_insert(error);
+        self.active_mut().pending_error.get_or_insert(error);
         Ok(())
     }
 
-    /// One write: how many bytes the kernel took, 0 where it has no room.
+    /// Writes once. Returns the number of bytes, 0 if the kernel has no room.
     fn write(&mut self, front: &[u8], back: &[u8]) -> io::Result<usize> {
         loop {
             match self.endpoint.write(front, back) {
                 Ok(written) => {
                     let counted = u32::try_from(written).unwrap_or(u32::MAX);
-                    self.sent = self.sent.saturating_add(counted);
+                    self.uncounted_sent = self.uncounted_sent.saturating_add(counted);
                     self.has_sent = true;
-                    self.moved = true;
-                    self.taken = true;
+                    self.activity = Activity::Wrote;
                     return Ok(written);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if is_retry(&error) => return Ok(0),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// How many bytes the kernel took since this was asked last.
-    pub(crate) fn take_sent(&mut self) -> u64 {
-        mem::take(&mut self.sent).into()
+    /// Returns the number of bytes written since the last call.
+    pub(super) fn take_sent(&mut self) -> usize {
+        mem::take(&mut self.uncounted_sent) as usize
     }
 
-    /// Whether there is something for `flush` to do.
-    pub(crate) fn wants_write(&self) -> bool {
-        (self.is_connecting() && !self.is_searching())
-            || self.ending == Ending::Leaving
-            || (!self.is_flushed() && !self.holds_output())
-            || (self.is_flushed() && self.sending == Sending::Ending && !self.is_connecting())
+    /// Returns `true` if the stream waits until the socket is writable.
+    pub(super) fn wants_write(&self) -> bool {
+        if self.active.is_none() && self.output.is_none() {
+            return self.close_state == CloseState::AwaitingTransmit;
+        }
+        (self.is_connecting() && !self.is_unconnected())
+            || self.close_state == CloseState::AwaitingTransmit
+            || (self.unsent() > 0 && !self.is_connecting() && !self.is_write_throttled())
     }
 
-    /// Whether the user may be asked for more output.
+    /// Returns `true` if `handle_write` may be called.
     pub(crate) fn has_room(&self) -> bool {
         self.is_open()
-            && self.sending == Sending::Open
-            && self.endpoint.is_sink()
+            && self.write_half == WriteHalf::Open
+            && self.endpoint.can_write()
             && self.unsent() <= self.low_water()
     }
 
-    /// Whether output reached the high-water mark, and is not yet back at the
-    /// low one.
+    /// Returns `true` from the moment the output reaches the high-water mark until it
+    /// is back at the low one.
     pub(crate) fn is_congested(&self) -> bool {
-        self.extra.as_ref().is_some_and(|extra| extra.output.is_full())
+        self.output.as_ref().is_some_and(|output| output.is_congested())
     }
 
     pub(crate) fn high_water(&self) -> usize {
-        self.limits.high_water
+        self.limits().high_water
     }
 
-    /// Below the high-water mark in any case: what is full must not count as
-    /// having room.
+    /// Is below the high-water mark in any case: a full buffer has no room.
     fn low_water(&self) -> usize {
-        self.limits.low_water.min(self.limits.high_water.saturating_sub(1))
+        let limits = self.limits();
+        limits.low_water.min(limits.high_water.saturating_sub(1))
     }
 
     // --- input ------------------------------------------------------------
 
-    /// Whether the user wants, and may get, more input.
-    pub(crate) fn wants_read(&self) -> bool {
-        self.is_open()
-            && self.endpoint.is_source()
-            && !self.is_connecting()
-            && !self.ended
-            && !self.paused
+    /// Returns `true` if the stream can read, and the user has not paused it.
+    pub(super) fn wants_read(&self) -> bool {
+        self.read_half == ReadHalf::Open
+            && self.close_state.is_open()
+            && (self.active.is_none() || self.is_active_readable())
             && !self.is_congested()
-            && !self.holds_input()
+            && self.endpoint.can_read()
     }
 
-    /// Whether input is to be thrown away.
-    pub(crate) fn is_lingering(&self) -> bool {
-        matches!(self.ending, Ending::Leaving | Ending::Lingering)
+    fn is_active_readable(&self) -> bool {
+        self.is_open() && !self.is_connecting() && !self.is_read_throttled()
     }
 
-    pub(crate) fn set_paused(&mut self, paused: bool) {
-        self.paused = paused;
+    /// Returns `true` if input is to be discarded.
+    pub(super) fn discards_input(&self) -> bool {
+        self.close_state.discards_input()
     }
 
-    /// One read into `buffer`.
-    pub(crate) fn receive(&mut self, buffer: &mut [u8], now: Instant) -> io::Result<Received> {
-        let most = self.read_throttle().map_or(usize::MAX, |rate| rate.allowance(now));
-        let most = most.min(buffer.len());
-        if most == 0 {
-            return Ok(Received::Nothing);
+    /// Reads once into `buffer`.
+    pub(super) fn receive(&mut self, buffer: &mut [u8], now: Instant) -> io::Result<ReadOutcome> {
+        let Some(rate) = self.read_throttle() else { return self.read(buffer) };
+        let max = rate.available(now).min(buffer.len());
+        if max == 0 {
+            rate.block_if_empty(now);
+            return Ok(ReadOutcome::WouldBlock);
         }
-        let received = self.read(&mut buffer[..most])?;
-        if let Received::Data(read) = received
+        let outcome = self.read(&mut buffer[..max])?;
+        if let ReadOutcome::Data(read) = outcome
             && let Some(rate) = self.read_throttle()
         {
-            rate.spend(read, now);
+            rate.consume(read, now);
         }
-        Ok(received)
+        Ok(outcome)
     }
 
-    /// Throws away what comes, until the peer is done.
-    pub(crate) fn discard(&mut self, buffer: &mut [u8]) {
+    /// Reads input of a closing stream and discards it.
+    pub(super) fn discard(&mut self, buffer: &mut [u8]) {
         match self.endpoint.read(buffer) {
-            Ok(0) => self.ending = Ending::Now,
-            Ok(_) => self.has_discarded = true,
-            Err(error) if is_retry(&error) => {}
-            Err(error) => self.extra().failure = Some(error),
+            Ok(0) => self.close_state = self.close_state.after_linger(),
+            Ok(_) => self.discarded_input = true,
+            Err(error) if is_would_block(&error) => {}
+            Err(error) => self.active_mut().pending_error = Some(error),
         }
     }
 
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<ReadOutcome> {
         loop {
             match self.endpoint.read(buffer) {
                 Ok(0) => {
-                    self.ended = true;
-                    return Ok(Received::End);
+                    self.read_half = ReadHalf::Eof;
+                    return Ok(ReadOutcome::Eof);
                 }
                 Ok(read) => {
-                    self.moved = true;
-                    return Ok(Received::Data(read));
+                    if self.activity == Activity::None {
+                        self.activity = Activity::Received;
+                    }
+                    return Ok(ReadOutcome::Data(read));
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if is_retry(&error) => return Ok(Received::Nothing),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Ok(ReadOutcome::WouldBlock);
+                }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// The urgent byte that waits, if one does.
-    pub(crate) fn receive_urgent(&mut self) -> Option<u8> {
-        self.endpoint.receive_urgent()
+    /// Returns the pending urgent byte, if there is one.
+    pub(super) fn take_urgent_byte(&mut self) -> Option<u8> {
+        self.endpoint.take_urgent_byte()
     }
 
-    /// While nothing is wanted from the source, it reports only that it
-    /// failed, or that both sides are shut.
-    pub(crate) fn hung_up(&mut self) -> io::Result<()> {
+    /// Returns the error that a hang-up stands for. Without interest a socket reports
+    /// only that it failed, or that both halves are shut.
+    pub(super) fn take_socket_error(&mut self) -> io::Result<()> {
         self.endpoint.take_error()
+    }
+
+    /// Stops reading; TCP then slows the peer down. While paused, the end of input is
+    /// not noticed, but a reset is.
+    ///
+    /// To read no faster than another stream writes, pause while that one has
+    /// something [`unsent`](Self::unsent), and let it resume this one once it has
+    /// nothing: its [`handle_write`](crate::Protocol::handle_write) is called then,
+    /// while its [`writable`](crate::Protocol::writable) returns `true`. See the example
+    /// `proxy`.
+    pub fn pause(&mut self) {
+        self.read_half = self.read_half.paused();
+    }
+
+    /// Continues reading after [`pause`](Self::pause).
+    pub fn resume(&mut self) {
+        self.read_half = self.read_half.resumed();
     }
 
     // --- connecting -------------------------------------------------------
 
-    /// Whether the connection under way has come about. An address that
-    /// failed is followed by the next one; `detach` takes the socket of the
-    /// failed one out of the poller before it is closed.
-    pub(crate) fn finish_connect(
-        &mut self,
-        detach: impl FnOnce(BorrowedFd<'_>),
-    ) -> io::Result<bool> {
-        let Endpoint::Socket(socket) = &self.endpoint else { return Ok(true) };
-        match attempt::outcome(socket) {
-            Ok(()) => {
-                self.extra().connecting = None;
-                self.moved = true;
-                Ok(true)
-            }
-            Err(error) => self.connect_next(error, detach).map(|()| false),
+    pub(super) fn is_connecting(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| active.connecting.is_some())
+    }
+
+    pub(super) fn connecting_mut(&mut self) -> Option<&mut Connecting> {
+        self.active.as_mut()?.connecting.as_mut()
+    }
+
+    pub(super) fn start_connecting(&mut self, connecting: Connecting) {
+        self.active_mut().connecting = Some(connecting);
+    }
+
+    /// The connection is established. Returns what is left of the attempts.
+    pub(super) fn finish_connecting(&mut self) -> Option<Connecting> {
+        if self.activity == Activity::None {
+            self.activity = Activity::Received;
+        }
+        self.active.as_mut()?.connecting.take()
+    }
+
+    /// Returns `true` if there is no socket yet.
+    pub(super) fn is_unconnected(&self) -> bool {
+        matches!(self.endpoint, Endpoint::Unconnected)
+    }
+
+    pub(super) fn take_connect_result(&self) -> io::Result<()> {
+        match &self.endpoint {
+            Endpoint::Socket(socket) => socket.take_connect_result(),
+            Endpoint::Descriptor(_) | Endpoint::Unconnected => Ok(()),
         }
     }
 
-    /// Begins to look for a host by its name, if that is to be done.
-    pub(crate) fn start_search(&mut self) -> io::Result<()> {
-        let timeout = self.limits.connect_timeout;
-        self.search().map_or(Ok(()), |search| search.start(timeout))
-    }
-
-    fn search(&mut self) -> Option<&mut Search> {
-        self.extra.as_mut()?.connecting.as_mut()?.search.as_mut()
-    }
-
-    /// The search is over: takes over the connection that it found.
-    pub(crate) fn finish_search(&mut self, detach: impl FnOnce(BorrowedFd<'_>)) -> io::Result<()> {
-        let Some(search) = self.search() else { return Ok(()) };
-        let (socket, peer) = search.outcome()?;
-        detach(self.endpoint.as_fd());
-        self.endpoint = Endpoint::Socket(socket);
-        self.peer = Address::Inet(peer).into();
-        self.extra().connecting = None;
-        self.moved = true;
-        Ok(())
-    }
-
-    /// Gives up on the address at hand because of `error`.
-    pub(crate) fn connect_next(
-        &mut self,
-        error: io::Error,
-        detach: impl FnOnce(BorrowedFd<'_>),
-    ) -> io::Result<()> {
-        log::debug!("connect to {}: {error}", self.peer_addr());
-        let Some(connecting) = &mut self.extra().connecting else { return Err(error) };
-        let (socket, peer) = connecting.next(error)?;
-        detach(self.endpoint.as_fd());
+    /// Exchanges the socket. The previous source must not be registered.
+    pub(super) fn replace_socket(&mut self, socket: Socket, peer: Address) {
         self.endpoint = Endpoint::Socket(socket);
         self.peer = peer.into();
-        Ok(())
+    }
+
+    /// Gives up the socket. Its source must not be registered.
+    pub(super) fn take_socket(&mut self) -> Option<Socket> {
+        match mem::replace(&mut self.endpoint, Endpoint::Unconnected) {
+            Endpoint::Socket(socket) => Some(socket),
+            Endpoint::Descriptor(_) | Endpoint::Unconnected => None,
+        }
+    }
+
+    // --- addresses and options --------------------------------------------
+
+    /// Returns the local address.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of getsockname(2), and `NotConnected` while a host name is
+    /// being resolved.
+    pub fn local_addr(&self) -> io::Result<Address> {
+        self.endpoint.local_addr()
+    }
+
+    /// Returns the remote address; while connecting, the address of the latest attempt.
+    /// It is available after the peer has disconnected too.
+    #[must_use]
+    pub fn peer_addr(&self) -> Address {
+        self.peer.expand()
+    }
+
+    /// Returns a reference on which socket options can be read and set, or `None` for a
+    /// pipe, a terminal or a file, and while a host name is being resolved.
+    #[must_use]
+    pub fn socket_options(&self) -> Option<SockRef<'_>> {
+        self.endpoint.options()
     }
 
     // --- rates ------------------------------------------------------------
 
-    pub(crate) fn set_read_rate(&mut self, rate: Option<NonZeroU64>) {
-        self.extra().throttles.read = rate.map(Throttle::new);
+    /// Limits reading to `bytes_per_second`, as [`Limits::read_rate`] does; `None`
+    /// for no limit.
+    pub fn set_read_rate(&mut self, bytes_per_second: Option<NonZeroU64>) {
+        self.active_mut().throttles.read = bytes_per_second.map(Throttle::new);
     }
 
-    pub(crate) fn set_write_rate(&mut self, rate: Option<NonZeroU64>) {
-        self.extra().throttles.write = rate.map(Throttle::new);
-    }
-
-    fn read_throttle(&mut self) -> Option<&mut Throttle> {
-        self.extra.as_mut()?.throttles.read.as_mut()
-    }
-
-    fn write_throttle(&mut self) -> Option<&mut Throttle> {
-        self.extra.as_mut()?.throttles.write.as_mut()
+    /// Limits writing to `bytes_per_second`, as [`Limits::write_rate`] does; `None`
+    /// for no limit.
+    pub fn set_write_rate(&mut self, bytes_per_second: Option<NonZeroU64>) {
+        self.active_mut().throttles.write = bytes_per_second.map(Throttle::new);
     }
 
     fn throttles(&self) -> Option<&Throttles> {
-        self.extra.as_ref().map(|extra| &extra.throttles)
+        self.active.as_ref().map(|active| &active.throttles)
     }
 
-    /// Whether input has to wait for its rate.
-    fn holds_input(&self) -> bool {
-        self.throttles().is_some_and(|both| both.read.as_ref().is_some_and(Throttle::holds))
+    fn read_throttle(&mut self) -> Option<&mut Throttle> {
+        self.active.as_mut()?.throttles.read.as_mut()
     }
 
-    /// Whether output has to wait for its rate.
-    fn holds_output(&self) -> bool {
-        self.throttles().is_some_and(|both| both.write.as_ref().is_some_and(Throttle::holds))
+    fn write_throttle(&mut self) -> Option<&mut Throttle> {
+        self.active.as_mut()?.throttles.write.as_mut()
     }
 
-    /// When something that waits for its rate may go on.
-    fn rate_deadline(&self) -> Option<Instant> {
-        let both = self.throttles()?;
-        [&both.read, &both.write].into_iter().flatten().filter_map(Throttle::ready_at).min()
+    fn has_write_rate(&self) -> bool {
+        self.throttles().is_some_and(|both| both.write.is_some())
+    }
+
+    fn is_read_throttled(&self) -> bool {
+        self.throttles().is_some_and(|both| both.read.as_ref().is_some_and(Throttle::is_blocked))
+    }
+
+    fn is_write_throttled(&self) -> bool {
+        self.throttles().is_some_and(|both| both.write.as_ref().is_some_and(Throttle::is_blocked))
+    }
+
+    fn release_throttles(&mut self, now: Instant) {
+        if let Some(both) = self.active.as_mut().map(|active| &mut active.throttles) {
+            let blocked = [&mut both.read, &mut both.write].into_iter().flatten();
+            blocked.for_each(|rate| rate.release_if_due(now));
+        }
     }
 
     // --- deadlines --------------------------------------------------------
 
-    pub(crate) fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
-        // Counted from now, not from what was received before.
-        self.moved_at = None;
-        if timeout != self.limits.idle_timeout {
-            Rc::make_mut(&mut self.limits).idle_timeout = timeout;
+    /// Closes the stream after `timeout` without traffic, from now on; `None` for
+    /// never. A stream that differs in this from the others of its listener has limits
+    /// of its own (about 120 bytes).
+    pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
+        // It starts now, not at the last traffic.
+        self.last_activity = None;
+        if timeout != self.limits().idle_timeout {
+            Rc::make_mut(&mut self.config).limits.idle_timeout = timeout;
         }
     }
 
-    /// The next instant at which something must have happened.
-    pub(crate) fn update_deadline(&mut self, now: Instant) -> Option<Instant> {
-        let moved = mem::take(&mut self.moved);
-        if self.limits.idle_timeout.is_some() && (moved || self.moved_at.is_none()) {
-            self.moved_at = Some(now.into());
-        }
-        let taken = mem::take(&mut self.taken);
-        if self.extra.is_none() && !self.is_lingering() {
-            return self.idle_deadline();
-        }
-        let timeout = self.limits.connect_timeout;
-        if let Some(extra) = &mut self.extra
-            && let Some(connecting) = &mut extra.connecting
+    /// Returns `true` if the stream may have a deadline, for which
+    /// [`record_activity`](Self::record_activity) needs the time.
+    pub(super) fn may_time_out(&self) -> bool {
+        self.active.is_some()
+            || self.output.is_some()
+            || self.limits().idle_timeout.is_some()
+            || self.discards_input()
+    }
+
+    /// Restarts the clocks of the timeouts, according to what was moved since the last
+    /// call.
+    pub(super) fn record_activity(&mut self, now: Instant) {
+        let activity = mem::replace(&mut self.activity, Activity::None);
+        if self.limits().idle_timeout.is_some()
+            && (activity != Activity::None || self.last_activity.is_none())
         {
-            return connecting.deadline(now, timeout);
+            self.last_activity = Some(now);
         }
-        // What waits for its rate does not wait for the peer.
-        if (!self.is_flushed() && !self.holds_output()) || self.is_lingering() {
-            let since = &mut self.extra().waiting_since;
-            if taken || since.is_none() {
-                *since = Some(now);
+        let is_waiting = !self.is_connecting() && self.waits_for_peer();
+        let wrote = activity == Activity::Wrote;
+        if is_waiting {
+            let stalled_since = &mut self.active_mut().stalled_since;
+            if wrote || stalled_since.is_none() {
+                *stalled_since = Some(now);
             }
-        } else if let Some(extra) = &mut self.extra {
-            extra.waiting_since = None;
-            if !extra.is_needed() {
-                self.extra = None;
+        } else if let Some(active) = &mut self.active {
+            active.stalled_since = None;
+            if !active.is_needed() {
+                self.active = None;
             }
         }
-        let all = [self.wait_deadline(), self.idle_deadline(), self.rate_deadline()];
-        all.into_iter().flatten().min()
     }
 
-    /// Until when to wait for the peer to take output, or to close.
-    fn wait_deadline(&self) -> Option<Instant> {
-        let timeout = if self.is_lingering() { LINGER } else { self.limits.stall_timeout? };
-        self.extra.as_ref()?.waiting_since?.checked_add(timeout)
+    /// Returns `true` if the peer must read output, or end. Output that waits for its
+    /// rate does not wait for the peer.
+    fn waits_for_peer(&self) -> bool {
+        (self.unsent() > 0 && !self.is_write_throttled()) || self.discards_input()
+    }
+
+    /// Returns when the next timeout expires, or a rate allows more. Does not cover
+    /// connecting.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let rates = self.throttles().into_iter().flat_map(|both| [&both.read, &both.write]);
+        let rates = rates.flatten().filter_map(Throttle::ready_at);
+        [self.stall_deadline(), self.idle_deadline()].into_iter().flatten().chain(rates).min()
+    }
+
+    fn stall_deadline(&self) -> Option<Instant> {
+        let stalled_since = self.active.as_ref()?.stalled_since?;
+        let timeout =
+            if self.discards_input() { LINGER_TIMEOUT } else { self.limits().stall_timeout? };
+        stalled_since.checked_add(timeout)
     }
 
     fn idle_deadline(&self) -> Option<Instant> {
-        let timeout = self.limits.idle_timeout?;
-        self.moved_at?.instant().checked_add(timeout)
+        self.last_activity?.checked_add(self.limits().idle_timeout?)
     }
 
-    /// A deadline has passed at `now`: deals with it, unless the stream timed
-    /// out.
-    pub(crate) fn timed_out(&mut self, now: Instant) -> Option<TimeoutKind> {
-        if let Some(both) = self.extra.as_mut().map(|extra| &mut extra.throttles) {
-            [&mut both.read, &mut both.write].into_iter().flatten().for_each(|rate| rate.look(now));
-        }
-        let passed = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now);
-        if passed(self.wait_deadline()) {
-            if !self.is_lingering() {
+    /// A deadline has passed: lets rates continue, and ends lingering. Returns the
+    /// timeout that closes the stream, if one does.
+    pub(super) fn expire(&mut self, now: Instant) -> Option<TimeoutKind> {
+        self.release_throttles(now);
+        let has_passed = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now);
+        if has_passed(self.stall_deadline()) {
+            if !self.discards_input() {
                 return Some(TimeoutKind::Stall);
             }
-            // The peer had its time: no fault of ours.
-            self.ending = Ending::Now;
+            self.close_state = self.close_state.after_linger();
         }
-        passed(self.idle_deadline()).then_some(TimeoutKind::Idle)
+        has_passed(self.idle_deadline()).then_some(TimeoutKind::Idle)
     }
 
     // --- the end ----------------------------------------------------------
 
-    /// Ends the sending side once all output is flushed.
-    pub(crate) fn shutdown(&mut self) -> io::Result<()> {
-        if !self.endpoint.has_sides() {
+    /// Ends the write half once all queued output is written. The stream continues to
+    /// read until the peer ends too, and closes then.
+    ///
+    /// # Errors
+    ///
+    /// Returns `Unsupported` for a pipe, a terminal or a file.
+    pub fn shutdown(&mut self) -> io::Result<()> {
+        if !self.endpoint.supports_half_close() {
             return Err(ErrorKind::Unsupported.into());
         }
-        if self.sending == Sending::Open {
-            self.sending = Sending::Ending;
+        if self.write_half == WriteHalf::Open {
+            self.write_half = WriteHalf::ShuttingDown;
         }
         Ok(())
     }
 
-    /// Closes once all output is flushed.
-    pub(crate) fn close(&mut self) {
-        if self.ending == Ending::No {
-            self.ending = Ending::Flushing;
-        }
+    /// Closes the stream in good order: queued output is written first. The only
+    /// callback that follows is `handle_close`.
+    ///
+    /// Later calls of [`send`](Self::send) fail. If the current callback returns an
+    /// `Err`, the stream ends without writing.
+    ///
+    /// TCP answers a close with unread input by a reset, which discards output
+    /// (RFC 1122, section 4.2.2.13). So a stream whose peer has not ended waits for up
+    /// to two seconds: until all output has left this machine, and, if input arrives
+    /// that is not read, until the peer ends.
+    pub fn close(&mut self) {
+        self.close_state = self.close_state.after_close();
     }
 
-    /// Closes without flushing.
-    pub(crate) fn abort(&mut self) {
-        self.ending = Ending::Now;
+    /// Closes the stream now. Queued output is discarded, and counted in the close
+    /// reason.
+    pub fn abort(&mut self) {
+        self.close_state = CloseState::Closed;
     }
 
-    /// Whether the connection is over, and why.
-    pub(crate) fn poll_close(&mut self) -> Option<Cause> {
-        if let Some(error) = self.extra.as_mut().and_then(|extra| extra.failure.take()) {
+    /// Advances the end of the stream by one step. Returns the cause once it has ended.
+    pub(super) fn poll_close(&mut self) -> Option<Cause> {
+        if let Some(active) = &mut self.active
+            && let Some(error) = active.pending_error.take()
+        {
             return Some(Cause::Error(error));
         }
-        match self.ending {
-            Ending::Now => Some(self.cause()),
-            Ending::Flushing | Ending::Leaving if self.is_flushed() => self.leave(),
-            // Both sides are shut, and all is handled: nothing can follow.
-            Ending::No if self.ended && self.sending == Sending::ShutDown => Some(self.cause()),
+        match self.close_state {
+            CloseState::Open => {
+                // Both halves have ended: nothing can follow.
+                let has_ended =
+                    self.read_half == ReadHalf::Eof && self.write_half == WriteHalf::Shut;
+                has_ended.then_some(Cause::PeerClosed)
+            }
+            CloseState::Closed => Some(self.local_cause()),
+            state if state.ends_when_flushed() && self.unsent() == 0 => self.try_finish_close(),
             _ => None,
         }
     }
 
-    /// All is flushed: closes, unless that would destroy it.
-    fn leave(&mut self) -> Option<Cause> {
-        if self.ended || self.is_connecting() || !self.endpoint.has_sides() {
-            return Some(self.cause());
+    /// All output is written: ends, unless that would destroy it.
+    fn try_finish_close(&mut self) -> Option<Cause> {
+        if self.read_half == ReadHalf::Eof
+            || self.is_connecting()
+            || !self.endpoint.supports_half_close()
+        {
+            return Some(self.local_cause());
         }
-        // A read rather than a peek: that would not see past an urgent byte.
-        match self.endpoint.read(&mut [0]) {
-            Ok(0) => return Some(Cause::Local),
-            Ok(_) => self.has_discarded = true,
-            Err(error) if is_retry(&error) => {}
+        let unread = match self.probe_unread_input() {
+            Ok(unread) => unread,
             Err(error) => return Some(Cause::Error(error)),
+        };
+        let is_shut = self.write_half == WriteHalf::Shut;
+        let queue = match self.close_state {
+            _ if !self.has_sent => SendQueue::Empty,
+            CloseState::AwaitingTransmit => self.endpoint.check_send_queue(is_shut),
+            _ => self.endpoint.watch_send_queue(is_shut),
+        };
+        match CloseState::next(unread, queue) {
+            CloseStep::End => Some(Cause::Local),
+            CloseStep::Enter(state) => {
+                self.close_state = state;
+                if state != CloseState::Lingering || is_shut {
+                    return None;
+                }
+                self.write_half = WriteHalf::Shut;
+                self.endpoint.shutdown_write().err().map(Cause::Error)
+            }
         }
-        let is_shut = self.sending == Sending::ShutDown;
-        if self.has_sent && !self.endpoint.has_left(is_shut) {
-            // Once it is shut down only the peer's end says that all has left.
-            self.ending = if is_shut { Ending::Lingering } else { Ending::Leaving };
-            return None;
-        }
-        if !self.has_discarded {
-            return Some(Cause::Local);
-        }
-        self.ending = Ending::Lingering;
-        if mem::replace(&mut self.sending, Sending::ShutDown) == Sending::ShutDown {
-            return None;
-        }
-        self.endpoint.shut_down().err().map(Cause::Error)
     }
 
-    fn cause(&self) -> Cause {
-        if self.ended { Cause::PeerClosed } else { Cause::Local }
+    /// Reads one byte, if there is one. Peeking would not see beyond an urgent byte.
+    fn probe_unread_input(&mut self) -> io::Result<UnreadInput> {
+        match self.endpoint.read(&mut [0]) {
+            Ok(0) => return Ok(UnreadInput::Eof),
+            Ok(_) => self.discarded_input = true,
+            Err(error) if is_would_block(&error) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(if self.discarded_input { UnreadInput::Discarded } else { UnreadInput::None })
+    }
+
+    fn local_cause(&self) -> Cause {
+        if self.read_half == ReadHalf::Eof { Cause::PeerClosed } else { Cause::Local }
     }
 }
 
-/// Whether there is only nothing to read or no room to write at the moment.
-fn is_retry(error: &io::Error) -> bool {
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.config.release();
+    }
+}
+
+fn is_would_block(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
@@ -677,7 +832,7 @@ impl fmt::Debug for Connection {
         f.debug_struct("Connection")
             .field("peer", &self.peer_addr())
             .field("unsent", &self.unsent())
-            .field("ending", &self.ending)
+            .field("close_state", &self.close_state)
             .finish_non_exhaustive()
     }
 }

@@ -3,11 +3,13 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-/// How much memory one stream may hold, and how long it may wait.
+/// How much memory one stream may use, and how long it may wait.
 ///
-/// A stream that holds [`high_water`](Self::high_water) bytes of output stops
-/// reading; so an echo server, whose messages are one read of at most 64 KiB,
-/// holds at most 128 KiB for each connection with the default limits.
+/// A stream with [`high_water`](Self::high_water) bytes of queued output stops
+/// reading. So an echo server, whose messages are one read of at most 64 KiB, uses at
+/// most 128 KiB for each connection with the default limits.
+///
+/// # Examples
 ///
 /// ```
 /// use std::time::Duration;
@@ -16,29 +18,28 @@ use std::time::Duration;
 /// let limits = Limits { idle_timeout: Some(Duration::from_secs(60)), ..Limits::default() };
 /// assert_eq!(limits.high_water, 64 * 1024);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// With so many bytes of output waiting, [`send`](crate::Io::send) takes
-    /// no further message and reading stops. Default: 64 KiB.
+    /// Once this many bytes are queued, [`send`](crate::Connection::send) returns
+    /// `WouldBlock` and reading stops. Default: 64 KiB.
     pub high_water: usize,
-    /// With no more than so many bytes of output waiting, reading resumes; a
-    /// mark that is not below [`high_water`](Self::high_water) counts as just
-    /// below it. Default: 16 KiB.
+    /// Once no more than this many bytes are queued, reading resumes. A mark that is
+    /// not below [`high_water`](Self::high_water) counts as just below it. Default:
+    /// 16 KiB.
     pub low_water: usize,
-    /// Closes a stream on which nothing was received or sent for so long.
-    /// Default: none.
+    /// Closes the stream after this long without traffic. Default: none.
     pub idle_timeout: Option<Duration>,
-    /// Closes a stream whose peer took none of the waiting output for so
-    /// long; `None` for never. Default: one minute.
+    /// Closes a stream whose peer reads none of the queued output for this long;
+    /// `None` for never. Default: one minute.
     pub stall_timeout: Option<Duration>,
-    /// How long connecting may take, all addresses together; `None` for as long
-    /// as the system tries. Default: 30 seconds.
+    /// Limits how long connecting may take, for all addresses together, name
+    /// resolution included; `None` for the system's own limit. Default: 30 seconds.
     pub connect_timeout: Option<Duration>,
-    /// Reads no more than so many bytes a second, on average over a tenth of
-    /// a second and more; TCP then slows the peer down. Default: no limit.
+    /// Limits reading to this many bytes per second, averaged over a tenth of a second
+    /// or more; TCP then slows the peer down. Default: none.
     pub read_rate: Option<NonZeroU64>,
-    /// Hands no more than so many bytes a second to the kernel, on average
-    /// over a tenth of a second and more. Default: no limit.
+    /// Limits writing to this many bytes per second, averaged over a tenth of a second
+    /// or more. Default: none.
     pub write_rate: Option<NonZeroU64>,
 }
 

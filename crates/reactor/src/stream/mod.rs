@@ -1,38 +1,40 @@
-//! [`Stream`]: a connection and the protocol spoken over it.
+//! [`Stream`]: a connection and its protocol.
 
+mod closing;
 mod connect;
 pub(crate) mod connection;
+pub(crate) mod connection_limit;
+mod dispatch;
+mod establish;
 pub(crate) mod limits;
-mod output;
-pub(crate) mod permit;
 pub(crate) mod protocol;
-mod resolve;
 mod throttle;
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
-
-use socket2::Socket;
 
 use crate::address::Address;
-use crate::reactor::context::Context;
-use crate::reactor::dispatcher::{Cause, CloseReason, Dispatcher, TimeoutKind};
-use crate::reactor::timers::TimerId;
+use crate::reactor::Context;
 use crate::stream::connect::Connecting;
-use crate::stream::connection::{Connection, Received};
+use crate::stream::connection::Connection;
 use crate::stream::limits::Limits;
 use crate::stream::protocol::{Io, Protocol};
-use crate::sys::endpoint::{Descriptor, Endpoint};
+use crate::sys::descriptor::{Descriptor, OwnedDescriptor};
+use crate::sys::endpoint::Endpoint;
+use crate::sys::socket::Socket;
+use crate::token::Token;
 
-/// A stream socket (TCP or Unix) that speaks `P`.
+/// A stream socket (TCP or Unix) driven by protocol `P`.
 ///
-/// Add it to a reactor, which then drives it. Reached from elsewhere through
-/// its token ([`Context::get_mut`]), it can be sent to and closed:
+/// Add it to a reactor, which then drives it. Through its token ([`Context::get_mut`])
+/// it has the methods of its [`Connection`]; [`Context::with_stream`] also gives access
+/// to the protocol and the context.
+///
+/// # Examples
 ///
 /// ```
 /// use std::io;
@@ -43,29 +45,33 @@ use crate::sys::endpoint::{Descriptor, Endpoint};
 /// #     fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> { Ok(()) }
 /// # }
 ///
-/// fn tell(cx: &mut Context, who: Token, what: &[u8]) -> io::Result<()> {
-///     match cx.get_mut::<Stream<Chatter>>(who) {
-///         Some(stream) => stream.send(what),
-///         None => Ok(()), // gone
+/// fn forward(cx: &mut Context, to: Token, data: &[u8]) -> io::Result<()> {
+///     match cx.get_mut::<Stream<Chatter>>(to) {
+///         Some(stream) => stream.send(data),
+///         None => Ok(()), // closed
 ///     }
 /// }
 /// ```
+#[must_use]
 pub struct Stream<P> {
     protocol: P,
     connection: Connection,
 }
 
 impl<P: Protocol> Stream<P> {
-    /// Connects to `addr`. A name is looked up here, which may block; of
-    /// several addresses each is tried in turn, within
-    /// [`Limits::connect_timeout`].
+    /// Connects to one of `addrs`, as RFC 8305 ("Happy Eyeballs") describes: when one
+    /// address has failed, or not answered for 250 ms, the next one is tried as well, and
+    /// the first that answers is used. [`Limits::connect_timeout`] limits the whole.
     ///
-    /// Fails where the name has no address, or no connection can even be
-    /// begun. Every other failure comes to [`Protocol::handle_close`].
+    /// Never blocks. All failures are passed to [`Protocol::handle_close`]. To resolve a
+    /// name, use [`connect_host`](Self::connect_host), or
+    /// [`to_socket_addrs`](std::net::ToSocketAddrs), which blocks.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use std::io;
-    /// use reactor::{Cause, CloseReason, Io, Protocol, Reactor, Stream};
+    /// use reactor::{Cause, Io, Protocol, Reactor, Stream};
     ///
     /// struct Probe;
     ///
@@ -73,43 +79,38 @@ impl<P: Protocol> Stream<P> {
     ///     fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
     ///         Ok(())
     ///     }
-    ///     fn handle_close(&mut self, _: &mut Io<'_>, reason: &CloseReason) {
-    ///         let Cause::Error(error) = &reason.cause else { panic!() };
-    ///         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
-    ///     }
     /// }
     ///
     /// # fn main() -> io::Result<()> {
-    /// # let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    /// # let addr = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     /// let mut reactor = Reactor::new()?;
-    /// reactor.add(Stream::connect(("127.0.0.1", port), Probe)?)?;
-    /// reactor.run()
+    /// let token = reactor.add(Stream::connect([addr], Probe))?;
+    /// let reason = reactor.run_until_closed(token)?;
+    /// let Cause::Error(error) = reason.cause else { panic!("a server listens there") };
+    /// assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    /// # Ok(())
     /// # }
     /// ```
-    pub fn connect(addr: impl ToSocketAddrs, protocol: P) -> io::Result<Self> {
-        let (socket, peer, connecting) = Connecting::start(addr.to_socket_addrs()?.collect())?;
-        Ok(Self::from_parts(socket, peer, Some(connecting), protocol))
+    pub fn connect(addrs: impl IntoIterator<Item = SocketAddr>, protocol: P) -> Self {
+        let addrs: Vec<_> = addrs.into_iter().collect();
+        let peer = addrs.first().map_or(Address::Unix(None), |&addr| Address::Inet(addr));
+        let (connecting, attempt) = Connecting::to_addrs(addrs, None);
+        Self::from_connecting(connecting, attempt, peer, protocol)
     }
 
-    /// Connects to `addr` from the address `from`, of which the port may be 0
-    /// for a free one: to go out by a certain interface, or to open more
-    /// connections to one server than one address has ports.
-    ///
-    /// Fails where that address cannot be had, or no connection can be begun.
-    pub fn connect_from(from: SocketAddr, addr: SocketAddr, protocol: P) -> io::Result<Self> {
-        let (socket, peer, connecting) = Connecting::start_from(from, addr)?;
-        Ok(Self::from_parts(socket, peer, Some(connecting), protocol))
+    /// As [`connect`](Self::connect), to one address, from the local address `from`; its
+    /// port may be 0 for a free one. It selects an interface, or allows more connections
+    /// to one server than one local address has ports.
+    pub fn connect_from(from: SocketAddr, addr: SocketAddr, protocol: P) -> Self {
+        let (connecting, attempt) = Connecting::to_addrs(vec![addr], Some(from));
+        Self::from_connecting(connecting, attempt, Address::Inet(addr), protocol)
     }
 
-    /// Connects to a host by its name, without blocking: a thread looks the
-    /// name up. Its addresses are tried as RFC 8305 ("Happy Eyeballs") says:
-    /// IPv6 and IPv4 in turn, and whenever one has failed, or not answered for
-    /// 250 ms, the next one as well; the first that answers is taken.
-    /// [`Limits::connect_timeout`] bounds it all. To open many connections to
-    /// one host, look it up once and use [`Stream::connect`].
+    /// Connects to a host by name. Another thread resolves the name; then as
+    /// [`connect`](Self::connect), alternating between IPv6 and IPv4. To open many
+    /// connections to one host, resolve it once.
     ///
-    /// Fails where no more descriptors are to be had. Every other failure comes
-    /// to [`Protocol::handle_close`], an unknown name included.
+    /// # Examples
     ///
     /// ```
     /// use std::io;
@@ -131,50 +132,74 @@ impl<P: Protocol> Stream<P> {
     /// # fn main() -> io::Result<()> {
     /// let server = std::net::TcpListener::bind("127.0.0.1:0")?;
     /// let mut reactor = Reactor::new()?;
-    /// reactor.add(Stream::connect_host("localhost", server.local_addr()?.port(), Hello)?)?;
+    /// reactor.add(Stream::connect_host("localhost", server.local_addr()?.port(), Hello))?;
     /// reactor.run()?;
     /// assert_eq!(io::read_to_string(server.accept()?.0)?, "hello");
     /// # Ok(())
     /// # }
     /// ```
-    pub fn connect_host(host: &str, port: u16, protocol: P) -> io::Result<Self> {
-        let (socket, peer, connecting) = Connecting::search(host, port)?;
-        Ok(Self::from_parts(socket, peer, Some(connecting), protocol))
+    pub fn connect_host(host: &str, port: u16, protocol: P) -> Self {
+        let peer = Address::Host(format!("{host}:{port}").into());
+        Self::from_connecting(Connecting::to_host(host, port), None, peer, protocol)
     }
 
-    /// Connects to a Unix socket. Fails where no connection can be begun:
-    /// nobody listens (`ConnectionRefused`), the path does not exist
-    /// (`NotFound`), the listener's queue is full (`WouldBlock`).
-    pub fn connect_unix(path: impl AsRef<Path>, protocol: P) -> io::Result<Self> {
-        let (socket, peer, connecting) = Connecting::start_unix(path.as_ref())?;
-        Ok(Self::from_parts(socket, peer, Some(connecting), protocol))
+    /// Connects to a Unix socket. If the listener's queue is full, waits for room until
+    /// [`Limits::connect_timeout`]. All failures are passed to
+    /// [`Protocol::handle_close`].
+    pub fn connect_unix(path: impl AsRef<Path>, protocol: P) -> Self {
+        let path = path.as_ref().to_path_buf();
+        let peer = Address::Unix(Some(path.clone()));
+        let (connecting, attempt) = Connecting::to_path(path);
+        Self::from_connecting(connecting, attempt, peer, protocol)
     }
 
-    /// Takes over a connected stream socket: a `TcpStream`, a `UnixStream`,
-    /// one end of a pair. [`Protocol::handle_connect`] is called for it too.
-    pub fn new(socket: impl Into<OwnedFd>, protocol: P) -> io::Result<Self> {
-        let socket = Socket::from(socket.into());
-        socket.set_nonblocking(true)?;
-        // A peer that is gone already is met by the first read.
-        let peer = socket.peer_addr().map_or(Address::Unix(None), Address::from);
-        Ok(Self::from_parts(socket, peer, None, protocol))
+    fn from_connecting(
+        connecting: Connecting,
+        attempt: Option<(Socket, Address)>,
+        peer: Address,
+        protocol: P,
+    ) -> Self {
+        let (endpoint, peer) = match attempt {
+            Some((socket, peer)) => (Endpoint::Socket(socket), peer),
+            None => (Endpoint::Unconnected, peer),
+        };
+        let mut connection = Connection::new(endpoint, peer, Rc::default());
+        connection.start_connecting(connecting);
+        Self::from_connection(connection, protocol)
     }
 
-    /// Takes over a descriptor of another kind: a pipe, a terminal, a file.
-    /// Also called [`FileDispatcher`]. What it was not opened for is not done:
-    /// one that is open for writing only is never read.
+    /// Takes over a connected stream socket: a `TcpStream`, a `UnixStream`, one end of a
+    /// pair. [`Protocol::handle_connect`] is called for it too.
     ///
-    /// It is set to non-blocking mode, and back when the stream is closed. That
-    /// mode belongs to what was opened, not to the descriptor: a terminal that
-    /// is both standard input and standard output becomes non-blocking for
-    /// both, so that a plain `println!` may fail. Open `/dev/tty` anew for this
-    /// instead, as the example `follow_pipe` does. A process killed by a signal
-    /// sets nothing back: catch it ([`Signals`](crate::signal::Signals)).
+    /// # Errors
     ///
-    /// A regular file, and `/dev/null`, is always ready: it is read one buffer a
-    /// turn, and others are served in between.
+    /// Returns an error if the socket cannot be set to non-blocking mode.
+    pub fn new(socket: impl Into<OwnedDescriptor>, protocol: P) -> io::Result<Self> {
+        let socket = Socket::from_owned(socket.into())?;
+        let peer = socket.peer_addr();
+        let connection = Connection::new(Endpoint::Socket(socket), peer, Rc::default());
+        Ok(Self::from_connection(connection, protocol))
+    }
+
+    /// Takes over a descriptor of another kind: a pipe, a terminal, a file. The result is
+    /// also called [`FileDispatcher`]. A descriptor that is open for writing only is never
+    /// read, and the reverse.
     ///
-    /// Fails where the descriptor's mode can be neither read nor set.
+    /// It is set to non-blocking mode, and back when the stream is closed. The mode
+    /// belongs to the open file description: a terminal that is standard input and
+    /// standard output becomes non-blocking for both, so that `println!` may fail. Open
+    /// `/dev/tty` separately instead, as the example `follow_pipe` does. A process killed
+    /// by a signal does not restore the mode: handle the signal
+    /// ([`Signals`](crate::signal::Signals)).
+    ///
+    /// A regular file, and `/dev/null`, is always ready: it is read one buffer a turn,
+    /// and others are served in between.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the descriptor's mode cannot be read or set.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use std::io::{self, Write};
@@ -203,302 +228,93 @@ impl<P: Protocol> Stream<P> {
     /// reactor.run()
     /// # }
     /// ```
-    pub fn from_fd(fd: impl Into<OwnedFd>, protocol: P) -> io::Result<Self> {
+    pub fn from_fd(fd: impl Into<OwnedDescriptor>, protocol: P) -> io::Result<Self> {
         let descriptor = Descriptor::new(fd.into())?;
         let peer = descriptor.address();
-        let endpoint = Endpoint::Descriptor(descriptor);
-        Ok(Self::over(Connection::new(endpoint, peer, None, Rc::default(), None), protocol))
+        let connection = Connection::new(Endpoint::Descriptor(descriptor), peer, Rc::default());
+        Ok(Self::from_connection(connection, protocol))
     }
 
-    fn from_parts(
-        socket: Socket,
-        peer: Address,
-        connecting: Option<Connecting>,
-        protocol: P,
-    ) -> Self {
-        let endpoint = Endpoint::Socket(socket);
-        Self::over(Connection::new(endpoint, peer, connecting, Rc::default(), None), protocol)
-    }
-
-    pub(crate) fn over(connection: Connection, protocol: P) -> Self {
+    pub(crate) fn from_connection(connection: Connection, protocol: P) -> Self {
         Stream { protocol, connection }
     }
 
-    /// Sets the stream's limits, all at once.
-    #[must_use]
+    /// Sets all limits of the stream.
     pub fn with_limits(mut self, limits: Limits) -> Self {
-        self.connection.set_limits(Rc::new(limits));
+        self.connection.set_limits(limits);
         self
     }
 
-    /// See [`Io::send`].
-    pub fn send(&mut self, data: &[u8]) -> io::Result<()> {
-        self.connection.send(data)
-    }
-
-    /// See [`Io::close`].
-    pub fn close(&mut self) {
-        self.connection.close();
-    }
-
-    /// See [`Io::abort`].
-    pub fn abort(&mut self) {
-        self.connection.abort();
-    }
-
-    /// See [`Io::shutdown`].
-    pub fn shutdown(&mut self) -> io::Result<()> {
-        self.connection.shutdown()
-    }
-
-    /// See [`Io::pause`].
-    pub fn pause(&mut self) {
-        self.connection.set_paused(true);
-    }
-
-    /// See [`Io::resume`].
-    pub fn resume(&mut self) {
-        self.connection.set_paused(false);
-    }
-
-    /// See [`Io::set_idle_timeout`].
-    pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
-        self.connection.set_idle_timeout(timeout);
-    }
-
-    /// See [`Io::local_addr`].
-    pub fn local_addr(&self) -> io::Result<Address> {
-        self.connection.local_addr()
-    }
-
-    /// See [`Io::unsent`].
-    pub fn unsent(&self) -> usize {
-        self.connection.unsent()
-    }
-
-    /// See [`Io::peer_addr`].
-    pub fn peer_addr(&self) -> Address {
-        self.connection.peer_addr()
-    }
-
-    /// The protocol's own state.
+    /// Returns the protocol.
     pub fn protocol(&self) -> &P {
         &self.protocol
     }
 
-    /// The protocol's own state, to change.
+    /// Returns the protocol, to change its state.
     pub fn protocol_mut(&mut self) -> &mut P {
         &mut self.protocol
     }
 
-    /// The protocol, and the [`Io`] that its callbacks are given.
-    fn parts<'a>(&'a mut self, cx: &'a mut Context) -> (&'a mut P, Io<'a>) {
-        (&mut self.protocol, Io { connection: &mut self.connection, cx })
-    }
-
-    /// Both halves at once, for what is said of a protocol and its stream.
-    pub(crate) fn halves(&mut self) -> (&mut P, &mut Connection) {
-        (&mut self.protocol, &mut self.connection)
-    }
-
-    fn connected(&mut self, cx: &mut Context) -> io::Result<()> {
-        cx.progress();
-        if !self.connection.is_open() {
-            return Ok(());
-        }
-        let (protocol, mut io) = self.parts(cx);
-        protocol.handle_connect(&mut io)
-    }
-
-    /// The connection that was under way has come about.
-    fn came_about(&mut self, cx: &mut Context) -> io::Result<()> {
-        self.connected(cx)?;
-        if cx.has_told_of_drain() && !cx.is_doomed() { self.handle_drain(cx) } else { Ok(()) }
-    }
-
-    fn count_sent(&mut self, cx: &mut Context) {
-        let sent = self.connection.take_sent();
-        if sent > 0 {
-            cx.stats.sent += sent;
-            cx.progress();
-        }
-    }
-
-    /// No address answered.
-    fn not_connected(cx: &mut Context, error: io::Error) {
-        let timed_out = error.raw_os_error().is_none() && error.kind() == io::ErrorKind::TimedOut;
-        cx.close_with(if timed_out {
-            Cause::TimedOut(TimeoutKind::Connect)
-        } else {
-            Cause::Error(error)
-        });
+    /// Returns the protocol, and the [`Io`] that its callbacks receive.
+    pub(crate) fn parts_mut<'a>(&'a mut self, cx: &'a mut Context) -> (&'a mut P, Io<'a>) {
+        self.connection.gather_in(|| cx.lend_output_buffer());
+        (&mut self.protocol, Io::new(&mut self.connection, cx))
     }
 }
 
-impl<P: Protocol> Dispatcher for Stream<P> {
-    fn source(&self) -> BorrowedFd<'_> {
-        self.connection.source()
-    }
-
-    fn readable(&self) -> bool {
-        (self.connection.wants_read() && self.protocol.readable())
-            || self.connection.is_lingering()
-            || self.connection.is_searching()
-    }
-
-    fn writable(&self) -> bool {
-        // What is watched during a search is not the connection.
-        !self.connection.is_searching()
-            && (self.connection.wants_write()
-                || (self.connection.has_room() && self.protocol.writable()))
-    }
-
-    fn update_deadline(&mut self, now: Instant) -> Option<Instant> {
-        self.connection.update_deadline(now)
-    }
-
-    fn poll_close(&mut self) -> Option<Cause> {
-        self.connection.poll_close()
-    }
-
-    fn unsent(&self) -> usize {
-        self.connection.unsent()
-    }
-
-    fn handle_add(&mut self, cx: &mut Context) -> io::Result<()> {
-        self.connection.start_search()?;
-        if self.connection.is_connecting() {
-            return Ok(());
-        }
-        self.connected(cx)
-    }
-
-    fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
-        if self.connection.is_lingering() {
-            let mut buffer = cx.take_read_buffer();
-            self.connection.discard(&mut buffer);
-            cx.progress();
-            cx.put_back_read_buffer(buffer);
-            return Ok(());
-        }
-        if self.connection.is_searching() {
-            return match self.connection.finish_search(|source| cx.deregister(source)) {
-                Ok(()) => self.came_about(cx),
-                Err(error) => {
-                    Self::not_connected(cx, error);
-                    Ok(())
-                }
-            };
-        }
-        // An earlier callback of this batch may have paused or closed us.
-        if !self.readable() {
-            return Ok(());
-        }
-        let mut buffer = cx.take_read_buffer();
-        let received = self.connection.receive(&mut buffer, cx.now());
-        match received {
-            Ok(Received::Data(read)) => {
-                cx.stats.received += read as u64;
-                cx.progress();
-            }
-            Ok(Received::End) | Err(_) => cx.progress(),
-            Ok(Received::Nothing) => {}
-        }
-        let (protocol, mut io) = self.parts(cx);
-        let outcome = match received {
-            Ok(Received::Data(read)) => protocol.handle_read(&mut io, &buffer[..read]),
-            Ok(Received::End) => protocol.handle_eof(&mut io),
-            Ok(Received::Nothing) => Ok(()),
-            Err(error) => Err(error),
-        };
-        cx.put_back_read_buffer(buffer);
-        self.count_sent(cx);
-        outcome
-    }
-
-    fn handle_write(&mut self, cx: &mut Context) -> io::Result<()> {
-        if self.connection.is_connecting() {
-            match self.connection.finish_connect(|source| cx.deregister(source)) {
-                Ok(true) => self.came_about(cx)?,
-                Ok(false) => return Ok(()),
-                Err(error) => {
-                    Self::not_connected(cx, error);
-                    return Ok(());
-                }
-            }
-        }
-        if let Err(error) = self.connection.flush(cx.now()) {
-            // After a close the protocol hears of it in `handle_close` only.
-            return self.connection.failed(error);
-        }
-        let mut outcome = Ok(());
-        if !cx.is_doomed() && self.connection.has_room() && self.protocol.writable() {
-            let (protocol, mut io) = self.parts(cx);
-            outcome = protocol.handle_write(&mut io);
-        }
-        self.count_sent(cx);
-        outcome
-    }
-
-    fn handle_expt(&mut self, cx: &mut Context) -> io::Result<()> {
-        let Some(byte) = self.connection.receive_urgent() else { return Ok(()) };
-        cx.progress();
-        if !self.connection.is_open() {
-            return Ok(());
-        }
-        let (protocol, mut io) = self.parts(cx);
-        protocol.handle_expt(&mut io, byte)
-    }
-
-    fn handle_hangup(&mut self, _cx: &mut Context) -> io::Result<()> {
-        self.connection.hung_up()
-    }
-
-    fn handle_deadline(&mut self, cx: &mut Context) -> io::Result<()> {
-        if self.connection.is_connecting() {
-            let error = io::Error::from(io::ErrorKind::TimedOut);
-            if let Err(error) = self.connection.connect_next(error, |source| cx.deregister(source))
-            {
-                Self::not_connected(cx, error);
-            }
-        } else if let Some(timeout) = self.connection.timed_out(cx.now()) {
-            cx.close_with(Cause::TimedOut(timeout));
-        }
-        Ok(())
-    }
-
-    fn handle_timer(&mut self, cx: &mut Context, timer: TimerId) -> io::Result<()> {
-        if !self.connection.is_open() {
-            return Ok(());
-        }
-        let (protocol, mut io) = self.parts(cx);
-        protocol.handle_timer(&mut io, timer)
-    }
-
-    fn handle_drain(&mut self, cx: &mut Context) -> io::Result<()> {
-        // One that is still connecting is told afterwards.
-        if !self.connection.is_open() || self.connection.is_connecting() {
-            return Ok(());
-        }
-        let (protocol, mut io) = self.parts(cx);
-        protocol.handle_drain(&mut io)
-    }
-
-    fn handle_error(&mut self, cx: &mut Context, cause: &Cause) {
-        let (protocol, mut io) = self.parts(cx);
-        protocol.handle_error(&mut io, cause);
-    }
-
-    fn handle_close(&mut self, cx: &mut Context, reason: &CloseReason) {
-        self.count_sent(cx);
-        // Whatever the cause was, nothing can be sent any more.
-        self.connection.abort();
-        let (protocol, mut io) = self.parts(cx);
-        protocol.handle_close(&mut io, reason);
+impl Context {
+    /// Calls `f` with the protocol of another stream and its [`Io`], as if in a callback
+    /// of that stream. Returns `None` if `token` names no open stream with protocol `P`,
+    /// or the stream being called.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io;
+    /// use reactor::{Context, Io, Protocol, Token};
+    ///
+    /// struct Player {
+    ///     points: u32,
+    /// }
+    /// # impl Protocol for Player {
+    /// #     fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> { Ok(()) }
+    /// # }
+    ///
+    /// fn add_point(cx: &mut Context, player: Token) -> io::Result<()> {
+    ///     let result = cx.with_stream(player, |player: &mut Player, io| {
+    ///         player.points += 1;
+    ///         io.send(format!("{} points\n", player.points).as_bytes())
+    ///     });
+    ///     result.unwrap_or(Ok(()))
+    /// }
+    /// ```
+    pub fn with_stream<P: Protocol, R>(
+        &mut self,
+        token: Token,
+        f: impl FnOnce(&mut P, &mut Io<'_>) -> R,
+    ) -> Option<R> {
+        self.with_channel(token, |stream: &mut Stream<P>, cx| {
+            let (protocol, mut io) = stream.parts_mut(cx);
+            f(protocol, &mut io)
+        })
     }
 }
 
-/// A [`Stream`] over a pipe, a terminal or a file, made by [`Stream::from_fd`].
+impl<P> Deref for Stream<P> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl<P> DerefMut for Stream<P> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+}
+
+/// A [`Stream`] over a pipe, a terminal or a file, created by [`Stream::from_fd`].
 pub type FileDispatcher<P> = Stream<P>;
 
 impl<P> fmt::Debug for Stream<P> {

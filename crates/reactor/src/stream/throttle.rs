@@ -1,69 +1,70 @@
-//! [`Throttle`]: so many bytes a second in one direction, and no more.
+//! [`Throttle`]: limits the bytes per second in one direction.
 
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
-/// A token bucket that holds a tenth of a second's worth, or one byte where
-/// that takes longer: so the average is kept over any longer time, and what is
-/// moved at once stays worth a system call.
-pub(crate) struct Throttle {
-    per_second: NonZeroU64,
-    /// From when on the bucket has been filling; `None` for long enough. Ahead
-    /// of the present by as long as the rate takes for what was moved too
-    /// early.
-    empty_at: Option<Instant>,
+/// A token bucket for a tenth of a second, or for one byte if that takes longer. The
+/// average is kept over any longer time, and each system call moves enough bytes to be
+/// worthwhile.
+pub(super) struct Throttle {
+    bytes_per_second: NonZeroU64,
+    /// When the bucket started to fill; `None` if it is full. It is in the future if
+    /// more was moved than was available.
+    filling_since: Option<Instant>,
     /// Nothing may be moved until [`ready_at`](Self::ready_at).
-    holds: bool,
+    blocked: bool,
 }
 
 impl Throttle {
     const BURST: Duration = Duration::from_millis(100);
 
-    pub(crate) fn new(per_second: NonZeroU64) -> Self {
-        Throttle { per_second, empty_at: None, holds: false }
+    pub(super) fn new(bytes_per_second: NonZeroU64) -> Self {
+        Throttle { bytes_per_second, filling_since: None, blocked: false }
     }
 
-    /// How many bytes may be moved at `now`. Where that is none, it holds
-    /// from here on.
-    pub(crate) fn allowance(&mut self, now: Instant) -> usize {
-        let burst = self.one_byte().max(Self::BURST);
-        let filling = self.empty_at.map_or(burst, |at| now.saturating_duration_since(at));
-        let bytes = filling.min(burst).as_nanos() * u128::from(self.per_second.get());
-        let bytes = usize::try_from(bytes / 1_000_000_000).unwrap_or(usize::MAX);
-        self.holds = bytes == 0;
-        bytes
+    /// Returns how many bytes may be moved at `now`.
+    pub(super) fn available(&self, now: Instant) -> usize {
+        let burst = self.byte_interval().max(Self::BURST);
+        let filling = self.filling_since.map_or(burst, |at| now.saturating_duration_since(at));
+        let bytes = filling.min(burst).as_nanos() * u128::from(self.bytes_per_second.get());
+        usize::try_from(bytes / 1_000_000_000).unwrap_or(usize::MAX)
+    }
+
+    /// Blocks if no byte may be moved at `now`, until enough are available to be worth
+    /// a system call.
+    pub(super) fn block_if_empty(&mut self, now: Instant) {
+        self.blocked = self.available(now) == 0;
     }
 
     /// Counts bytes that were moved.
-    pub(crate) fn spend(&mut self, bytes: usize, now: Instant) {
-        let took = bytes as u128 * 1_000_000_000 / u128::from(self.per_second.get());
+    pub(super) fn consume(&mut self, bytes: usize, now: Instant) {
+        let took = bytes as u128 * 1_000_000_000 / u128::from(self.bytes_per_second.get());
         let took = Duration::from_nanos(u64::try_from(took).unwrap_or(u64::MAX));
-        let full_at = now.checked_sub(self.one_byte().max(Self::BURST)).unwrap_or(now);
-        let from = self.empty_at.map_or(full_at, |at| at.max(full_at));
-        self.empty_at = Some(from.checked_add(took).unwrap_or(from));
-        // Empty: waits until there is enough again to be worth a system call.
-        self.allowance(now);
+        let full_at = now.checked_sub(self.byte_interval().max(Self::BURST)).unwrap_or(now);
+        let from = self.filling_since.map_or(full_at, |at| at.max(full_at));
+        self.filling_since = Some(from.checked_add(took).unwrap_or(from));
+        self.block_if_empty(now);
     }
 
-    /// Whether nothing may be moved for now.
-    pub(crate) fn holds(&self) -> bool {
-        self.holds
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked
     }
 
-    /// Lets go, if `now` is the time.
-    pub(crate) fn look(&mut self, now: Instant) {
-        self.holds &= self.ready_at().is_some_and(|at| at > now);
+    /// Unblocks if `now` is the time.
+    pub(super) fn release_if_due(&mut self, now: Instant) {
+        self.blocked &= self.ready_at().is_some_and(|at| at > now);
     }
 
-    /// While it holds: when there will be enough to be worth moving, half a
-    /// burst, or one byte where that takes longer.
-    pub(crate) fn ready_at(&self) -> Option<Instant> {
-        self.empty_at.filter(|_| self.holds)?.checked_add(self.one_byte().max(Self::BURST / 2))
+    /// While it is blocked, returns when half a burst is available, or one byte if that
+    /// takes longer.
+    pub(super) fn ready_at(&self) -> Option<Instant> {
+        let wait = self.byte_interval().max(Self::BURST / 2);
+        self.filling_since.filter(|_| self.blocked)?.checked_add(wait)
     }
 
-    /// How long a byte takes, rounded up.
-    fn one_byte(&self) -> Duration {
-        Duration::from_nanos(1_000_000_000 / self.per_second + 1)
+    /// Returns how long a byte takes, rounded up.
+    fn byte_interval(&self) -> Duration {
+        Duration::from_nanos(1_000_000_000 / self.bytes_per_second + 1)
     }
 }
 
@@ -75,24 +76,25 @@ mod tests {
         Throttle::new(NonZeroU64::new(per_second).unwrap())
     }
 
-    /// Moves what it may, whenever it may, for `seconds`.
+    /// Returns how many bytes are moved in `seconds`.
     fn moved(per_second: u64, seconds: u64) -> u64 {
         let mut throttle = throttle(per_second);
         let mut total = 0;
         let start = Instant::now();
         let mut now = start;
         while now < start + Duration::from_secs(seconds) {
-            match throttle.allowance(now) {
+            match throttle.available(now) {
                 0 => {
-                    assert!(throttle.holds());
+                    throttle.block_if_empty(now);
+                    assert!(throttle.is_blocked());
                     now = throttle.ready_at().unwrap();
-                    throttle.look(now.checked_sub(Duration::from_nanos(1)).unwrap());
-                    assert!(throttle.holds(), "too early");
-                    throttle.look(now);
-                    assert!(!throttle.holds());
+                    throttle.release_if_due(now.checked_sub(Duration::from_nanos(1)).unwrap());
+                    assert!(throttle.is_blocked(), "too early");
+                    throttle.release_if_due(now);
+                    assert!(!throttle.is_blocked());
                 }
                 allowed => {
-                    throttle.spend(allowed, now);
+                    throttle.consume(allowed, now);
                     total += allowed as u64;
                 }
             }
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_average_is_kept() {
+    fn average_is_kept() {
         for per_second in [1, 7, 1_000, 1_234_567, 10_000_000_000] {
             let total = moved(per_second, 10);
             let wanted = 10 * per_second;
@@ -111,24 +113,24 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_saves_up_no_more_than_a_burst() {
+    fn pause_accumulates_at_most_a_burst() {
         let mut rate = throttle(1_000);
         let start = Instant::now();
-        rate.spend(1, start);
+        rate.consume(1, start);
         let later = start + Duration::from_secs(3600);
-        assert_eq!(rate.allowance(later), 100);
-        rate.spend(100, later);
-        assert_eq!(rate.allowance(later), 0);
-        assert_eq!(rate.allowance(later + Duration::from_millis(10)), 10);
+        assert_eq!(rate.available(later), 100);
+        rate.consume(100, later);
+        assert_eq!(rate.available(later), 0);
+        assert_eq!(rate.available(later + Duration::from_millis(10)), 10);
     }
 
     #[test]
-    fn what_was_moved_too_early_is_waited_for() {
+    fn excess_is_waited_for() {
         let mut rate = throttle(1_000);
         let start = Instant::now();
-        rate.spend(2_000, start);
+        rate.consume(2_000, start);
         let early = start + Duration::from_millis(1_900);
-        assert_eq!(rate.allowance(early), 0);
+        assert_eq!(rate.available(early), 0);
         assert!(rate.ready_at().unwrap() > early);
     }
 }

@@ -1,6 +1,16 @@
-//! Everything that comes from the operating system.
+//! Everything that comes from the operating system: sockets, descriptors,
+//! signals, name resolution, the clock.
+//!
+//! No other folder names `std::os`, `socket2`, `rustix` or `signal_hook`, and only
+//! this one and `poll` differ between systems.
 
-pub(crate) mod attempt;
+pub(crate) mod accept;
+pub(crate) mod clock;
+pub(crate) mod datagram_socket;
+pub(crate) mod descriptor;
 pub(crate) mod endpoint;
-pub(crate) mod ready;
+pub(crate) mod resolver;
+pub(crate) mod signals;
+pub(crate) mod socket;
 pub(crate) mod socket_path;
+pub(crate) mod source;

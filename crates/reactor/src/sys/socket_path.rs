@@ -1,4 +1,4 @@
-//! [`SocketPath`]: the file that a Unix socket is bound to.
+//! [`SocketPath`]: the path that a Unix socket is bound to.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -6,73 +6,91 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, Type};
 
-/// The path of a Unix socket that is ours: removed with it, unless another
-/// program has taken it over by then.
+use crate::sys::datagram_socket::DatagramSocket;
+use crate::sys::socket::Socket;
+
+/// The path of a bound Unix socket. It is removed when this value is dropped,
+/// unless another program has replaced it by then.
 pub(crate) struct SocketPath {
     path: PathBuf,
-    identity: (u64, u64),
+    file_id: FileId,
 }
 
+/// Device and inode numbers.
+type FileId = (u64, u64);
+
 impl SocketPath {
-    /// Binds a socket at `path`, by way of `open`. A path left behind by a
-    /// program that is gone is taken over. Errors name the path.
-    pub(crate) fn bind(
+    /// Listens on a Unix stream socket at `path`.
+    pub(crate) fn listen(path: &Path) -> io::Result<(Socket, Option<Self>)> {
+        Self::bind(path, Type::STREAM, Socket::listen_unix)
+    }
+
+    /// Binds a Unix datagram socket to `path`.
+    pub(crate) fn bind_datagram(path: &Path) -> io::Result<(DatagramSocket, Option<Self>)> {
+        Self::bind(path, Type::DGRAM, DatagramSocket::bind_unix)
+    }
+
+    /// Binds a socket to `path` by calling `open`. A path that a terminated program
+    /// left behind is replaced. Errors name the path.
+    fn bind<T>(
         path: &Path,
         kind: Type,
-        open: impl Fn(&SockAddr) -> io::Result<Socket>,
-    ) -> io::Result<(Socket, Option<Self>)> {
+        open: impl Fn(&SockAddr) -> io::Result<T>,
+    ) -> io::Result<(T, Option<Self>)> {
         let named =
             |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         let addr = SockAddr::unix(path).map_err(named)?;
-        let _lock = lock(path);
+        let _lock = lock_parent_dir(path);
         let socket = match open(&addr) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(path, kind, &addr) => {
-                log::info!("{}: nobody is there any more, taking it over", path.display());
+            Err(error)
+                if error.kind() == ErrorKind::AddrInUse && probe_stale(path, kind, &addr) =>
+            {
+                log::info!("{}: removing stale socket", path.display());
                 std::fs::remove_file(path).and_then(|()| open(&addr)).map_err(named)?
             }
-            outcome => outcome.map_err(named)?,
+            result => result.map_err(named)?,
         };
-        let identity = identity(path);
-        Ok((socket, identity.map(|identity| SocketPath { path: path.to_path_buf(), identity })))
+        let socket_path =
+            file_id(path).map(|file_id| SocketPath { path: path.to_path_buf(), file_id });
+        Ok((socket, socket_path))
     }
 }
 
-/// Whether `path` is a Unix socket with nobody behind it.
-fn is_stale(path: &Path, kind: Type, addr: &SockAddr) -> bool {
-    // A regular file refuses connections too, and is not ours to remove.
+/// Checks by connect(2) if `path` is a Unix socket that no program uses any more.
+fn probe_stale(path: &Path, kind: Type, addr: &SockAddr) -> bool {
+    // A regular file refuses connections too, and must not be removed.
     if !std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
         return false;
     }
-    let Ok(probe) = Socket::new(Domain::UNIX, kind, None) else { return false };
-    // A full queue must not make us wait: it means that somebody is there.
+    let Ok(probe) = socket2::Socket::new(Domain::UNIX, kind, None) else { return false };
+    // A full queue is a sign of a live server and must not block.
     probe.set_nonblocking(true).is_ok()
         && probe.connect(addr).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 impl Drop for SocketPath {
     fn drop(&mut self) {
-        let _lock = lock(&self.path);
-        if identity(&self.path) == Some(self.identity) {
+        let _lock = lock_parent_dir(&self.path);
+        if file_id(&self.path) == Some(self.file_id) {
             // ReactorClosed already, or not ours to remove: then it is for others.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-/// Holds off other programs of this library that would look at `path`, and
-/// find a socket that does not listen yet or not any more, until it is dropped.
-/// Where the directory cannot be locked, it is as it would be without.
-fn lock(path: &Path) -> Option<File> {
+/// Locks the directory of `path` until the result is dropped, so that no other
+/// program with this library probes a socket that does not listen yet or any more.
+/// Returns `None` if the directory cannot be locked.
+fn lock_parent_dir(path: &Path) -> Option<File> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = File::open(directory.unwrap_or(Path::new("."))).ok()?;
     flock(&directory, FlockOperation::LockExclusive).ok()?;
     Some(directory)
 }
 
-/// Device and inode of what stands at `path`.
-fn identity(path: &Path) -> Option<(u64, u64)> {
+fn file_id(path: &Path) -> Option<FileId> {
     let metadata = std::fs::symlink_metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
 }

@@ -198,7 +198,7 @@ impl Conversation {
         };
         let mut chat = Chat::new(first, collector);
         if let Some(max) = self.max_message {
-            chat = chat.max_message(max);
+            chat = chat.with_max_message(max);
         }
         let high_water = self.answers.map_or(64 * 1024, |answers| answers.high_water);
         let limits = Limits { high_water, low_water: high_water / 4, ..Limits::default() };

@@ -25,12 +25,10 @@ pub(crate) fn parse(mut input: &[u8], terminators: &[Terminator], max: usize) ->
                 let at = input.windows(bytes.len()).position(|window| *window == **bytes);
                 (at, bytes.len())
             }
-            Terminator::Length(len) if *len > 0 => {
-                (Some(*len).filter(|len| *len <= input.len()), 0)
-            }
-            Terminator::Bytes(_) | Terminator::Length(_) | Terminator::Never => (None, 0),
+            Terminator::Length(len) => (Some(*len).filter(|len| *len <= input.len()), 0),
+            _ => (None, 0),
         };
-        let counted = matches!(terminator, Terminator::Length(1..));
+        let counted = matches!(terminator, Terminator::Length(_));
         parsed.too_long = len.unwrap_or(input.len()) > max && !counted;
         match len {
             Some(len) if !parsed.too_long => {

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-use reactor::{Address, Io, Limits, Listener, Reactor, Stream};
+use reactor::{Address, Cause, Io, Limits, Listener, Reactor, Stream};
 
 use crate::common::{
     Call, Log, Probe, closed_port, run, turn_all, turn_until, unresponsive_listener,
@@ -16,7 +16,7 @@ fn invariant_3_refused_connect_is_reported_once() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let probe = Probe::passive("a", &log).writable();
-    reactor.add(Stream::connect(closed_port(), probe).unwrap()).unwrap();
+    reactor.add(Stream::connect([closed_port()], probe)).unwrap();
     run(&mut reactor);
     assert_eq!(log.lines(), ["a close: Connection refused (os error 111)"]);
 }
@@ -27,11 +27,11 @@ fn invariant_3_unanswered_connect_times_out() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let limits = Limits { connect_timeout: Some(Duration::from_millis(50)), ..Limits::default() };
-    let mut stream = Stream::connect(addr, Probe::passive("a", &log)).unwrap().with_limits(limits);
+    let mut stream = Stream::connect([addr], Probe::passive("a", &log)).with_limits(limits);
     stream.send(b"never").unwrap();
     reactor.add(stream).unwrap();
     run(&mut reactor);
-    assert_eq!(log.lines(), ["a close: timed out: no connection, 5 bytes unsent"]);
+    assert_eq!(log.lines(), ["a close: timed out: connect timeout, 5 bytes unsent"]);
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn several_addresses_are_tried_in_order() {
         }
         Ok(())
     });
-    reactor.add(Stream::connect(&addrs[..], probe).unwrap().with_limits(limits)).unwrap();
+    reactor.add(Stream::connect(addrs, probe).with_limits(limits)).unwrap();
     run(&mut reactor);
     assert_eq!(log.lines(), ["a connect", "a close: closed"]);
     alive.accept().unwrap();
@@ -68,7 +68,7 @@ fn invariant_3_handle_connect_precedes_available_data() {
         }
         _ => Ok(()),
     });
-    reactor.add(Stream::connect(addr, probe).unwrap()).unwrap();
+    reactor.add(Stream::connect([addr], probe)).unwrap();
     // Before the first turn: connected, with data and end of input pending.
     let (mut peer, _) = listener.accept().unwrap();
     peer.write_all(b"early").unwrap();
@@ -90,7 +90,7 @@ fn invariant_3_close_in_handle_connect_is_final() {
         io.close();
         Ok(())
     });
-    let stream = Stream::connect(listener.local_addr().unwrap(), probe.writable()).unwrap();
+    let stream = Stream::connect([listener.local_addr().unwrap()], probe.writable());
     reactor.add(stream).unwrap();
     let (mut peer, _) = listener.accept().unwrap();
     let _ = peer.write_all(b"early");
@@ -104,7 +104,7 @@ fn output_queued_before_connect_is_sent() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let addr = listener.local_addr().unwrap();
-    let mut stream = Stream::connect(addr, Probe::passive("a", &log)).unwrap();
+    let mut stream = Stream::connect([addr], Probe::passive("a", &log));
     stream.send(b"early").unwrap();
     stream.close();
     reactor.add(stream).unwrap();
@@ -129,13 +129,14 @@ fn unix_socket_connects() {
         }
         Ok(())
     });
-    reactor.add(Stream::connect_unix(&path, probe).unwrap()).unwrap();
+    reactor.add(Stream::connect_unix(&path, probe)).unwrap();
     run(&mut reactor);
     assert_eq!(std::io::read_to_string(listener.accept().unwrap().0).unwrap(), "hello");
     assert_eq!(log.lines(), ["a connect", "a close: closed"]);
 
     let unbound = dir.path().join("unbound");
-    let error = Stream::connect_unix(unbound, Probe::passive("b", &log)).unwrap_err();
+    let token = reactor.add(Stream::connect_unix(unbound, Probe::passive("b", &log))).unwrap();
+    let Cause::Error(error) = reactor.run_until_closed(token).unwrap().cause else { panic!() };
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
 }
 
@@ -166,7 +167,7 @@ fn client_and_server_share_one_reactor() {
         }
         Ok(())
     });
-    reactor.add(Stream::connect(addr, client).unwrap()).unwrap();
+    reactor.add(Stream::connect([addr], client)).unwrap();
     turn_until(&mut reactor, |_| log.count("close") == 2);
     turn_all(&mut reactor);
     assert_eq!(log.count("client connect"), 1);
@@ -185,7 +186,7 @@ fn abort_in_handle_connect_counts_unsent() {
         }
         Ok(())
     });
-    let mut stream = Stream::connect(listener.local_addr().unwrap(), probe).unwrap();
+    let mut stream = Stream::connect([listener.local_addr().unwrap()], probe);
     stream.send(b"12345").unwrap();
     reactor.add(stream).unwrap();
     run(&mut reactor);
@@ -212,7 +213,7 @@ fn connect_host_resolves_name() {
         let addr = listener.local_addr().unwrap();
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
-        let stream = Stream::connect_host(host, addr.port(), hello(&log)).unwrap();
+        let stream = Stream::connect_host(host, addr.port(), hello(&log));
         let named = format!("{host}:{}", addr.port()).into();
         assert_eq!(stream.peer_addr(), Address::Host(named));
         reactor.add(stream).unwrap();
@@ -226,7 +227,7 @@ fn connect_host_resolves_name() {
 fn invariant_3_unknown_host_closes_once() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    reactor.add(Stream::connect_host("nope.invalid", 1, hello(&log)).unwrap()).unwrap();
+    reactor.add(Stream::connect_host("nope.invalid", 1, hello(&log))).unwrap();
     run(&mut reactor);
     let lines = log.lines();
     assert_eq!(lines.len(), 1, "{lines:?}");
@@ -240,13 +241,13 @@ fn invariant_3_refusing_or_silent_host_closes_once() {
     let unlimited = Limits { connect_timeout: None, ..Limits::default() };
     let refused = "a close: Connection refused (os error 111)";
     for (addr, limits, expected) in [
-        (silent, limits, "a close: timed out: no connection"),
+        (silent, limits, "a close: timed out: connect timeout"),
         (closed_port(), unlimited, refused),
         (closed_port(), Limits::default(), refused),
     ] {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
-        let stream = Stream::connect_host("127.0.0.1", addr.port(), hello(&log)).unwrap();
+        let stream = Stream::connect_host("127.0.0.1", addr.port(), hello(&log));
         reactor.add(stream.with_limits(limits)).unwrap();
         run(&mut reactor);
         assert_eq!(log.lines(), [expected]);
@@ -262,7 +263,7 @@ fn invariant_3_resolve_is_not_a_connection() {
         let log = Log::default();
         let mut probe = Probe::passive("a", &log);
         probe.writable = writable;
-        let mut stream = Stream::connect_host("127.0.0.1", closed_port().port(), probe).unwrap();
+        let mut stream = Stream::connect_host("127.0.0.1", closed_port().port(), probe);
         if early {
             stream.send(b"early").unwrap();
         }
@@ -281,7 +282,7 @@ fn resolve_can_be_aborted() {
     for (sent, abort) in [(false, false), (true, true)] {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
-        let stream = Stream::connect_host("localhost", silent.port(), hello(&log)).unwrap();
+        let stream = Stream::connect_host("localhost", silent.port(), hello(&log));
         let token = reactor.add(stream).unwrap();
         turn_all(&mut reactor);
         let stream = reactor.get_mut::<Stream<Probe>>(token).unwrap();
@@ -305,7 +306,7 @@ fn output_queued_before_resolve_is_sent() {
     let port = listener.local_addr().unwrap().port();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let mut stream = Stream::connect_host("localhost", port, hello(&log)).unwrap();
+    let mut stream = Stream::connect_host("localhost", port, hello(&log));
     stream.send(b"early").unwrap();
     stream.close();
     reactor.add(stream).unwrap();
@@ -320,7 +321,7 @@ fn dropped_reactor_aborts_resolve() {
     for turns in [0, 1, 10] {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
-        let stream = Stream::connect_host("localhost", silent.port(), hello(&log)).unwrap();
+        let stream = Stream::connect_host("localhost", silent.port(), hello(&log));
         reactor.add(stream).unwrap();
         for _ in 0..turns {
             reactor.turn(Some(Duration::ZERO)).unwrap();
@@ -342,7 +343,7 @@ fn resolving_stream_is_notified_of_drain_after_connect() {
         }
         Ok(())
     });
-    reactor.add(Stream::connect_host("localhost", port, probe).unwrap()).unwrap();
+    reactor.add(Stream::connect_host("localhost", port, probe)).unwrap();
     reactor.context().drain(Duration::from_secs(60));
     run(&mut reactor);
     assert_eq!(log.lines(), ["a connect", "a drain", "a close: closed"]);

@@ -67,7 +67,7 @@ impl DatagramProtocol for Probe {
     fn handle_add(&mut self, io: &mut DatagramIo<'_>) -> io::Result<()> {
         self.log.note("add");
         if self.timer {
-            io.context().set_timer(Duration::ZERO);
+            io.set_timer(Duration::ZERO);
         }
         Ok(())
     }
@@ -181,8 +181,7 @@ fn connected_socket_receives_from_its_peer_only() {
         peer.set_nonblocking(true).unwrap();
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
-        let mut datagram =
-            Datagram::connect(peer.local_addr().unwrap(), Probe::passive(&log)).unwrap();
+        let datagram = Datagram::connect(peer.local_addr().unwrap(), Probe::passive(&log)).unwrap();
         let to = datagram.local_addr().as_inet().unwrap();
         datagram.send(b"first").unwrap();
         reactor.add(datagram).unwrap();
@@ -236,7 +235,7 @@ fn invariant_6_refusal_without_interest_does_not_spin() {
     let probe = Probe::passive(&log);
     let readable = Rc::clone(&probe.readable);
     readable.set(false);
-    let mut datagram = Datagram::connect(addr, probe).unwrap();
+    let datagram = Datagram::connect(addr, probe).unwrap();
     let us = datagram.local_addr().as_inet().unwrap();
     datagram.send(b"hello").unwrap();
     let token = reactor.add(datagram).unwrap();

@@ -4,7 +4,7 @@
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use reactor::{Reactor, Stream};
+use reactor::{Reactor, Source, Stream};
 
 use crate::common::{Echo, Log, Probe, turn_all, turn_until};
 
@@ -123,7 +123,6 @@ fn two_reactors_on_one_thread_are_independent() {
 #[cfg(not(polling_test_poll_backend))]
 mod by_descriptor {
     use std::io::{self, Read, Write};
-    use std::os::fd::{AsFd, BorrowedFd};
     use std::thread;
 
     use reactor::{Context, Dispatcher, Handle};
@@ -234,10 +233,10 @@ mod by_descriptor {
     }
 
     impl Dispatcher for Inner {
-        fn source(&self) -> BorrowedFd<'_> {
-            self.reactor.as_fd()
+        fn source(&self) -> Source<'_> {
+            Source::from(&self.reactor)
         }
-        fn update_deadline(&mut self, _: Instant) -> Option<Instant> {
+        fn update_deadline(&mut self, _: &Context) -> Option<Instant> {
             self.reactor.next_deadline()
         }
         fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {

@@ -2,11 +2,11 @@
 
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use reactor::{Context, Dispatcher, Listener, Reactor, Stream};
+use reactor::{Context, Dispatcher, Listener, Reactor, Source, Stream};
 use socket2::{SockRef, Socket};
 
 use crate::common::{Call, Echo, Log, Probe, assert_idle, run, tcp_pair, turn_all, turn_until};
@@ -52,8 +52,8 @@ fn invariant_6_hangup_without_interest_does_not_spin() {
 fn invariant_6_hung_up_source_leaves_the_poller() {
     struct Deaf(UnixStream, Log);
     impl Dispatcher for Deaf {
-        fn source(&self) -> BorrowedFd<'_> {
-            self.0.as_fd()
+        fn source(&self) -> Source<'_> {
+            Source::from(&self.0)
         }
         fn readable(&self) -> bool {
             false
@@ -90,10 +90,10 @@ fn invariant_6_urgent_data_is_reported_once_also_to_default_handler() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let probe = Probe::passive("a", &log);
-    reactor.add(Stream::connect(addr, probe).unwrap()).unwrap();
+    reactor.add(Stream::connect([addr], probe)).unwrap();
     let (peer, _) = listener.accept().unwrap();
     // A second stream uses the default `handle_expt`.
-    reactor.add(Stream::connect(addr, Echo).unwrap()).unwrap();
+    reactor.add(Stream::connect([addr], Echo)).unwrap();
     let (other, _) = listener.accept().unwrap();
     for peer in [&peer, &other] {
         SockRef::from(peer).send_out_of_band(b"!").unwrap();
@@ -166,8 +166,8 @@ fn invariant_6_urgent_data_spins_in_no_state() {
 fn invariant_6_dispatcher_without_handlers_closes() {
     struct Bare(UnixStream);
     impl Dispatcher for Bare {
-        fn source(&self) -> BorrowedFd<'_> {
-            self.0.as_fd()
+        fn source(&self) -> Source<'_> {
+            Source::from(&self.0)
         }
     }
     let mut reactor = Reactor::new().unwrap();

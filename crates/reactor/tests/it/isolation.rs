@@ -2,12 +2,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use reactor::{
-    Cause, CloseReason, Context, Dispatcher, Io, Listener, Protocol, Reactor, Stream, TimerId,
+    Cause, CloseReason, Context, Dispatcher, Io, Listener, Protocol, Reactor, Source, Stream,
+    TimerId,
 };
 use socket2::SockRef;
 
@@ -199,7 +199,7 @@ fn invariant_8_fault_while_accepting_rejects_only_that_connection() {
         let echoed = peer.read(&mut byte);
         assert_eq!(matches!(echoed, Ok(1)), served, "{echoed:?}");
     }
-    assert_eq!(reactor.get_mut::<Listener>(token).unwrap().refused(), 2);
+    assert_eq!(reactor.get_mut::<Listener>(token).unwrap().rejected(), 2);
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn invariant_8_panic_in_dropped_post_skips_no_handle_close() {
 struct NoSource;
 
 impl Dispatcher for NoSource {
-    fn source(&self) -> BorrowedFd<'_> {
+    fn source(&self) -> Source<'_> {
         panic!("a panic in source")
     }
 }
@@ -234,8 +234,8 @@ impl Dispatcher for NoSource {
 struct DropsSource(Option<UnixStream>, Log);
 
 impl Dispatcher for DropsSource {
-    fn source(&self) -> BorrowedFd<'_> {
-        self.0.as_ref().expect("a panic in source").as_fd()
+    fn source(&self) -> Source<'_> {
+        Source::from(self.0.as_ref().expect("a panic in source"))
     }
     fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
         cx.deregister(self.source());

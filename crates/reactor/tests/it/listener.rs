@@ -32,7 +32,7 @@ fn peer_over_connection_limit_is_closed_and_later_one_is_served() {
     let mut peers: Vec<_> = (0..3).map(|_| TcpStream::connect(addr).unwrap()).collect();
     turn_all(&mut reactor);
     assert_eq!(peers[2].read(&mut [0]).unwrap(), 0, "closed");
-    assert_eq!(reactor.get_mut::<Listener>(token).unwrap().refused(), 1);
+    assert_eq!(reactor.get_mut::<Listener>(token).unwrap().rejected(), 1);
     peers.truncate(1);
     turn_all(&mut reactor);
     let mut next = TcpStream::connect(addr).unwrap();
@@ -121,7 +121,7 @@ fn fault_while_accepting_frees_the_connection_slot() {
     for refused in [1, 2] {
         peers.push(TcpStream::connect(addr).unwrap());
         turn_until(&mut reactor, |reactor| {
-            reactor.get_mut::<Listener>(token).unwrap().refused() == refused
+            reactor.get_mut::<Listener>(token).unwrap().rejected() == refused
         });
     }
     assert_echo(&mut reactor, &TcpStream::connect(addr).unwrap());
@@ -304,7 +304,7 @@ fn accepted_sockets_can_move_to_another_thread() {
         assert_echo(&mut reactor, &peer);
     }
     let mut refused = TcpStream::connect(addr).unwrap();
-    turn_until(&mut reactor, |reactor| reactor.get_mut::<Listener>(token).unwrap().refused() == 1);
+    turn_until(&mut reactor, |reactor| reactor.get_mut::<Listener>(token).unwrap().rejected() == 1);
     assert_eq!(refused.read(&mut [0]).unwrap(), 0);
     worker_handle.stop().unwrap();
     assert_eq!(worker.join().unwrap(), 4);

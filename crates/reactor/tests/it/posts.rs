@@ -127,7 +127,7 @@ fn invariant_11_post_to_dropped_reactor_is_rejected_and_dropped() {
     drop(reactor);
     assert_eq!(dropped.load(Ordering::Relaxed), 1);
     assert_eq!(handle.stop(), Err(ReactorClosed));
-    assert_eq!(ReactorClosed.to_string(), "the reactor is gone");
+    assert_eq!(ReactorClosed.to_string(), "the reactor has been dropped");
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn signal_is_handled_by_the_loop() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let seen = log.clone();
-    let signals = Signals::new([signal::SIGUSR1], move |cx, number| {
+    let signals = Signals::new(&[signal::SIGUSR1], move |cx, number| {
         assert_eq!(number, signal::SIGUSR1);
         seen.note("signal");
         cx.stop();
@@ -216,7 +216,7 @@ fn signal_is_handled_by_the_loop() {
     signal_hook::low_level::raise(signal::SIGUSR1).unwrap();
     run(&mut reactor);
     assert_eq!(log.lines(), ["signal"]);
-    assert!(Signals::new([9], |_, _| {}).is_err(), "SIGKILL cannot be caught");
+    assert!(Signals::new(&[9], |_, _| {}).is_err(), "SIGKILL cannot be caught");
 }
 
 /// `scripts/faults.sh` runs this one.

@@ -328,7 +328,7 @@ fn rate_limited_output_is_no_stall() {
     reactor.add(stream).unwrap();
     run(&mut reactor);
     let last = log.lines().pop().unwrap();
-    assert!(last.starts_with("b close: timed out: the peer does not read, "), "{last}");
+    assert!(last.starts_with("b close: timed out: stall timeout, "), "{last}");
 }
 
 #[test]

@@ -63,11 +63,11 @@ fn invariant_10_longest_durations_do_not_panic() {
         ..Limits::default()
     };
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let mut stream = Stream::new(ours, Echo).unwrap().with_limits(forever.clone());
+    let mut stream = Stream::new(ours, Echo).unwrap().with_limits(forever);
     stream.send(&vec![0; 4_000_000]).unwrap();
     reactor.add(stream).unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let connecting = Stream::connect(listener.local_addr().unwrap(), Echo).unwrap();
+    let connecting = Stream::connect([listener.local_addr().unwrap()], Echo);
     reactor.add(connecting.with_limits(forever)).unwrap();
     turn_all(&mut reactor);
     drop((theirs, listener));
@@ -142,7 +142,7 @@ fn idle_timeout_counts_from_the_last_byte() {
         }
         theirs.read_exact(&mut [0]).unwrap();
     }
-    turn_until(&mut reactor, |_| log.has("close: timed out: idle"));
+    turn_until(&mut reactor, |_| log.has("close: timed out: idle timeout"));
     assert!(last.elapsed() >= IDLE, "early");
 }
 
@@ -164,7 +164,7 @@ fn idle_timeout_can_be_changed_later() {
     });
     reactor.add(Stream::new(ours, probe).unwrap()).unwrap();
     run(&mut reactor);
-    assert_eq!(log.lines(), ["a connect", "a timer", "a close: timed out: idle"]);
+    assert_eq!(log.lines(), ["a connect", "a timer", "a close: timed out: idle timeout"]);
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn invariant_10_timeouts_count_from_the_start_of_the_wait() {
             "connect" => {
                 thread::sleep(BEFORE);
                 begin.set(Some(Instant::now()));
-                reactor.add(Stream::connect(silent, probe).unwrap().with_limits(limits)).unwrap();
+                reactor.add(Stream::connect([silent], probe).with_limits(limits)).unwrap();
             }
             _ => {
                 let begin = Rc::clone(&begin);
@@ -220,7 +220,7 @@ fn invariant_10_timeouts_count_from_the_start_of_the_wait() {
                     // Name resolution may take this long.
                     thread::sleep(BEFORE);
                     begin.set(Some(Instant::now()));
-                    cx.add(Stream::connect(silent, probe).unwrap().with_limits(limits)).unwrap();
+                    cx.add(Stream::connect([silent], probe).with_limits(limits)).unwrap();
                 });
             }
         }

@@ -283,14 +283,14 @@ fn open(spec: &Spec, subject: Subject) -> (Stream<Subject>, Option<Peer>) {
             (Stream::new(ours, subject).unwrap(), Some(Peer::new(OwnedFd::from(theirs))))
         }),
         Transport::Connect => LISTENER.with(|listener| {
-            let ours = Stream::connect(listener.local_addr().unwrap(), subject).unwrap();
+            let ours = Stream::connect([listener.local_addr().unwrap()], subject);
             let theirs = listener.accept().unwrap().0;
             (ours, Some(Peer::new(OwnedFd::from(theirs))))
         }),
         // Port 1 (tcpmux) has no listener on any current system.
         Transport::Refused => {
             count("open: refused");
-            (Stream::connect((Ipv4Addr::LOCALHOST, 1), subject).unwrap(), None)
+            (Stream::connect([(Ipv4Addr::LOCALHOST, 1).into()], subject), None)
         }
     }
 }

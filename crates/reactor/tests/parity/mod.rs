@@ -139,9 +139,9 @@ pub(crate) fn listen<P: Protocol>(
 }
 
 /// Creates a [`Stream`] that connects to `at`.
-pub(crate) fn connect<P: Protocol>(at: &Address, protocol: P) -> io::Result<Stream<P>> {
+pub(crate) fn connect<P: Protocol>(at: &Address, protocol: P) -> Stream<P> {
     match at {
-        Address::Inet(addr) => Stream::connect(addr, protocol),
+        Address::Inet(addr) => Stream::connect([*addr], protocol),
         Address::Unix(Some(path)) => Stream::connect_unix(path, protocol),
         _ => unreachable!("an address to connect to"),
     }

@@ -1,0 +1,204 @@
+//! The turn, from top to bottom.
+//!
+//! ```text
+//!            +-----------------------------------------------------+
+//!            v                                                     |
+//!   1 wait --> 2 dispatch events --> 3 timers, jobs --> 4 settle --+
+//! ```
+//!
+//! A channel is settled after each of its callbacks: closed if it has ended, or else
+//! its registration is compared with what it wants now. Step 4 settles the channels
+//! that were added, or reached through their token, and closes those that have ended.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::poll::Event;
+use crate::reactor::timers::{Expiry, TimerAction};
+use crate::reactor::{Context, Reactor};
+use crate::token::Token;
+
+/// How many posted jobs run in one turn: enough to make the cost of the wait
+/// disappear, few enough not to delay I/O.
+const MAX_JOBS_PER_TURN: usize = 1024;
+
+/// How many timers run in one turn, likewise.
+const MAX_TIMERS_PER_TURN: usize = 1024;
+
+impl Reactor {
+    /// Runs one turn: waits until a source is ready, for at most `limit` (`None`:
+    /// without limit), and serves it. Returns `false` if [`Context::stop`] was
+    /// called or no work remains, and `true` otherwise.
+    ///
+    /// To embed the reactor in another loop, watch the reactor's own descriptor
+    /// (`AsFd`) for reading, wait until [`next_deadline`](Self::next_deadline) at
+    /// the latest, and then call `turn(Some(Duration::ZERO))`.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn turn(&mut self, limit: Option<Duration>) -> io::Result<bool> {
+        // Channels that were added or reached from outside since the last turn.
+        self.cx.settle_pending();
+
+        let deadline = self.cx.wait_deadline(limit);
+        self.cx.poller.wait(&mut self.events, deadline)?;
+        self.cx.start_turn();
+
+        for event in self.events.iter() {
+            self.cx.dispatch_event(event);
+        }
+        self.cx.dispatch_always_ready();
+        self.cx.run_timers();
+        self.cx.run_jobs();
+        self.cx.settle_pending();
+        self.cx.park();
+        Ok(self.cx.continue_run())
+    }
+}
+
+impl Context {
+    /// Returns until when to wait: the next timer or the limit, or now if work is
+    /// pending. `None`, and so no timeout, if there is neither.
+    pub(super) fn wait_deadline(&self, limit: Option<Duration>) -> Option<Instant> {
+        if self.has_pending_work() {
+            return Some(self.now);
+        }
+        let limit = limit.and_then(|limit| self.clock().checked_add(limit));
+        match (self.timers.next_expiry(), limit) {
+            (Some(expiry), Some(limit)) => Some(expiry.min(limit)),
+            (expiry, limit) => expiry.or(limit),
+        }
+    }
+
+    fn has_pending_work(&self) -> bool {
+        self.stopping
+            || self.drain.is_requested()
+            || !self.jobs.is_empty()
+            || !self.always_ready.is_empty()
+            || !self.pending.is_empty()
+    }
+
+    fn start_turn(&mut self) {
+        self.now = self.clock();
+        self.stats.turns += 1;
+        // From here on a post need not wake the loop.
+        self.handle.take_jobs(&mut self.jobs);
+    }
+
+    /// Passes one event to its channel. An event for a channel that an earlier
+    /// callback of the same batch closed is dropped, and so is one whose slot
+    /// contains a new channel.
+    fn dispatch_event(&mut self, event: Event) {
+        let Some((token, interest)) = self.slots.resolve(event.key) else { return };
+        self.count_event(token);
+        if self.poller.is_oneshot() {
+            self.slots.disarm(token);
+            self.mark_dirty(token);
+        }
+        if event.urgent || interest.is_empty() || !(event.readable || event.writable) {
+            return self.dispatch_exception(token, event);
+        }
+        self.source_exchanged = false;
+        if event.readable && interest.readable {
+            self.call(token, super::dispatcher::Dispatcher::handle_read);
+        }
+        // The event does not belong to a source that the read has put in place.
+        if event.writable && interest.writable && !self.source_exchanged {
+            self.call(token, super::dispatcher::Dispatcher::handle_write);
+        }
+    }
+
+    /// Handles the rare events: urgent data, and a hang-up of a source from which
+    /// nothing is wanted.
+    #[cold]
+    fn dispatch_exception(&mut self, token: Token, mut event: Event) {
+        let Some((_, interest)) = self.slots.resolve(token.key()) else { return };
+        if interest.is_empty() || !(event.readable || event.writable || event.urgent) {
+            return self.dispatch_hangup(token);
+        }
+        self.source_exchanged = false;
+        if interest.readable {
+            self.call(token, |channel, cx| {
+                let result = channel.handle_expt(cx);
+                // `polling` reports urgent data as readable: only the source shows
+                // if there is anything else to read.
+                event.readable = channel.source().check_readable();
+                result
+            });
+        }
+        if !self.source_exchanged {
+            event.urgent = false;
+            if event.readable || event.writable {
+                self.dispatch_event(event);
+            }
+        }
+    }
+
+    /// Sources that never block have a turn like all others.
+    fn dispatch_always_ready(&mut self) {
+        // A callback may remove entries, and entries added meanwhile come last.
+        for index in (0..self.always_ready.len()).rev() {
+            if let Some(token) = self.always_ready.get(index) {
+                let key = token.key();
+                self.dispatch_event(Event { key, readable: true, writable: true, urgent: false });
+            }
+        }
+    }
+
+    /// A source hung up or failed while nothing was wanted from it. A level-triggered
+    /// poller would report that forever, so the source leaves the poller until the
+    /// channel wants something again.
+    fn dispatch_hangup(&mut self, token: Token) {
+        self.call(token, |channel, cx| {
+            let result = channel.handle_hangup(cx);
+            cx.suspend_registration(token, channel.source());
+            result
+        });
+    }
+
+    fn run_timers(&mut self) {
+        if self.timers.is_empty() {
+            return;
+        }
+        // A timer that a timer sets runs in the next turn.
+        let mark = self.timers.sequence_mark();
+        for _ in 0..MAX_TIMERS_PER_TURN {
+            let Some(expiry) = self.timers.pop_expired(self.now, mark) else { break };
+            match expiry {
+                Expiry::Timer(id, TimerAction::Channel(token)) => {
+                    self.call(token, |channel, cx| channel.handle_timer(cx, id));
+                }
+                Expiry::Timer(_, TimerAction::Call(job)) => self.run_job(job),
+                Expiry::Timer(_, TimerAction::ExpireDrain) => self.expire_drain(),
+                Expiry::Deadline(token) => self.on_deadline(token),
+            }
+        }
+    }
+
+    /// The deadline that was armed for `token` has passed. The channel may have
+    /// postponed it since.
+    pub(super) fn on_deadline(&mut self, token: Token) {
+        self.slots.clear_deadline(token);
+        self.call(token, |channel, cx| match channel.update_deadline(cx) {
+            Some(at) if at <= cx.clock() => channel.handle_deadline(cx),
+            _ => Ok(()),
+        });
+    }
+
+    fn run_jobs(&mut self) {
+        // Jobs that callbacks of this turn posted run in it, too.
+        self.handle.take_jobs(&mut self.jobs);
+        for _ in 0..MAX_JOBS_PER_TURN {
+            let Some(job) = self.jobs.pop_front() else { break };
+            self.run_job(job);
+        }
+    }
+
+    /// Prepares for the wait: from here on, the next post wakes the loop.
+    fn park(&mut self) {
+        if self.jobs.is_empty() && !self.handle.try_sleep() {
+            self.handle.take_jobs(&mut self.jobs);
+        }
+    }
+}

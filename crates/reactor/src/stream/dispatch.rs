@@ -1,0 +1,188 @@
+//! From readiness events to the callbacks of a protocol.
+
+use std::io;
+use std::time::Instant;
+
+use crate::reactor::{Cause, CloseReason, Context, Dispatcher, TimerId};
+use crate::stream::Stream;
+use crate::stream::connection::ReadOutcome;
+use crate::stream::protocol::Protocol;
+use crate::sys::source::Source;
+
+impl<P: Protocol> Dispatcher for Stream<P> {
+    fn source(&self) -> Source<'_> {
+        self.connection.source()
+    }
+
+    fn readable(&self) -> bool {
+        (self.connection.wants_read() && self.protocol.readable())
+            || self.connection.discards_input()
+    }
+
+    fn writable(&self) -> bool {
+        // The cheaper query first: most protocols never have output of their own.
+        self.connection.wants_write() || (self.protocol.writable() && self.connection.has_room())
+    }
+
+    /// Writes the output of the callback that was made, and advances the stream's end.
+    fn poll_close(&mut self, cx: &mut Context) -> Option<Cause> {
+        let flushed = self.connection.flush_gathered();
+        self.count_sent(cx);
+        match flushed {
+            Ok(None) => {}
+            Ok(Some(buffer)) => cx.return_output_buffer(buffer),
+            Err(error) => return Some(Cause::Error(error)),
+        }
+        self.connection.poll_close()
+    }
+
+    fn update_deadline(&mut self, cx: &Context) -> Option<Instant> {
+        if !self.connection.may_time_out() {
+            return None;
+        }
+        self.connection.record_activity(cx.clock());
+        match self.connection.connecting_mut() {
+            Some(connecting) => connecting.deadline(),
+            None => self.connection.deadline(),
+        }
+    }
+
+    fn unsent(&self) -> usize {
+        self.connection.unsent()
+    }
+
+    fn handle_add(&mut self, cx: &mut Context) -> io::Result<()> {
+        if self.connection.is_connecting() {
+            self.start_connecting(cx);
+            return Ok(());
+        }
+        self.call_handle_connect(cx)
+    }
+
+    fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
+        // An earlier callback of this batch may have paused or closed the stream.
+        if !self.connection.wants_read() || !self.protocol.readable() {
+            self.discard_input(cx);
+            return Ok(());
+        }
+        let mut buffer = cx.lend_read_buffer();
+        let outcome = self.connection.receive(&mut buffer, cx.now());
+        let result = match outcome {
+            Ok(ReadOutcome::Data(read)) => {
+                cx.count_received(read);
+                let (protocol, mut io) = self.parts_mut(cx);
+                protocol.handle_read(&mut io, &buffer[..read])
+            }
+            Ok(ReadOutcome::WouldBlock) => Ok(()),
+            Ok(ReadOutcome::Eof) => {
+                cx.record_progress();
+                let (protocol, mut io) = self.parts_mut(cx);
+                protocol.handle_eof(&mut io)
+            }
+            Err(error) => Err(error),
+        };
+        cx.return_read_buffer(buffer);
+        result
+    }
+
+    fn handle_write(&mut self, cx: &mut Context) -> io::Result<()> {
+        if self.connection.is_connecting() {
+            return self.finish_attempt(cx);
+        }
+        if let Err(error) = self.connection.flush(cx.now()) {
+            // After a close, only `handle_close` reports it.
+            return self.connection.store_or_return_error(error);
+        }
+        if cx.is_closing() || !self.connection.has_room() || !self.protocol.writable() {
+            return Ok(());
+        }
+        let (protocol, mut io) = self.parts_mut(cx);
+        protocol.handle_write(&mut io)
+    }
+
+    fn handle_expt(&mut self, cx: &mut Context) -> io::Result<()> {
+        let Some(byte) = self.connection.take_urgent_byte() else { return Ok(()) };
+        cx.record_progress();
+        if !self.connection.is_open() {
+            return Ok(());
+        }
+        let (protocol, mut io) = self.parts_mut(cx);
+        protocol.handle_expt(&mut io, byte)
+    }
+
+    fn handle_hangup(&mut self, _cx: &mut Context) -> io::Result<()> {
+        self.connection.take_socket_error()
+    }
+
+    fn handle_deadline(&mut self, cx: &mut Context) -> io::Result<()> {
+        if self.connection.is_connecting() {
+            self.continue_connecting(cx);
+        } else if let Some(timeout) = self.connection.expire(cx.now()) {
+            cx.close_with(Cause::TimedOut(timeout));
+        }
+        Ok(())
+    }
+
+    fn handle_timer(&mut self, cx: &mut Context, timer: TimerId) -> io::Result<()> {
+        if !self.connection.is_open() {
+            return Ok(());
+        }
+        let (protocol, mut io) = self.parts_mut(cx);
+        protocol.handle_timer(&mut io, timer)
+    }
+
+    fn handle_drain(&mut self, cx: &mut Context) -> io::Result<()> {
+        // A stream that is still connecting is notified afterwards.
+        if !self.connection.is_open() || self.connection.is_connecting() {
+            return Ok(());
+        }
+        let (protocol, mut io) = self.parts_mut(cx);
+        protocol.handle_drain(&mut io)
+    }
+
+    fn handle_error(&mut self, cx: &mut Context, cause: &Cause) {
+        let (protocol, mut io) = self.parts_mut(cx);
+        protocol.handle_error(&mut io, cause);
+        // What the callbacks sent is written if possible; an error changes nothing, as
+        // the first cause counts.
+        let _ = self.connection.flush_gathered();
+    }
+
+    fn handle_close(&mut self, cx: &mut Context, reason: &CloseReason) {
+        self.count_sent(cx);
+        self.close_attempts(cx);
+        // Nothing can be sent any more, whatever the cause.
+        self.connection.abort();
+        let (protocol, mut io) = self.parts_mut(cx);
+        protocol.handle_close(&mut io, reason);
+    }
+}
+
+impl<P: Protocol> Stream<P> {
+    pub(super) fn call_handle_connect(&mut self, cx: &mut Context) -> io::Result<()> {
+        cx.record_progress();
+        if !self.connection.is_open() {
+            return Ok(());
+        }
+        let (protocol, mut io) = self.parts_mut(cx);
+        protocol.handle_connect(&mut io)
+    }
+
+    /// Reads and discards input, if the stream is closing.
+    #[cold]
+    fn discard_input(&mut self, cx: &mut Context) {
+        if self.connection.discards_input() {
+            let mut buffer = cx.lend_read_buffer();
+            self.connection.discard(&mut buffer);
+            cx.record_progress();
+            cx.return_read_buffer(buffer);
+        }
+    }
+
+    fn count_sent(&mut self, cx: &mut Context) {
+        let sent = self.connection.take_sent();
+        if sent > 0 {
+            cx.count_sent(sent);
+        }
+    }
+}

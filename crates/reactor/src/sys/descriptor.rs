@@ -1,0 +1,82 @@
+//! [`Descriptor`]: a pipe, a terminal or a file.
+
+use std::fs::File;
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
+
+use crate::address::Address;
+use crate::sys::source::Source;
+
+/// An open descriptor or socket that is handed to the library: what a `TcpStream`, a
+/// `UnixStream`, a `File` or a pipe converts into.
+pub type OwnedDescriptor = OwnedFd;
+
+/// An open file in non-blocking mode.
+///
+/// The mode belongs to the open file description, which other processes may share,
+/// for example a shell. It is restored when this value is dropped.
+pub(crate) struct Descriptor {
+    file: File,
+    original_flags: OFlags,
+}
+
+impl Descriptor {
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+        let original_flags = fcntl_getfl(&fd)?;
+        fcntl_setfl(&fd, original_flags | OFlags::NONBLOCK)?;
+        Ok(Descriptor { file: fd.into(), original_flags })
+    }
+
+    /// Returns `true` if it was not opened for writing only.
+    pub(crate) fn can_read(&self) -> bool {
+        self.original_flags & OFlags::RWMODE != OFlags::WRONLY
+    }
+
+    /// Returns `true` if it was not opened for reading only.
+    pub(crate) fn can_write(&self) -> bool {
+        self.original_flags & OFlags::RWMODE != OFlags::RDONLY
+    }
+
+    /// Reads once. Returns the number of bytes, 0 at the end of input.
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match (&self.file).read(buffer) {
+            // Linux reports it for a terminal whose other end is closed.
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) => Ok(0),
+            result => result,
+        }
+    }
+
+    /// Writes `front`, then `back`, with one call. Returns the number of bytes.
+    pub(crate) fn write(&self, front: &[u8], back: &[u8]) -> io::Result<usize> {
+        if back.is_empty() {
+            return (&self.file).write(front);
+        }
+        (&self.file).write_vectored(&[IoSlice::new(front), IoSlice::new(back)])
+    }
+
+    /// Returns the error that a hang-up stands for: EPIPE for the write end of a
+    /// pipe without readers.
+    pub(crate) fn hangup_error(&self) -> io::Result<()> {
+        if self.can_read() { Ok(()) } else { Err(Errno::PIPE.into()) }
+    }
+
+    pub(crate) fn address(&self) -> Address {
+        Address::Descriptor(self.file.as_raw_fd())
+    }
+
+    pub(crate) fn source(&self) -> Source<'_> {
+        Source::from(&self.file)
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        if !self.original_flags.contains(OFlags::NONBLOCK) {
+            // The descriptor was valid when it was opened, and still is.
+            let _ = fcntl_setfl(&self.file, self.original_flags);
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! [`Socket`]: a stream socket, TCP or Unix, connected or listening.
+
+use std::io::{self, IoSlice};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use socket2::{Domain, SockAddr, Type};
+
+use crate::address::Address;
+use crate::sys::source::{Source, check_ready};
+
+pub use socket2::SockRef;
+
+/// The queue of connections not yet accepted. The system may limit it further
+/// (`net.core.somaxconn`). With std's 128, most of a burst of 1,000 is lost.
+const BACKLOG: i32 = 4096;
+
+/// Write without SIGPIPE, even if the program does not ignore that signal. Apple's
+/// systems have no such flag; `socket2` sets `SO_NOSIGPIPE` there.
+#[cfg(not(target_vendor = "apple"))]
+const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const SEND_FLAGS: SendFlags = SendFlags::empty();
+
+/// How much of what was written the kernel still holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SendQueue {
+    /// All of it has left this machine.
+    Empty,
+    /// Some of it is unsent; the socket is writable once all is sent.
+    Unsent,
+    /// The system cannot tell.
+    Unknown,
+}
+
+/// A stream socket in non-blocking mode.
+#[derive(Debug)]
+pub(crate) struct Socket(socket2::Socket);
+
+impl Socket {
+    /// Takes over an open socket and sets it to non-blocking mode.
+    pub(crate) fn from_owned(socket: OwnedFd) -> io::Result<Self> {
+        let socket = socket2::Socket::from(socket);
+        socket.set_nonblocking(true)?;
+        Ok(Socket(socket))
+    }
+
+    pub(super) fn from_nonblocking(socket: socket2::Socket) -> Self {
+        Socket(socket)
+    }
+
+    /// Starts to connect to `addr`, from the local address `from` if there is one.
+    pub(crate) fn connect(addr: SocketAddr, from: Option<SocketAddr>) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+        // Small messages are sent at once, as by accepted sockets.
+        socket.set_tcp_nodelay(true)?;
+        if let Some(from) = from {
+            socket.bind(&from.into())?;
+        }
+        Self::start_connect(socket, &addr.into())
+    }
+
+    /// Starts to connect to the Unix socket at `path`.
+    pub(crate) fn connect_unix(path: &Path) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        Self::start_connect(socket, &SockAddr::unix(path)?)
+    }
+
+    fn start_connect(socket: socket2::Socket, addr: &SockAddr) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        match socket.connect(addr) {
+            Ok(()) => Ok(Socket(socket)),
+            // connect(2): the connection completes when the socket is writable.
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::INPROGRESS) => {
+                Ok(Socket(socket))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns how an attempt to connect ended, once the socket is writable, and
+    /// clears its error. A connection to itself counts as refused.
+    ///
+    /// # Errors
+    ///
+    /// Returns the socket's error, or `NotConnected` if the attempt continues.
+    pub(crate) fn take_connect_result(&self) -> io::Result<()> {
+        self.take_error()?;
+        let peer = self.0.peer_addr()?.as_socket();
+        // A dead port in the ephemeral range: the kernel chose it for our own end
+        // and connected the socket to itself (simultaneous open, RFC 9293, 3.5).
+        if peer.is_some() && peer == self.0.local_addr()?.as_socket() {
+            return Err(Errno::CONNREFUSED.into());
+        }
+        Ok(())
+    }
+
+    /// Listens on `addr`; with `reuse_port` other sockets may listen on it too.
+    pub(crate) fn listen(addr: SocketAddr, reuse_port: bool) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+        // A restarted server can bind although old connections are in TIME-WAIT.
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(reuse_port)?;
+        // Accepted sockets inherit it: small replies are sent at once.
+        socket.set_tcp_nodelay(true)?;
+        Self::start_listening(socket, &addr.into())
+    }
+
+    /// Listens on a Unix socket at `addr`.
+    pub(super) fn listen_unix(addr: &SockAddr) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        Self::start_listening(socket, addr)
+    }
+
+    fn start_listening(socket: socket2::Socket, addr: &SockAddr) -> io::Result<Self> {
+        socket.bind(addr)?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(Socket(socket))
+    }
+
+    pub(super) fn inner(&self) -> &socket2::Socket {
+        &self.0
+    }
+
+    /// Reads once. Returns the number of bytes, 0 at the end of input.
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::net::recv(&self.0, buffer, RecvFlags::empty())?.0)
+    }
+
+    /// Writes `front`, then `back`, with one call. Returns the number of bytes.
+    pub(crate) fn write(&self, front: &[u8], back: &[u8]) -> io::Result<usize> {
+        if back.is_empty() {
+            return Ok(rustix::net::send(&self.0, front, SEND_FLAGS)?);
+        }
+        let both = [IoSlice::new(front), IoSlice::new(back)];
+        self.0.send_vectored_with_flags(&both, SEND_FLAGS.bits().cast_signed())
+    }
+
+    /// Ends the write half: the peer reads all output, then the end.
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        self.0.shutdown(Shutdown::Write)
+    }
+
+    /// Clears the pending error and returns it as `Err`.
+    pub(crate) fn take_error(&self) -> io::Result<()> {
+        self.0.take_error()?.map_or(Ok(()), Err)
+    }
+
+    /// Reads the urgent byte, or returns `None` if there is none. An urgent byte
+    /// that is not read keeps the socket ready.
+    pub(crate) fn take_urgent_byte(&self) -> Option<u8> {
+        let mut byte = [0];
+        match rustix::net::recv(&self.0, &mut byte, RecvFlags::OOB) {
+            Ok((1.., _)) => Some(byte[0]),
+            // EINVAL: none is pending, or it was already read.
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    /// Makes the socket writable only while none of its output is unsent (tcp(7),
+    /// `TCP_NOTSENT_LOWAT`), and returns what the kernel holds now. Output on a Unix
+    /// socket is with the peer once it is written.
+    pub(crate) fn watch_send_queue(&self, is_shut: bool) -> SendQueue {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if self.0.set_tcp_notsent_lowat(1).is_ok() {
+            return self.check_send_queue(is_shut);
+        }
+        match self.0.local_addr() {
+            Ok(addr) if addr.as_socket().is_none() => SendQueue::Empty,
+            _ => SendQueue::Unknown,
+        }
+    }
+
+    /// Checks what the kernel holds, after [`watch_send_queue`](Self::watch_send_queue).
+    /// A socket whose write half is shut down is always writable, so that nothing is
+    /// known.
+    pub(crate) fn check_send_queue(&self, is_shut: bool) -> SendQueue {
+        if is_shut {
+            SendQueue::Unknown
+        } else if check_ready(self.0.as_fd(), PollFlags::OUT) {
+            SendQueue::Empty
+        } else {
+            SendQueue::Unsent
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
+        self.0.local_addr().map(Address::from)
+    }
+
+    /// Returns the peer's address; an unnamed one if the peer has disconnected.
+    pub(crate) fn peer_addr(&self) -> Address {
+        self.0.peer_addr().map_or(Address::Unix(None), Address::from)
+    }
+
+    /// Returns a reference on which socket options can be read and set.
+    pub(crate) fn options(&self) -> SockRef<'_> {
+        SockRef::from(&self.0)
+    }
+
+    pub(crate) fn source(&self) -> Source<'_> {
+        Source::from(&self.0)
+    }
+
+    pub(crate) fn into_owned(self) -> OwnedFd {
+        self.0.into()
+    }
+}
+
+impl From<SockAddr> for Address {
+    fn from(addr: SockAddr) -> Self {
+        match addr.as_socket() {
+            Some(addr) => Address::Inet(addr),
+            None => Address::Unix(addr.as_pathname().map(Path::to_path_buf)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invariant_3_connection_to_itself_counts_as_refused() {
+        let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any.into()).unwrap();
+        let own = socket.local_addr().unwrap();
+        socket.connect(&own).expect("the kernel reports no error");
+        let error = Socket(socket).take_connect_result().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+}

@@ -1,0 +1,53 @@
+//! [`Source`]: anything that a poller can watch.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// A borrowed handle to what a [`Dispatcher`](crate::Dispatcher) waits for.
+///
+/// On Unix it is made from anything that has a descriptor:
+///
+/// ```
+/// use std::os::unix::net::UnixStream;
+/// use reactor::Source;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (socket, _peer) = UnixStream::pair()?;
+/// let source = Source::from(&socket);
+/// # let _ = source;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct Source<'a>(Option<BorrowedFd<'a>>);
+
+impl<'a> Source<'a> {
+    /// A source that is never ready, of a channel that only has timers, or whose
+    /// socket does not exist yet.
+    pub const NONE: Source<'static> = Source(None);
+
+    /// Returns the descriptor, or `None` for [`Source::NONE`].
+    #[must_use]
+    pub fn fd(self) -> Option<BorrowedFd<'a>> {
+        self.0
+    }
+
+    /// Checks with poll(2), without waiting, if reading would not block.
+    pub(crate) fn check_readable(self) -> bool {
+        self.0.is_some_and(|fd| check_ready(fd, PollFlags::IN))
+    }
+}
+
+impl<'a, T: AsFd> From<&'a T> for Source<'a> {
+    fn from(source: &'a T) -> Self {
+        Source(Some(source.as_fd()))
+    }
+}
+
+/// Checks with poll(2), without waiting, if `fd` is ready for any of `flags`, hung
+/// up, or failed.
+pub(super) fn check_ready(fd: BorrowedFd<'_>, flags: PollFlags) -> bool {
+    poll(&mut [PollFd::new(&fd, flags)], Some(&Timespec::default())) != Ok(0)
+}
