@@ -1,13 +1,12 @@
 //! [`OutputBuffer`]: bytes accepted for sending and not yet written.
 
-use std::collections::VecDeque;
-use std::io;
-
 /// A byte queue with a high and a low mark. It is congested from the moment it
 /// reaches the high mark until it is back at the low one.
 #[derive(Default)]
 pub(crate) struct OutputBuffer {
-    bytes: VecDeque<u8>,
+    /// The queue starts at `start`: the bytes before it are written.
+    bytes: Vec<u8>,
+    start: usize,
     congested: bool,
     /// The last write took less than it was offered: the next one waits until
     /// the socket is writable.
@@ -19,11 +18,11 @@ impl OutputBuffer {
     const MAX_KEPT: usize = 128 * 1024;
 
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() - self.start
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes.len() == self.start
     }
 
     pub(crate) fn is_congested(&self) -> bool {
@@ -39,43 +38,51 @@ impl OutputBuffer {
         self.blocked = blocked;
     }
 
+    /// Returns up to `max` bytes, to be written.
+    pub(crate) fn front(&self, max: usize) -> &[u8] {
+        &self.bytes[self.start..][..max.min(self.len())]
+    }
+
     /// Appends `data`. The owner bounds the queue: it stops at the `high` mark.
+    #[inline(always)]
     pub(crate) fn push(&mut self, data: &[u8], high: usize) {
-        self.reserve(data.len(), high);
-        self.bytes.extend(data);
-        self.congested |= self.bytes.len() >= high;
+        if self.bytes.capacity() - self.bytes.len() < data.len() {
+            self.reserve(data.len(), high);
+        }
+        self.bytes.extend_from_slice(data);
+        self.congested |= self.len() >= high;
     }
 
     /// Makes room for `additional` bytes. The capacity doubles, so that appending
     /// costs linear time, but does not exceed what the mark allows.
+    #[cold]
     fn reserve(&mut self, additional: usize, high: usize) {
-        let needed = self.bytes.len() + additional;
+        let needed = self.len() + additional;
         if needed > self.bytes.capacity() {
-            let max = needed.max(high);
-            let capacity = (2 * self.bytes.capacity()).clamp(needed, max);
-            self.bytes.reserve_exact(capacity - self.bytes.len());
+            let capacity = (2 * self.bytes.capacity()).clamp(needed, needed.max(high));
+            let mut bytes = Vec::with_capacity(capacity);
+            bytes.extend_from_slice(&self.bytes[self.start..]);
+            self.bytes = bytes;
+        } else {
+            self.bytes.drain(..self.start);
         }
+        self.start = 0;
     }
 
-    /// Offers up to `max` bytes to `write`, which returns how many it took, and
-    /// removes those.
-    pub(crate) fn write_to(
-        &mut self,
-        max: usize,
-        low: usize,
-        write: impl FnOnce(&[u8], &[u8]) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        let (front, back) = self.bytes.as_slices();
-        let front = &front[..front.len().min(max)];
-        let back = &back[..back.len().min(max - front.len())];
-        let written = write(front, back)?;
-        if written == self.bytes.len() {
+    /// Removes `written` bytes at the front. If some remain, the next write waits until
+    /// the socket is writable.
+    #[inline(always)]
+    pub(crate) fn consume(&mut self, written: usize, low: impl FnOnce() -> usize) {
+        self.start += written;
+        if self.is_empty() {
             self.bytes.clear();
+            self.start = 0;
+            self.congested = false;
+            self.blocked = false;
         } else {
-            self.bytes.drain(..written);
+            self.congested &= self.len() > low();
+            self.blocked = true;
         }
-        self.congested &= self.bytes.len() > low;
-        Ok(written)
     }
 
     /// Returns `true` if the empty buffer is small enough to be kept for reuse.
@@ -91,15 +98,9 @@ mod tests {
     const HIGH: usize = 100;
     const LOW: usize = 20;
 
-    fn take(output: &mut OutputBuffer, most: usize) -> Vec<u8> {
-        let mut taken = Vec::new();
-        output
-            .write_to(most, LOW, |front, back| {
-                taken.extend(front);
-                taken.extend(back);
-                Ok(taken.len())
-            })
-            .unwrap();
+    fn take(output: &mut OutputBuffer, max: usize) -> Vec<u8> {
+        let taken = output.front(max).to_vec();
+        output.consume(taken.len(), || LOW);
         taken
     }
 
@@ -146,11 +147,15 @@ mod tests {
     }
 
     #[test]
-    fn bytes_stay_after_a_failed_write() {
+    fn write_that_takes_less_blocks_until_all_is_written() {
         let mut output = OutputBuffer::default();
         output.push(b"abc", HIGH);
-        let failed = output.write_to(3, LOW, |_, _| Err(io::ErrorKind::BrokenPipe.into()));
-        assert!(failed.is_err());
-        assert_eq!(take(&mut output, usize::MAX), b"abc");
+        assert!(!output.is_blocked());
+        output.consume(0, || LOW);
+        assert!(output.is_blocked());
+        assert_eq!(take(&mut output, 2), b"ab");
+        assert!(output.is_blocked());
+        assert_eq!(take(&mut output, usize::MAX), b"c");
+        assert!(!output.is_blocked());
     }
 }

@@ -34,18 +34,32 @@ const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 /// The readiness events of interest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Interest {
-    pub(crate) readable: bool,
-    pub(crate) writable: bool,
-}
+pub(crate) struct Interest(u8);
 
 impl Interest {
+    const READABLE: u8 = 1;
+    const WRITABLE: u8 = 2;
+
+    pub(crate) fn new(readable: bool, writable: bool) -> Self {
+        let readable = if readable { Self::READABLE } else { 0 };
+        let writable = if writable { Self::WRITABLE } else { 0 };
+        Interest(readable | writable)
+    }
+
     pub(crate) fn is_empty(self) -> bool {
-        !self.readable && !self.writable
+        self.0 == 0
+    }
+
+    pub(crate) fn readable(self) -> bool {
+        self.0 & Self::READABLE != 0
+    }
+
+    pub(crate) fn writable(self) -> bool {
+        self.0 & Self::WRITABLE != 0
     }
 
     fn to_event(self, token: Token) -> polling::Event {
-        polling::Event::new(token.key(), self.readable, self.writable)
+        polling::Event::new(token.key(), self.readable(), self.writable())
     }
 }
 

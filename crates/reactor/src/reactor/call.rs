@@ -1,76 +1,166 @@
 //! Calling a channel: taking it out of its slot, and containing its errors and
 //! panics.
 
+use std::any::Any;
 use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::reactor::settle::Channel;
-use crate::reactor::{Cause, Context, Dispatcher};
+use crate::reactor::{Cause, Context, Dispatcher, TimerId};
 use crate::token::Token;
 
+/// A callback of a [`Dispatcher`].
+#[derive(Clone, Copy)]
+pub(super) enum Callback {
+    Add,
+    Read,
+    Write,
+    UrgentData,
+    Hangup,
+    Deadline,
+    Drain,
+}
+
 /// Why a call ends its channel.
-enum Ending {
+pub(super) enum Ending {
     /// A callback failed: `handle_error` is notified first.
     Failed(Cause),
     /// The channel has ended by itself, or cannot be registered.
     Ended(Cause),
 }
 
+/// A dispatcher in a slot. A callback and the queries that follow it are one virtual
+/// call.
+pub(super) trait Channel: Dispatcher {
+    /// Makes a callback, then settles the channel. Returns why it ends, if it does.
+    fn call(&mut self, callback: Callback, token: Token, cx: &mut Context) -> Option<Box<Ending>>;
+
+    /// Makes a callback other than `handle_read`.
+    fn call_other(&mut self, callback: Callback, cx: &mut Context) -> io::Result<()>;
+
+    /// Closes the channel if it has ended; otherwise updates what is watched for it.
+    fn settle(&mut self, token: Token, cx: &mut Context) -> Option<Box<Ending>>;
+}
+
+impl<T: Dispatcher> Channel for T {
+    fn call(&mut self, callback: Callback, token: Token, cx: &mut Context) -> Option<Box<Ending>> {
+        let started_at = cx.start_callback();
+        let result = if let Callback::Read = callback {
+            self.handle_read(cx)
+        } else {
+            self.call_other(callback, cx)
+        };
+        if let Some(started_at) = started_at {
+            cx.finish_callback(started_at, token, self.type_name());
+        }
+        match result {
+            Ok(()) => self.settle(token, cx),
+            Err(error) => Some(Box::new(Ending::from_error(error))),
+        }
+    }
+
+    #[inline(never)]
+    fn call_other(&mut self, callback: Callback, cx: &mut Context) -> io::Result<()> {
+        match callback {
+            Callback::Read => self.handle_read(cx),
+            Callback::Write => self.handle_write(cx),
+            Callback::Add => self.handle_add(cx),
+            Callback::UrgentData => self.handle_expt(cx),
+            Callback::Hangup => self.handle_hangup(cx),
+            Callback::Drain => self.handle_drain(cx),
+            // It may have been postponed since it was armed.
+            Callback::Deadline => match self.update_deadline(cx) {
+                Some(at) if at <= cx.clock() => self.handle_deadline(cx),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    #[inline(always)]
+    fn settle(&mut self, token: Token, cx: &mut Context) -> Option<Box<Ending>> {
+        if let Some(cause) = self.poll_close(cx) {
+            return Some(Box::new(Ending::Ended(cause)));
+        }
+        if self.waits_for_input() && cx.is_watched(token, true, false, None) {
+            return None;
+        }
+        let deadline = self.update_deadline(cx);
+        let (readable, writable) = (self.readable(), self.writable());
+        if cx.is_watched(token, readable, writable, deadline) {
+            return None;
+        }
+        let result = cx.watch(token, self.source(), readable, writable, deadline);
+        result.err().map(|error| Box::new(Ending::Ended(Cause::Error(error))))
+    }
+}
+
+impl dyn Channel {
+    pub(super) fn downcast_mut<T: Dispatcher>(&mut self) -> Option<&mut T> {
+        let dispatcher: &mut dyn Any = self;
+        dispatcher.downcast_mut()
+    }
+}
+
 impl Context {
     /// Calls a channel back, with the rest of the reactor as its context, then
     /// settles it. An error or a panic closes this channel and no other.
-    pub(super) fn call(
-        &mut self,
-        token: Token,
-        callback: impl FnOnce(&mut dyn Channel, &mut Context) -> io::Result<()>,
-    ) {
+    #[inline(always)]
+    pub(super) fn call(&mut self, token: Token, callback: Callback) {
+        self.enter(token, |channel, cx| channel.call(callback, token, cx));
+    }
+
+    /// Calls `handle_timer` of a channel, then settles it.
+    pub(super) fn call_timer(&mut self, token: Token, timer: TimerId) {
         self.enter(token, |channel, cx| {
             let started_at = cx.start_callback();
-            let result = callback(channel, cx);
-            cx.finish_callback(started_at, token, channel);
+            let result = channel.handle_timer(cx, timer);
+            if let Some(started_at) = started_at {
+                cx.finish_callback(started_at, token, channel.type_name());
+            }
             match result {
-                Ok(()) => cx.settle(token, channel).map_err(Ending::Ended),
-                Err(error) => Err(Ending::from_error(error)),
+                Ok(()) => channel.settle(token, cx),
+                Err(error) => Some(Box::new(Ending::from_error(error))),
             }
         });
     }
 
-    /// As [`call`](Self::call), for a channel of type `T`. It has no effect if
-    /// `token` names no such channel.
+    /// As [`call`](Self::call), with a function in place of a callback. It has no effect
+    /// if `token` names no channel of type `T`.
     pub(crate) fn call_channel<T: Dispatcher>(
         &mut self,
         token: Token,
-        callback: impl FnOnce(&mut T, &mut Context) -> io::Result<()>,
+        f: impl FnOnce(&mut T, &mut Context) -> io::Result<()>,
     ) {
-        self.call(token, |channel, cx| match channel.downcast_mut() {
-            Some(channel) => callback(channel, cx),
-            None => Ok(()),
+        self.enter(token, |channel, cx| {
+            let result = channel.downcast_mut().map(|channel| f(channel, cx));
+            match result {
+                Some(Err(error)) => Some(Box::new(Ending::from_error(error))),
+                Some(Ok(())) | None => channel.settle(token, cx),
+            }
         });
     }
 
     /// Settles a channel that was touched outside its callbacks.
     pub(super) fn settle_channel(&mut self, token: Token) {
-        self.enter(token, |channel, cx| cx.settle(token, channel).map_err(Ending::Ended));
+        self.enter(token, |channel, cx| channel.settle(token, cx));
     }
 
     /// Takes a channel out of its slot for the duration of `f`. Has no effect if
     /// the channel is closed or closing, or is being called already.
+    #[inline(always)]
     fn enter(
         &mut self,
         token: Token,
-        f: impl FnOnce(&mut dyn Channel, &mut Context) -> Result<(), Ending>,
+        f: impl FnOnce(&mut dyn Channel, &mut Context) -> Option<Box<Ending>>,
     ) {
         let Some(mut channel) = self.slots.take(token) else { return };
         let caller = mem::replace(&mut self.current_token, token);
-        let result = catch_unwind(AssertUnwindSafe(|| f(&mut *channel, self)));
-        match result {
-            Ok(Ok(())) => {}
-            Ok(Err(ending)) => self.end_channel(token, &mut *channel, ending),
-            Err(payload) => {
-                let ending = Ending::Failed(Cause::from_panic(&*payload));
-                self.end_channel(token, &mut *channel, ending);
-            }
+        let ending = match catch_unwind(AssertUnwindSafe(|| f(&mut *channel, self))) {
+            Ok(ending) => ending,
+            Err(payload) => Some(Box::new(Ending::Failed(Cause::from_panic(&*payload)))),
+        };
+        if let Some(ending) = ending {
+            self.end_channel(token, &mut *channel, *ending);
         }
         self.current_token = caller;
         self.slots.put_back(token, channel);
@@ -122,6 +212,7 @@ impl Context {
 impl Ending {
     /// Errors that are an ordinary end of a connection are not reported to
     /// `handle_error`: asyncore's `_DISCONNECTED`.
+    #[cold]
     fn from_error(error: io::Error) -> Self {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
         match error.kind() {

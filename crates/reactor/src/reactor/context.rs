@@ -158,7 +158,7 @@ impl Context {
     fn register(&mut self, token: Token) -> io::Result<()> {
         let Some(channel) = self.slots.take(token) else { return Ok(()) };
         let result = catch_unwind(AssertUnwindSafe(|| {
-            let interest = Interest { readable: channel.readable(), writable: channel.writable() };
+            let interest = Interest::new(channel.readable(), channel.writable());
             self.update_registration(token, channel.source(), interest)
         }));
         self.slots.put_back(token, channel);

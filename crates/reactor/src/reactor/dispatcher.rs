@@ -87,6 +87,13 @@ pub trait Dispatcher: Any {
         false
     }
 
+    /// Returns `true` if the channel waits for input only, and without a deadline, as the
+    /// other queries would show: a shortcut for them after each callback. Default:
+    /// `false`, which is always correct.
+    fn waits_for_input(&self) -> bool {
+        false
+    }
+
     /// Advances the channel's own end, and returns the cause once it has ended: the
     /// place to report "closed, now that all output is flushed". Default: `None`.
     fn poll_close(&mut self, _cx: &mut Context) -> Option<Cause> {

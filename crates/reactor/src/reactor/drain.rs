@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::reactor::Context;
-use crate::reactor::call::catch_panic;
+use crate::reactor::call::{Callback, catch_panic};
 use crate::reactor::timers::{TimerAction, TimerId};
 
 /// State of a drain, and a request for one, which may arrive in any state.
@@ -103,7 +103,7 @@ impl Context {
             if let Some(token) = self.slots.token_at(index)
                 && self.slots.is_open(token)
             {
-                self.call(token, super::dispatcher::Dispatcher::handle_drain);
+                self.call(token, Callback::Drain);
             }
         }
     }

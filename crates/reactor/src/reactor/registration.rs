@@ -4,6 +4,7 @@ use std::io;
 
 use crate::poll::Interest;
 use crate::reactor::Context;
+use crate::reactor::call::catch_panic;
 use crate::sys::source::Source;
 use crate::token::Token;
 
@@ -34,22 +35,31 @@ pub(super) enum Registration {
 
 impl Registration {
     /// Returns what is registered, or `None` if nothing is.
+    #[inline(always)]
     pub(super) fn interest(self) -> Option<Interest> {
         match self {
-            Registration::Detached | Registration::HungUp => None,
             Registration::Polled { interest, .. } | Registration::AlwaysReady { interest } => {
                 Some(interest)
             }
+            Registration::Detached | Registration::HungUp => None,
         }
     }
 
     /// Returns `true` if nothing must change for `wanted`.
+    #[inline(always)]
     pub(super) fn satisfies(self, wanted: Interest) -> bool {
         match self {
-            Registration::Polled { interest, armed } => armed && interest == wanted,
+            Registration::Polled { interest, armed: true } => interest == wanted,
+            other => other.satisfies_unless_armed(wanted),
+        }
+    }
+
+    #[cold]
+    fn satisfies_unless_armed(self, wanted: Interest) -> bool {
+        match self {
             Registration::AlwaysReady { interest } => interest == wanted,
             Registration::HungUp => wanted.is_empty(),
-            Registration::Detached => false,
+            Registration::Polled { .. } | Registration::Detached => false,
         }
     }
 
@@ -101,9 +111,19 @@ impl Context {
         Ok(())
     }
 
-    /// Removes the source of a channel that hung up.
-    pub(super) fn suspend_registration(&mut self, token: Token, source: Source<'_>) {
-        self.replace_registration(token, source, Registration::HungUp);
+    /// Removes the source of a channel that hung up, unless it is wanted again.
+    pub(super) fn suspend_registration(&mut self, token: Token) {
+        let Some(slot) = self.slots.get_mut(token) else { return };
+        let previous = slot.registration();
+        if previous.interest().is_some_and(|interest| !interest.is_empty()) {
+            return;
+        }
+        // A channel that is closing leaves the poller when it is closed.
+        let Some(channel) = self.slots.take(token) else { return };
+        catch_panic("source", || {
+            self.replace_registration(token, channel.source(), Registration::HungUp);
+        });
+        self.slots.put_back(token, channel);
     }
 
     pub(super) fn replace_registration(
@@ -144,28 +164,27 @@ impl Context {
 mod tests {
     use super::*;
 
-    const READ: Interest = Interest { readable: true, writable: false };
-    const NONE: Interest = Interest { readable: false, writable: false };
-
     #[test]
     fn settling_changes_nothing_if_satisfied() {
-        let polled = Registration::Polled { interest: READ, armed: true };
-        assert!(polled.satisfies(READ));
-        assert!(!polled.satisfies(NONE));
-        assert!(!polled.disarmed().satisfies(READ), "an event of a oneshot poller disarms");
-        assert!(Registration::AlwaysReady { interest: READ }.satisfies(READ));
-        assert!(!Registration::AlwaysReady { interest: READ }.satisfies(NONE));
-        assert!(!Registration::Detached.satisfies(NONE), "watched for hang-ups");
-        assert!(Registration::HungUp.satisfies(NONE), "else it would spin");
-        assert!(!Registration::HungUp.satisfies(READ));
+        let (read, none) = (Interest::new(true, false), Interest::new(false, false));
+        let polled = Registration::Polled { interest: read, armed: true };
+        assert!(polled.satisfies(read));
+        assert!(!polled.satisfies(none));
+        assert!(!polled.disarmed().satisfies(read), "an event of a oneshot poller disarms");
+        assert!(Registration::AlwaysReady { interest: read }.satisfies(read));
+        assert!(!Registration::AlwaysReady { interest: read }.satisfies(none));
+        assert!(!Registration::Detached.satisfies(none), "watched for hang-ups");
+        assert!(Registration::HungUp.satisfies(none), "else it would spin");
+        assert!(!Registration::HungUp.satisfies(read));
     }
 
     #[test]
     fn only_polled_sources_are_disarmed() {
+        let read = Interest::new(true, false);
         for registration in [
             Registration::Detached,
             Registration::HungUp,
-            Registration::AlwaysReady { interest: READ },
+            Registration::AlwaysReady { interest: read },
         ] {
             assert_eq!(registration.disarmed(), registration);
         }

@@ -1,46 +1,17 @@
 //! Settling: closing a channel that has ended, or updating what the poller and the
 //! timers watch for it.
 
-use std::any::Any;
+use std::io;
 use std::time::Instant;
 
 use crate::poll::Interest;
-use crate::reactor::call::catch_panic;
-use crate::reactor::{Cause, CloseReason, Context, Dispatcher};
+use crate::reactor::call::{Callback, catch_panic};
+use crate::reactor::{Cause, CloseReason, Context};
+use crate::sys::source::Source;
 use crate::token::Token;
 
 /// How many channels are settled in one turn beyond those it touched itself.
 const MAX_SETTLES_PER_TURN: usize = 1024;
-
-/// What a channel waits for.
-pub(super) struct Wants {
-    interest: Interest,
-    deadline: Option<Instant>,
-}
-
-/// A dispatcher in a slot. The queries are made in one virtual call.
-pub(super) trait Channel: Dispatcher {
-    /// Returns what the channel waits for, or its cause if it has ended.
-    fn update(&mut self, cx: &mut Context) -> Result<Wants, Cause>;
-}
-
-impl<T: Dispatcher> Channel for T {
-    fn update(&mut self, cx: &mut Context) -> Result<Wants, Cause> {
-        if let Some(cause) = self.poll_close(cx) {
-            return Err(cause);
-        }
-        let deadline = self.update_deadline(cx);
-        let interest = Interest { readable: self.readable(), writable: self.writable() };
-        Ok(Wants { interest, deadline })
-    }
-}
-
-impl dyn Channel {
-    pub(super) fn downcast_mut<T: Dispatcher>(&mut self) -> Option<&mut T> {
-        let dispatcher: &mut dyn Any = self;
-        dispatcher.downcast_mut()
-    }
-}
 
 /// An entry in the queue of step 4.
 pub(super) enum Pending {
@@ -51,17 +22,33 @@ pub(super) enum Pending {
 }
 
 impl Context {
-    /// Updates the poller and the timers, if what the channel wants has changed.
-    pub(super) fn settle(&mut self, token: Token, channel: &mut dyn Channel) -> Result<(), Cause> {
+    /// Returns `true` if what a channel wants is what is watched for it already.
+    #[inline(always)]
+    pub(super) fn is_watched(
+        &self,
+        token: Token,
+        readable: bool,
+        writable: bool,
+        deadline: Option<Instant>,
+    ) -> bool {
+        deadline.is_none() && self.slots.is_settled(token, Interest::new(readable, writable))
+    }
+
+    /// Changes what the poller and the timers watch for a channel, unless it is closing.
+    #[cold]
+    pub(super) fn watch(
+        &mut self,
+        token: Token,
+        source: Source<'_>,
+        readable: bool,
+        writable: bool,
+        deadline: Option<Instant>,
+    ) -> io::Result<()> {
         if self.slots.is_closing(token) {
             return Ok(());
         }
-        let Wants { interest, deadline } = channel.update(self)?;
-        if self.slots.is_settled(token, interest, deadline.is_some()) {
-            return Ok(());
-        }
         self.arm_deadline(token, deadline);
-        self.update_registration(token, channel.source(), interest).map_err(Cause::Error)
+        self.update_registration(token, source, Interest::new(readable, writable))
     }
 
     /// Ensures that a timer expires no later than `deadline`. It may expire earlier,
@@ -108,9 +95,9 @@ impl Context {
         if !slot.open() {
             return self.settle_channel(token);
         }
-        self.call(token, Dispatcher::handle_add);
+        self.call(token, Callback::Add);
         if self.drain_started() {
-            self.call(token, Dispatcher::handle_drain);
+            self.call(token, Callback::Drain);
         }
     }
 

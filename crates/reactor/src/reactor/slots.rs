@@ -2,8 +2,9 @@
 
 use crate::compact_instant::CompactInstant;
 use crate::poll::Interest;
+use crate::reactor::call::Channel;
 use crate::reactor::registration::Registration;
-use crate::reactor::settle::Channel;
+use crate::sys::source::Source;
 use crate::token::Token;
 
 /// State machine for a slot.
@@ -158,6 +159,7 @@ impl Slots {
         Some(token)
     }
 
+    #[inline(always)]
     fn get(&self, token: Token) -> Option<&Slot> {
         let slot = self.table.get(token.index())?;
         (slot.generation == token.generation() && slot.phase != Phase::Vacant).then_some(slot)
@@ -171,6 +173,7 @@ impl Slots {
 
     /// Returns the open channel that a poller key names, and what is registered for
     /// it. `None` drops an event that belongs to an earlier channel in the slot.
+    #[inline(always)]
     pub(super) fn resolve(&self, key: usize) -> Option<(Token, Interest)> {
         let index = Token::index_of_key(key);
         let slot = self.table.get(index)?;
@@ -194,27 +197,48 @@ impl Slots {
 
     /// Takes a channel out for a call. Returns `None` if it is closed or closing, or
     /// is being called already.
+    #[inline(always)]
     pub(super) fn take(&mut self, token: Token) -> Option<Box<dyn Channel>> {
-        let slot = self.get_mut(token)?;
-        if slot.phase == Phase::Closing {
+        let slot = self.table.get_mut(token.index())?;
+        let is_callable = matches!(slot.phase, Phase::Added | Phase::Open);
+        if slot.generation != token.generation() || !is_callable {
             return None;
         }
         slot.channel.take()
     }
 
     /// Puts back what [`take`](Self::take) returned.
+    #[inline(always)]
     pub(super) fn put_back(&mut self, token: Token, channel: Box<dyn Channel>) {
-        if let Some(slot) = self.get_mut(token) {
-            debug_assert!(slot.channel.is_none(), "a channel was put back twice");
-            slot.channel = Some(channel);
+        // The slot is not freed while the channel is out.
+        if let Some(slot) = self.table.get_mut(token.index()) {
+            debug_assert!(slot.generation == token.generation() && slot.channel.is_none());
+            // Not an assignment, which would drop the previous value.
+            std::mem::forget(slot.channel.replace(channel));
         }
     }
 
     /// Returns `true` if nothing must change for what the channel wants.
-    pub(super) fn is_settled(&self, token: Token, wanted: Interest, has_deadline: bool) -> bool {
-        self.get(token).is_some_and(|slot| {
-            slot.registration.satisfies(wanted) && !has_deadline && slot.armed_deadline.is_none()
+    #[inline(always)]
+    pub(super) fn is_settled(&self, token: Token, wanted: Interest) -> bool {
+        self.table.get(token.index()).is_some_and(|slot| {
+            slot.registration.satisfies(wanted)
+                && slot.armed_deadline.is_none()
+                && slot.phase == Phase::Open
         })
+    }
+
+    /// Returns the source of a channel that is not closing.
+    pub(super) fn source(&self, token: Token) -> Option<Source<'_>> {
+        let slot = self.get(token).filter(|slot| slot.phase != Phase::Closing)?;
+        Some(slot.channel.as_ref()?.source())
+    }
+
+    /// Returns `true` if the channel was touched since it settled, so that what is
+    /// registered for it may be outdated.
+    #[inline(always)]
+    pub(super) fn is_dirty(&self, token: Token) -> bool {
+        self.table.get(token.index()).is_some_and(|slot| slot.dirty)
     }
 
     pub(super) fn is_closing(&self, token: Token) -> bool {
@@ -297,7 +321,7 @@ mod tests {
 
     /// Opens and registers the channel, as the reactor does.
     fn open(slots: &mut Slots, token: Token) -> Interest {
-        let interest = Interest { readable: true, writable: false };
+        let interest = Interest::new(true, false);
         let slot = slots.get_mut(token).unwrap();
         assert!(slot.open());
         slot.set_registration(Registration::Polled { interest, armed: true });

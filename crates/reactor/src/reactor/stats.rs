@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::reactor::{Context, Dispatcher};
+use crate::reactor::Context;
 use crate::token::Token;
 
 /// What a reactor has done since it was created: [`Reactor::stats`](crate::Reactor::stats).
@@ -101,9 +101,14 @@ impl Context {
     /// the channel's events without progress are counted; channels that never call
     /// this are not checked for spinning.
     pub(crate) fn record_progress(&mut self) {
-        if self.monitor.spin_limit.is_some()
-            && let Some(slot) = self.slots.get_mut(self.current_token)
-        {
+        if self.monitor.spin_limit.is_some() {
+            self.reset_idle_events();
+        }
+    }
+
+    #[cold]
+    fn reset_idle_events(&mut self) {
+        if let Some(slot) = self.slots.get_mut(self.current_token) {
             slot.record_progress();
         }
     }
@@ -133,21 +138,13 @@ impl Context {
     }
 
     /// Measures the callback that started at `started_at`.
-    pub(super) fn finish_callback<D: Dispatcher + ?Sized>(
-        &mut self,
-        started_at: Option<Instant>,
-        token: Token,
-        dispatcher: &D,
-    ) {
-        let (Some(started_at), Some(limit)) = (started_at, self.monitor.slow_callback_threshold)
-        else {
-            return;
-        };
+    #[cold]
+    pub(super) fn finish_callback(&mut self, started_at: Instant, token: Token, kind: &str) {
+        let Some(limit) = self.monitor.slow_callback_threshold else { return };
         let took = self.clock().saturating_duration_since(started_at);
         self.stats.max_callback_time = self.stats.max_callback_time.max(Some(took));
         if took > limit {
             self.stats.slow_callbacks += 1;
-            let kind = dispatcher.type_name();
             log::warn!("channel {token:?} ({kind}): callback took {took:?}, limit {limit:?}");
         }
     }

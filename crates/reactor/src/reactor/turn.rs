@@ -13,9 +13,11 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::poll::Event;
+use crate::poll::{Event, Interest};
+use crate::reactor::call::Callback;
 use crate::reactor::timers::{Expiry, TimerAction};
 use crate::reactor::{Context, Reactor};
+use crate::sys::source::Source;
 use crate::token::Token;
 
 /// How many posted jobs run in one turn: enough to make the cost of the wait
@@ -89,49 +91,59 @@ impl Context {
     /// Passes one event to its channel. An event for a channel that an earlier
     /// callback of the same batch closed is dropped, and so is one whose slot
     /// contains a new channel.
+    #[inline(always)]
     fn dispatch_event(&mut self, event: Event) {
         let Some((token, interest)) = self.slots.resolve(event.key) else { return };
         self.count_event(token);
+        let is_special = self.slots.is_dirty(token)
+            || event.urgent
+            || interest.is_empty()
+            || self.poller.is_oneshot()
+            || !(event.readable || event.writable);
+        if is_special {
+            return self.dispatch_special(token, event);
+        }
+        self.dispatch_ready(token, interest, event);
+    }
+
+    #[inline(always)]
+    fn dispatch_ready(&mut self, token: Token, interest: Interest, event: Event) {
+        self.source_exchanged = false;
+        if event.readable && interest.readable() {
+            self.call(token, Callback::Read);
+        }
+        // The event does not belong to a source that the read has put in place.
+        if event.writable && interest.writable() && !self.source_exchanged {
+            self.call(token, Callback::Write);
+        }
+    }
+
+    /// Handles the rare cases: a channel that an earlier callback of this batch has
+    /// touched, urgent data, a hang-up of a source from which nothing is wanted, and a
+    /// oneshot poller.
+    #[cold]
+    fn dispatch_special(&mut self, token: Token, mut event: Event) {
         if self.poller.is_oneshot() {
             self.slots.disarm(token);
             self.mark_dirty(token);
         }
-        if event.urgent || interest.is_empty() || !(event.readable || event.writable) {
-            return self.dispatch_exception(token, event);
-        }
-        self.source_exchanged = false;
-        if event.readable && interest.readable {
-            self.call(token, super::dispatcher::Dispatcher::handle_read);
-        }
-        // The event does not belong to a source that the read has put in place.
-        if event.writable && interest.writable && !self.source_exchanged {
-            self.call(token, super::dispatcher::Dispatcher::handle_write);
-        }
-    }
-
-    /// Handles the rare events: urgent data, and a hang-up of a source from which
-    /// nothing is wanted.
-    #[cold]
-    fn dispatch_exception(&mut self, token: Token, mut event: Event) {
+        // What it wants may have changed, for example by `pause`.
+        self.settle_channel(token);
         let Some((_, interest)) = self.slots.resolve(token.key()) else { return };
         if interest.is_empty() || !(event.readable || event.writable || event.urgent) {
             return self.dispatch_hangup(token);
         }
         self.source_exchanged = false;
-        if interest.readable {
-            self.call(token, |channel, cx| {
-                let result = channel.handle_expt(cx);
-                // `polling` reports urgent data as readable: only the source shows
-                // if there is anything else to read.
-                event.readable = channel.source().check_readable();
-                result
-            });
+        if event.urgent && interest.readable() {
+            self.call(token, Callback::UrgentData);
+            // `polling` reports urgent data as readable: only the source shows if
+            // there is anything else to read.
+            event.readable = self.slots.source(token).is_some_and(Source::check_readable);
         }
-        if !self.source_exchanged {
-            event.urgent = false;
-            if event.readable || event.writable {
-                self.dispatch_event(event);
-            }
+        if !self.source_exchanged
+            && let Some((_, interest)) = self.slots.resolve(token.key())
+        {
+            self.dispatch_ready(token, interest, event);
         }
     }
 
@@ -150,11 +162,8 @@ impl Context {
     /// poller would report that forever, so the source leaves the poller until the
     /// channel wants something again.
     fn dispatch_hangup(&mut self, token: Token) {
-        self.call(token, |channel, cx| {
-            let result = channel.handle_hangup(cx);
-            cx.suspend_registration(token, channel.source());
-            result
-        });
+        self.call(token, Callback::Hangup);
+        self.suspend_registration(token);
     }
 
     fn run_timers(&mut self) {
@@ -167,7 +176,7 @@ impl Context {
             let Some(expiry) = self.timers.pop_expired(self.now, mark) else { break };
             match expiry {
                 Expiry::Timer(id, TimerAction::Channel(token)) => {
-                    self.call(token, |channel, cx| channel.handle_timer(cx, id));
+                    self.call_timer(token, id);
                 }
                 Expiry::Timer(_, TimerAction::Call(job)) => self.run_job(job),
                 Expiry::Timer(_, TimerAction::ExpireDrain) => self.expire_drain(),
@@ -176,14 +185,10 @@ impl Context {
         }
     }
 
-    /// The deadline that was armed for `token` has passed. The channel may have
-    /// postponed it since.
+    /// The deadline that was armed for `token` has passed.
     pub(super) fn on_deadline(&mut self, token: Token) {
         self.slots.clear_deadline(token);
-        self.call(token, |channel, cx| match channel.update_deadline(cx) {
-            Some(at) if at <= cx.clock() => channel.handle_deadline(cx),
-            _ => Ok(()),
-        });
+        self.call(token, Callback::Deadline);
     }
 
     fn run_jobs(&mut self) {

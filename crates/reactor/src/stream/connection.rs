@@ -178,6 +178,17 @@ impl Connection {
         self.endpoint.source()
     }
 
+    /// Returns `true` if nothing but input is to be waited for, and without a timeout.
+    #[inline(always)]
+    pub(super) fn is_resting(&self) -> bool {
+        self.close_state == CloseState::Open
+            && self.read_half == ReadHalf::Open
+            && self.write_half == WriteHalf::Open
+            && self.active.is_none()
+            && self.output.is_none()
+            && self.limits().idle_timeout.is_none()
+    }
+
     /// Returns `true` if callbacks other than `handle_close` may be made.
     pub(crate) fn is_open(&self) -> bool {
         self.close_state.is_open()
@@ -198,26 +209,49 @@ impl Connection {
     ///   [`Protocol::handle_write`](crate::Protocol::handle_write);
     /// * `NotConnected` after [`close`](Self::close) or [`shutdown`](Self::shutdown);
     /// * the socket's error, if it failed.
+    #[inline]
     pub fn send(&mut self, data: &[u8]) -> io::Result<()> {
+        if self.can_gather(data.len()) {
+            self.push(data);
+            return Ok(());
+        }
+        self.send_now(data)
+    }
+
+    /// Returns `true` if output of this length is gathered in the current callback.
+    #[inline(always)]
+    fn can_gather(&self, len: usize) -> bool {
+        let Some(output) = &self.output else { return false };
+        let max_gathered = MAX_GATHERED.min(self.limits().high_water);
+        !output.is_blocked()
+            && len < MIN_DIRECT_WRITE
+            && output.len() + len <= max_gathered
+            && self.is_open()
+            && self.write_half == WriteHalf::Open
+            && self.endpoint.can_write()
+    }
+
+    /// Sends output that is not gathered: writes it, or queues it if that must wait.
+    #[inline(never)]
+    fn send_now(&mut self, data: &[u8]) -> io::Result<()> {
         if data.is_empty() {
             return Ok(());
         }
         self.ensure_can_send()?;
-        let unsent = self.unsent();
-        if self.output.as_ref().is_some_and(|output| !output.is_blocked()) {
-            let max_gathered = MAX_GATHERED.min(self.limits().high_water);
-            if unsent + data.len() <= max_gathered && data.len() < MIN_DIRECT_WRITE {
-                self.push(data);
-                return Ok(());
-            }
-            self.write_output(MAX_WRITE).map_err(|error| self.store_error(error))?;
+        let is_gathering = self.output.as_ref().is_some_and(|output| !output.is_blocked());
+        if is_gathering && let Err(error) = self.write_output(MAX_WRITE) {
+            return Err(self.store_error(error));
         }
         if self.unsent() > 0 || self.is_connecting() || self.has_write_rate() {
             return self.queue(data);
         }
         // Nothing is queued, so the rest always fits: the bound is one message above
         // the high-water mark.
-        let written = self.write(data, &[]).map_err(|error| self.store_error(error))?;
+        let written = match write_once(&self.endpoint, data) {
+            Ok(written) => written,
+            Err(error) => return Err(self.store_error(error)),
+        };
+        self.record_written(written);
         if written < data.len() {
             self.push(&data[written..]);
             self.set_output_blocked(true);
@@ -248,6 +282,7 @@ impl Connection {
         Ok(())
     }
 
+    #[inline(always)]
     fn push(&mut self, data: &[u8]) {
         let high_water = self.config.limits.high_water;
         self.output.get_or_insert_default().push(data, high_water);
@@ -278,28 +313,37 @@ impl Connection {
 
     /// Takes a buffer in which the output of a callback is gathered, unless there is
     /// one.
+    #[inline(always)]
     pub(super) fn gather_in(&mut self, lend: impl FnOnce() -> Option<Box<OutputBuffer>>) {
-        if self.output.is_none() && !self.is_connecting() && !self.has_write_rate() {
-            self.output = Some(lend().unwrap_or_default());
+        let is_plain = self.active.is_none();
+        if self.output.is_none() && (is_plain || self.can_gather_while_active()) {
+            self.output.get_or_insert_with(|| lend().unwrap_or_default());
         }
+    }
+
+    #[cold]
+    fn can_gather_while_active(&self) -> bool {
+        !self.is_connecting() && !self.has_write_rate()
     }
 
     /// Writes what was gathered during a callback, and shuts the write half down if
     /// that was waiting for the output. Returns the buffer if it is empty.
+    #[inline(always)]
     pub(super) fn flush_gathered(&mut self) -> io::Result<Option<Box<OutputBuffer>>> {
-        let Some(output) = &mut self.output else {
-            return self.finish_shutdown().map(|()| None);
-        };
-        if !output.is_empty() {
+        if let Some(output) = &self.output {
             if output.is_blocked() {
                 return Ok(None);
             }
-            self.write_output(MAX_WRITE)?;
-            if self.unsent() > 0 {
-                return Ok(None);
+            if !output.is_empty() {
+                self.write_output(MAX_WRITE)?;
+                if self.unsent() > 0 {
+                    return Ok(None);
+                }
             }
         }
-        self.finish_shutdown()?;
+        if self.write_half == WriteHalf::ShuttingDown {
+            self.finish_shutdown()?;
+        }
         Ok(self.output.take())
     }
 
@@ -324,18 +368,28 @@ impl Connection {
         self.finish_shutdown()
     }
 
-    /// Writes up to `max` bytes of the output. If some remain, the next write waits
-    /// until the socket is writable.
+    /// Writes up to `max` bytes of the output.
+    #[inline(always)]
     fn write_output(&mut self, max: usize) -> io::Result<()> {
-        let Some(mut output) = self.output.take() else { return Ok(()) };
-        let low_water = self.low_water();
-        let result = output.write_to(max, low_water, |front, back| self.write(front, back));
-        output.set_blocked(!output.is_empty());
-        self.output = Some(output);
-        result.map(drop)
+        let Some(output) = &mut self.output else { return Ok(()) };
+        let written = write_once(&self.endpoint, output.front(max))?;
+        output.consume(written, || self.config.limits.low_water());
+        self.record_written(written);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn record_written(&mut self, written: usize) {
+        if written > 0 {
+            let counted = u32::try_from(written).unwrap_or(u32::MAX);
+            self.uncounted_sent = self.uncounted_sent.saturating_add(counted);
+            self.has_sent = true;
+            self.activity = Activity::Wrote;
+        }
     }
 
     /// Shuts the write half down, if that waits and all output is written.
+    #[cold]
     fn finish_shutdown(&mut self) -> io::Result<()> {
         if self.write_half != WriteHalf::ShuttingDown || self.unsent() > 0 || self.is_connecting() {
             return Ok(());
@@ -354,33 +408,17 @@ impl Connection {
         Ok(())
     }
 
-    /// Writes once. Returns the number of bytes, 0 if the kernel has no room.
-    fn write(&mut self, front: &[u8], back: &[u8]) -> io::Result<usize> {
-        loop {
-            match self.endpoint.write(front, back) {
-                Ok(written) => {
-                    let counted = u32::try_from(written).unwrap_or(u32::MAX);
-                    self.uncounted_sent = self.uncounted_sent.saturating_add(counted);
-                    self.has_sent = true;
-                    self.activity = Activity::Wrote;
-                    return Ok(written);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
     /// Returns the number of bytes written since the last call.
+    #[inline(always)]
     pub(super) fn take_sent(&mut self) -> usize {
         mem::take(&mut self.uncounted_sent) as usize
     }
 
     /// Returns `true` if the stream waits until the socket is writable.
+    #[inline(always)]
     pub(super) fn wants_write(&self) -> bool {
-        if self.active.is_none() && self.output.is_none() {
-            return self.close_state == CloseState::AwaitingTransmit;
+        if self.is_resting() {
+            return false;
         }
         (self.is_connecting() && !self.is_unconnected())
             || self.close_state == CloseState::AwaitingTransmit
@@ -392,7 +430,7 @@ impl Connection {
         self.is_open()
             && self.write_half == WriteHalf::Open
             && self.endpoint.can_write()
-            && self.unsent() <= self.low_water()
+            && self.unsent() <= self.limits().low_water()
     }
 
     /// Returns `true` from the moment the output reaches the high-water mark until it
@@ -405,16 +443,14 @@ impl Connection {
         self.limits().high_water
     }
 
-    /// Is below the high-water mark in any case: a full buffer has no room.
-    fn low_water(&self) -> usize {
-        let limits = self.limits();
-        limits.low_water.min(limits.high_water.saturating_sub(1))
-    }
-
     // --- input ------------------------------------------------------------
 
     /// Returns `true` if the stream can read, and the user has not paused it.
+    #[inline(always)]
     pub(super) fn wants_read(&self) -> bool {
+        if self.is_resting() {
+            return self.endpoint.can_read();
+        }
         self.read_half == ReadHalf::Open
             && self.close_state.is_open()
             && (self.active.is_none() || self.is_active_readable())
@@ -432,7 +468,16 @@ impl Connection {
     }
 
     /// Reads once into `buffer`.
+    #[inline(always)]
     pub(super) fn receive(&mut self, buffer: &mut [u8], now: Instant) -> io::Result<ReadOutcome> {
+        if self.active.is_some() {
+            return self.receive_throttled(buffer, now);
+        }
+        self.read(buffer)
+    }
+
+    #[cold]
+    fn receive_throttled(&mut self, buffer: &mut [u8], now: Instant) -> io::Result<ReadOutcome> {
         let Some(rate) = self.read_throttle() else { return self.read(buffer) };
         let max = rate.available(now).min(buffer.len());
         if max == 0 {
@@ -458,25 +503,25 @@ impl Connection {
         }
     }
 
+    #[inline(always)]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<ReadOutcome> {
-        loop {
-            match self.endpoint.read(buffer) {
-                Ok(0) => {
-                    self.read_half = ReadHalf::Eof;
-                    return Ok(ReadOutcome::Eof);
-                }
-                Ok(read) => {
-                    if self.activity == Activity::None {
-                        self.activity = Activity::Received;
-                    }
-                    return Ok(ReadOutcome::Data(read));
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return Ok(ReadOutcome::WouldBlock);
-                }
-                Err(error) => return Err(error),
+        let result = match self.endpoint.read(buffer) {
+            Err(error) => retry_read(&self.endpoint, buffer, error),
+            result => result,
+        };
+        match result {
+            Ok(0) => {
+                self.read_half = ReadHalf::Eof;
+                Ok(ReadOutcome::Eof)
             }
+            Ok(read) => {
+                if self.activity == Activity::None {
+                    self.activity = Activity::Received;
+                }
+                Ok(ReadOutcome::Data(read))
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(ReadOutcome::WouldBlock),
+            Err(error) => Err(error),
         }
     }
 
@@ -510,6 +555,7 @@ impl Connection {
 
     // --- connecting -------------------------------------------------------
 
+    #[inline(always)]
     pub(super) fn is_connecting(&self) -> bool {
         self.active.as_ref().is_some_and(|active| active.connecting.is_some())
     }
@@ -608,6 +654,7 @@ impl Connection {
         self.active.as_mut()?.throttles.write.as_mut()
     }
 
+    #[inline(always)]
     fn has_write_rate(&self) -> bool {
         self.throttles().is_some_and(|both| both.write.is_some())
     }
@@ -642,11 +689,9 @@ impl Connection {
 
     /// Returns `true` if the stream may have a deadline, for which
     /// [`record_activity`](Self::record_activity) needs the time.
+    #[inline(always)]
     pub(super) fn may_time_out(&self) -> bool {
-        self.active.is_some()
-            || self.output.is_some()
-            || self.limits().idle_timeout.is_some()
-            || self.discards_input()
+        !self.is_resting()
     }
 
     /// Restarts the clocks of the timeouts, according to what was moved since the last
@@ -751,7 +796,15 @@ impl Connection {
     }
 
     /// Advances the end of the stream by one step. Returns the cause once it has ended.
+    #[inline(always)]
     pub(super) fn poll_close(&mut self) -> Option<Cause> {
+        if self.is_resting() {
+            return None;
+        }
+        self.advance_close()
+    }
+
+    fn advance_close(&mut self) -> Option<Cause> {
         if let Some(active) = &mut self.active
             && let Some(error) = active.pending_error.take()
         {
@@ -771,6 +824,7 @@ impl Connection {
     }
 
     /// All output is written: ends, unless that would destroy it.
+    #[cold]
     fn try_finish_close(&mut self) -> Option<Cause> {
         if self.read_half == ReadHalf::Eof
             || self.is_connecting()
@@ -821,6 +875,38 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.config.release();
     }
+}
+
+/// Writes once. Returns the number of bytes, 0 if the kernel has no room.
+#[inline(always)]
+fn write_once(endpoint: &Endpoint, data: &[u8]) -> io::Result<usize> {
+    match endpoint.write(data) {
+        Ok(written) => Ok(written),
+        Err(error) => retry_write(endpoint, data, error),
+    }
+}
+
+#[cold]
+fn retry_write(endpoint: &Endpoint, data: &[u8], mut error: io::Error) -> io::Result<usize> {
+    while error.kind() == ErrorKind::Interrupted {
+        match endpoint.write(data) {
+            Ok(written) => return Ok(written),
+            Err(other) => error = other,
+        }
+    }
+    if error.kind() == ErrorKind::WouldBlock { Ok(0) } else { Err(error) }
+}
+
+/// As [`Endpoint::read`], once more after an interruption.
+#[cold]
+fn retry_read(endpoint: &Endpoint, buffer: &mut [u8], mut error: io::Error) -> io::Result<usize> {
+    while error.kind() == ErrorKind::Interrupted {
+        match endpoint.read(buffer) {
+            Ok(read) => return Ok(read),
+            Err(other) => error = other,
+        }
+    }
+    Err(error)
 }
 
 fn is_would_block(error: &io::Error) -> bool {

@@ -14,17 +14,28 @@ impl<P: Protocol> Dispatcher for Stream<P> {
         self.connection.source()
     }
 
+    #[inline(always)]
     fn readable(&self) -> bool {
         (self.connection.wants_read() && self.protocol.readable())
             || self.connection.discards_input()
     }
 
+    #[inline(always)]
     fn writable(&self) -> bool {
         // The cheaper query first: most protocols never have output of their own.
         self.connection.wants_write() || (self.protocol.writable() && self.connection.has_room())
     }
 
+    #[inline(always)]
+    fn waits_for_input(&self) -> bool {
+        self.connection.is_resting()
+            && self.connection.wants_read()
+            && self.protocol.readable()
+            && !self.protocol.writable()
+    }
+
     /// Writes the output of the callback that was made, and advances the stream's end.
+    #[inline(always)]
     fn poll_close(&mut self, cx: &mut Context) -> Option<Cause> {
         let flushed = self.connection.flush_gathered();
         self.count_sent(cx);
@@ -36,6 +47,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
         self.connection.poll_close()
     }
 
+    #[inline(always)]
     fn update_deadline(&mut self, cx: &Context) -> Option<Instant> {
         if !self.connection.may_time_out() {
             return None;
@@ -59,9 +71,9 @@ impl<P: Protocol> Dispatcher for Stream<P> {
         self.call_handle_connect(cx)
     }
 
+    #[inline(always)]
     fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
-        // An earlier callback of this batch may have paused or closed the stream.
-        if !self.connection.wants_read() || !self.protocol.readable() {
+        if self.connection.discards_input() {
             self.discard_input(cx);
             return Ok(());
         }
@@ -168,17 +180,16 @@ impl<P: Protocol> Stream<P> {
         protocol.handle_connect(&mut io)
     }
 
-    /// Reads and discards input, if the stream is closing.
+    /// Reads input of a closing stream and discards it.
     #[cold]
     fn discard_input(&mut self, cx: &mut Context) {
-        if self.connection.discards_input() {
-            let mut buffer = cx.lend_read_buffer();
-            self.connection.discard(&mut buffer);
-            cx.record_progress();
-            cx.return_read_buffer(buffer);
-        }
+        let mut buffer = cx.lend_read_buffer();
+        self.connection.discard(&mut buffer);
+        cx.record_progress();
+        cx.return_read_buffer(buffer);
     }
 
+    #[inline(always)]
     fn count_sent(&mut self, cx: &mut Context) {
         let sent = self.connection.take_sent();
         if sent > 0 {

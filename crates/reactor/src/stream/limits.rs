@@ -43,6 +43,13 @@ pub struct Limits {
     pub write_rate: Option<NonZeroU64>,
 }
 
+impl Limits {
+    /// The low-water mark in force.
+    pub(super) fn low_water(&self) -> usize {
+        self.low_water.min(self.high_water.saturating_sub(1))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {

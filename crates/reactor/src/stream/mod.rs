@@ -256,6 +256,7 @@ impl<P: Protocol> Stream<P> {
     }
 
     /// Returns the protocol, and the [`Io`] that its callbacks receive.
+    #[inline(always)]
     pub(crate) fn parts_mut<'a>(&'a mut self, cx: &'a mut Context) -> (&'a mut P, Io<'a>) {
         self.connection.gather_in(|| cx.lend_output_buffer());
         (&mut self.protocol, Io::new(&mut self.connection, cx))

@@ -1,7 +1,7 @@
 //! [`Descriptor`]: a pipe, a terminal or a file.
 
 use std::fs::File;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -49,12 +49,9 @@ impl Descriptor {
         }
     }
 
-    /// Writes `front`, then `back`, with one call. Returns the number of bytes.
-    pub(crate) fn write(&self, front: &[u8], back: &[u8]) -> io::Result<usize> {
-        if back.is_empty() {
-            return (&self.file).write(front);
-        }
-        (&self.file).write_vectored(&[IoSlice::new(front), IoSlice::new(back)])
+    /// Writes once. Returns the number of bytes.
+    pub(crate) fn write(&self, data: &[u8]) -> io::Result<usize> {
+        (&self.file).write(data)
     }
 
     /// Returns the error that a hang-up stands for: EPIPE for the write end of a

@@ -19,6 +19,7 @@ pub(crate) enum Endpoint {
 
 impl Endpoint {
     /// Reads once. Returns the number of bytes, 0 at the end of input.
+    #[inline(always)]
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Endpoint::Socket(socket) => socket.read(buffer),
@@ -27,11 +28,12 @@ impl Endpoint {
         }
     }
 
-    /// Writes `front`, then `back`, with one call. Returns the number of bytes.
-    pub(crate) fn write(&self, front: &[u8], back: &[u8]) -> io::Result<usize> {
+    /// Writes once. Returns the number of bytes.
+    #[inline(always)]
+    pub(crate) fn write(&self, data: &[u8]) -> io::Result<usize> {
         match self {
-            Endpoint::Socket(socket) => socket.write(front, back),
-            Endpoint::Descriptor(descriptor) => descriptor.write(front, back),
+            Endpoint::Socket(socket) => socket.write(data),
+            Endpoint::Descriptor(descriptor) => descriptor.write(data),
             Endpoint::Unconnected => Err(ErrorKind::NotConnected.into()),
         }
     }

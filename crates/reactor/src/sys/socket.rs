@@ -1,6 +1,6 @@
 //! [`Socket`]: a stream socket, TCP or Unix, connected or listening.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -128,17 +128,18 @@ impl Socket {
     }
 
     /// Reads once. Returns the number of bytes, 0 at the end of input.
+    #[inline(always)]
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::net::recv(&self.0, buffer, RecvFlags::empty())?.0)
+        match rustix::net::recv(&self.0, buffer, RecvFlags::empty()) {
+            Ok((read, _)) => Ok(read),
+            Err(errno) => Err(to_io_error(errno)),
+        }
     }
 
-    /// Writes `front`, then `back`, with one call. Returns the number of bytes.
-    pub(crate) fn write(&self, front: &[u8], back: &[u8]) -> io::Result<usize> {
-        if back.is_empty() {
-            return Ok(rustix::net::send(&self.0, front, SEND_FLAGS)?);
-        }
-        let both = [IoSlice::new(front), IoSlice::new(back)];
-        self.0.send_vectored_with_flags(&both, SEND_FLAGS.bits().cast_signed())
+    /// Writes once. Returns the number of bytes.
+    #[inline(always)]
+    pub(crate) fn write(&self, data: &[u8]) -> io::Result<usize> {
+        rustix::net::send(&self.0, data, SEND_FLAGS).map_err(to_io_error)
     }
 
     /// Ends the write half: the peer reads all output, then the end.
@@ -210,6 +211,11 @@ impl Socket {
     pub(crate) fn into_owned(self) -> OwnedFd {
         self.0.into()
     }
+}
+
+#[cold]
+fn to_io_error(errno: Errno) -> io::Error {
+    errno.into()
 }
 
 impl From<SockAddr> for Address {
