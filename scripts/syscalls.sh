@@ -11,7 +11,7 @@ set -euo pipefail
 readonly CONNECTIONS=1000 IDLE_SECONDS=5 MESSAGES=500
 # Most system calls of the loop for one post; most recvfrom and sendto of a server
 # for 16 lines in one write, each of which it answers.
-readonly MAX_POST=6 MAX_RECVFROM=1 MAX_SENDTO=16
+readonly MAX_POST=1 MAX_RECVFROM=1 MAX_SENDTO=1
 # Posts, or writes of 16 lines, in the short and in the long run.
 readonly FEW=20 MANY=120
 

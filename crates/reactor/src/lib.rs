@@ -153,11 +153,12 @@ mod sys;
 mod token;
 
 pub use address::Address;
+pub use chat::Chat;
 pub use chat::producer::{
     Produced, Producer, producer_from_iter, producer_from_reader, producer_from_reader_exact,
 };
+pub use chat::protocol::{ChatIo, ChatProtocol};
 pub use chat::terminator::{LengthPrefix, MessageTooLong, Terminator};
-pub use chat::{Chat, ChatIo, ChatProtocol};
 pub use datagram::{Datagram, DatagramChannel, DatagramIo, DatagramProtocol};
 pub use listener::Listener;
 pub use reactor::{

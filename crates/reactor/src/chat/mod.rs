@@ -2,6 +2,7 @@
 //! produced when there is room for it: asynchat.
 
 pub(crate) mod producer;
+pub(crate) mod protocol;
 mod queue;
 pub(crate) mod terminator;
 
@@ -10,9 +11,9 @@ use std::io;
 use std::mem;
 use std::time::Duration;
 
-use crate::chat::producer::Producer;
+use crate::chat::protocol::{ChatIo, ChatProtocol};
 use crate::chat::queue::ChatState;
-use crate::chat::terminator::{MessageTooLong, Scan, Terminator};
+use crate::chat::terminator::{Scan, Terminator};
 use crate::reactor::{Cause, CloseReason, Context, TimeoutKind, TimerId};
 use crate::stream::protocol::{Io, Protocol};
 use crate::token::Token;
@@ -23,102 +24,6 @@ const MAX_MESSAGE: usize = 64 * 1024;
 /// How many empty messages in a row are complete without input: a protocol that sets a
 /// length of 0 each time would never end.
 const MAX_EMPTY_MESSAGES: usize = 1024;
-
-/// One conversation in messages: asynchat's `async_chat`. Only
-/// [`found_terminator`](Self::found_terminator) is required.
-///
-/// # Examples
-///
-/// ```
-/// use std::io;
-/// use std::os::unix::net::UnixStream;
-/// use reactor::{Chat, ChatIo, ChatProtocol, Reactor, Stream};
-///
-/// /// Replies to each line with its length.
-/// struct Length;
-///
-/// impl ChatProtocol for Length {
-///     fn found_terminator(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
-///         let line = chat.take_collected();
-///         chat.push(format!("{}\n", line.len()).as_bytes())
-///     }
-/// }
-///
-/// # fn main() -> io::Result<()> {
-/// let (ours, mut theirs) = UnixStream::pair()?;
-/// let mut reactor = Reactor::new()?;
-/// reactor.add(Stream::new(ours, Chat::new("\n", Length))?)?;
-/// io::Write::write_all(&mut theirs, b"hello\nyou\n")?;
-/// theirs.shutdown(std::net::Shutdown::Write)?;
-/// reactor.run()?;
-/// assert_eq!(io::read_to_string(theirs)?, "5\n3\n");
-/// # Ok(())
-/// # }
-/// ```
-#[expect(clippy::missing_errors_doc, reason = "the trait documents what an `Err` does")]
-pub trait ChatProtocol: 'static {
-    /// Called when the connection is established, or was accepted. Default: nothing.
-    fn handle_connect(&mut self, _chat: &mut ChatIo<'_>) -> io::Result<()> {
-        Ok(())
-    }
-
-    /// Called with a part of the message, of at least one byte. Default: keeps it for
-    /// [`ChatIo::take_collected`].
-    fn collect_incoming_data(&mut self, chat: &mut ChatIo<'_>, data: &[u8]) -> io::Result<()> {
-        chat.collect(data)
-    }
-
-    /// Called when the message is complete. It may be empty.
-    fn found_terminator(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()>;
-
-    /// Returns `true` if the protocol has output of its own. Meanwhile
-    /// [`handle_write`](Self::handle_write) is called whenever all that was pushed is
-    /// sent. Default: `false`.
-    fn writable(&self) -> bool {
-        false
-    }
-
-    /// Called when all that was pushed is sent, if [`writable`](Self::writable) returned
-    /// `true`. Default: nothing.
-    fn handle_write(&mut self, _chat: &mut ChatIo<'_>) -> io::Result<()> {
-        Ok(())
-    }
-
-    /// Called at the end of input, after all of it was collected. Default: closes when
-    /// everything pushed is sent, and logs a warning if the last message is incomplete.
-    fn handle_eof(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
-        match chat.partial_len() {
-            0 => {}
-            n => log::warn!("{}: input ended {n} bytes into a message", chat.io().peer_addr()),
-        }
-        chat.close_when_done();
-        Ok(())
-    }
-
-    /// Called when a timer set by [`Io::set_timer`] expires. Default: nothing.
-    fn handle_timer(&mut self, _chat: &mut ChatIo<'_>, _timer: TimerId) -> io::Result<()> {
-        Ok(())
-    }
-
-    /// Called when the reactor starts to drain ([`Context::drain`]). Default: nothing; the
-    /// peer may continue until the deadline. To end after the replies so far, call
-    /// [`ChatIo::close_when_done`] here: messages not parsed yet are discarded.
-    fn handle_drain(&mut self, _chat: &mut ChatIo<'_>) -> io::Result<()> {
-        Ok(())
-    }
-
-    /// As [`Protocol::handle_error`]. Output pushed here is written if the kernel accepts
-    /// it at once. Default: logs a warning.
-    fn handle_error(&mut self, chat: &mut ChatIo<'_>, cause: &Cause) {
-        log::warn!("{}: {cause}", chat.io().peer_addr());
-    }
-
-    /// As [`Protocol::handle_close`]. Default: logs the reason at debug level. Output that
-    /// producers had not produced is not counted in the reason.
-    fn handle_close(&mut self, chat: &mut ChatIo<'_>, reason: &CloseReason) {
-        log::debug!("{}: {reason}", chat.io().peer_addr());
-    }
-}
 
 /// The [`Protocol`] of a stream that carries a [`ChatProtocol`].
 ///
@@ -164,7 +69,7 @@ impl<P: ChatProtocol> Chat<P> {
     /// Returns the protocol, and the [`ChatIo`] that its callbacks receive; `rest` is input
     /// behind the current message.
     fn parts_mut<'a>(&'a mut self, io: &'a mut Io<'_>, rest: &'a [u8]) -> (&'a mut P, ChatIo<'a>) {
-        (&mut self.protocol, ChatIo { state: &mut self.state, io: io.reborrow(), rest })
+        (&mut self.protocol, ChatIo::new(&mut self.state, io.reborrow(), rest))
     }
 
     /// Finds the messages in what was received. What remains waits for more input, or for
@@ -356,134 +261,8 @@ impl Context {
     }
 }
 
-/// A [`ChatProtocol`]'s own stream during a callback, and through it the reactor.
-#[must_use]
-pub struct ChatIo<'a> {
-    state: &'a mut ChatState,
-    io: Io<'a>,
-    rest: &'a [u8],
-}
-
-impl<'a> ChatIo<'a> {
-    /// Sets where the current message ends, or the next one if none has started.
-    pub fn set_terminator(&mut self, terminator: impl Into<Terminator>) {
-        self.state.terminator = terminator.into().normalized();
-    }
-
-    /// Returns what was set; of a length, what has not arrived yet.
-    #[must_use]
-    pub fn terminator(&self) -> &Terminator {
-        &self.state.terminator
-    }
-
-    /// Keeps a part of the message for [`take_collected`](Self::take_collected).
-    ///
-    /// # Errors
-    ///
-    /// Returns [`MessageTooLong`] if more than [`Chat::with_max_message`] would be kept,
-    /// unless the length of the message is given.
-    pub fn collect(&mut self, data: &[u8]) -> io::Result<()> {
-        let limit = self.state.max_message;
-        let kept = self.state.collected.len() + data.len();
-        if kept > limit && !self.state.terminator.is_length() {
-            return Err(MessageTooLong { limit }.into());
-        }
-        self.state.collected.extend(data);
-        Ok(())
-    }
-
-    /// Returns what was kept so far.
-    #[must_use]
-    pub fn collected(&self) -> &[u8] {
-        &self.state.collected
-    }
-
-    /// Takes what was kept: asynchat's `_get_data`.
-    pub fn take_collected(&mut self) -> Vec<u8> {
-        mem::take(&mut self.state.collected)
-    }
-
-    /// Returns how many bytes of an incomplete message have arrived.
-    #[must_use]
-    pub fn partial_len(&self) -> usize {
-        self.state.partial_len
-    }
-
-    /// Returns what was received and not parsed yet: the bytes behind the current message.
-    /// A protocol that switches to encryption must reject them, or an attacker can inject
-    /// plain text (CVE-2011-0411).
-    #[must_use]
-    pub fn unparsed(&self) -> &[u8] {
-        if self.rest.is_empty() { &self.state.input } else { self.rest }
-    }
-
-    /// Sends `data` after all that was pushed before. As
-    /// [`Connection::send`](crate::Connection::send), it never blocks, and accepts all of
-    /// `data` or nothing.
-    ///
-    /// # Errors
-    ///
-    /// * `WouldBlock` if [`Limits::high_water`](crate::Limits::high_water) bytes are queued;
-    /// * `NotConnected` after [`close_when_done`](Self::close_when_done).
-    pub fn push(&mut self, data: &[u8]) -> io::Result<()> {
-        self.state.push(&mut self.io, data)
-    }
-
-    /// Sends all that `producer` produces, after all that was pushed before. It is called
-    /// for a piece only when there is room for it.
-    ///
-    /// # Errors
-    ///
-    /// Returns `NotConnected` after [`close_when_done`](Self::close_when_done).
-    pub fn push_with_producer(&mut self, producer: impl Producer) -> io::Result<()> {
-        self.state.push_with_producer(&self.io, Box::new(producer))
-    }
-
-    /// Lets a producer that returned [`Produced::Later`](crate::Produced::Later) be called
-    /// again.
-    pub fn resume_output(&mut self) {
-        self.state.resume_output();
-    }
-
-    /// Closes the stream once all that was pushed and produced is sent.
-    pub fn close_when_done(&mut self) {
-        self.state.close_when_done(&mut self.io);
-    }
-
-    /// Discards what was collected, what was received and not parsed, and output that the
-    /// stream has not accepted yet.
-    pub fn discard_buffers(&mut self) {
-        self.state.discard();
-    }
-
-    /// Returns the stream: its addresses, timeouts and timers. Output sent on it would
-    /// overtake what was pushed and is queued.
-    pub fn io(&mut self) -> &mut Io<'a> {
-        &mut self.io
-    }
-
-    /// Returns the token of the stream.
-    pub fn token(&self) -> Token {
-        self.io.token()
-    }
-
-    /// Returns the reactor: other channels, timers, the end.
-    pub fn context(&mut self) -> &mut Context {
-        self.io.context()
-    }
-}
-
 impl<P> fmt::Debug for Chat<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Chat").field("terminator", &self.state.terminator).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for ChatIo<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChatIo")
-            .field("io", &self.io)
-            .field("terminator", &self.state.terminator)
-            .finish_non_exhaustive()
     }
 }

@@ -11,19 +11,20 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use polling::{PollMode, Poller};
 use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventFlags};
-use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
-use crate::poll::Event;
 use crate::poll::busy_poll::BusyPoll;
+use crate::poll::event::Event;
 use crate::sys::clock;
+use crate::sys::eventfd::EventFd;
 
 /// The key of `polling`'s own sources: its notification and its timer.
 const NOTIFY_KEY: u64 = u64::MAX;
@@ -169,15 +170,15 @@ fn decode(event: &epoll::Event) -> Event {
 /// It is an eventfd(2) registered edge-triggered: each write is one event, and the
 /// counter never needs to be read.
 #[derive(Clone)]
-pub(crate) struct Waker(Arc<OwnedFd>);
+pub(crate) struct Waker(Arc<EventFd>);
 
 impl Waker {
     pub(super) fn new(poller: &Poller) -> io::Result<Self> {
-        let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let eventfd = EventFd::new()?;
         let interest = polling::Event::readable(WAKER_KEY);
         // SAFETY: the descriptor is open, and `deregister` deletes it when the poller
         // is dropped, before the last clone of this value can close it.
-        unsafe { poller.add_with_mode(eventfd.as_raw_fd(), interest, PollMode::Edge)? };
+        unsafe { poller.add_with_mode(eventfd.as_fd().as_raw_fd(), interest, PollMode::Edge)? };
         Ok(Waker(Arc::new(eventfd)))
     }
 
@@ -188,11 +189,7 @@ impl Waker {
     }
 
     pub(crate) fn wake(&self) -> io::Result<()> {
-        match rustix::io::write(&*self.0, &1u64.to_ne_bytes()) {
-            // A counter at its maximum is readable anyway.
-            Ok(_) | Err(Errno::AGAIN) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        self.0.notify()
     }
 }
 

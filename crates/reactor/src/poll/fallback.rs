@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use polling::Poller;
 
-use crate::poll::Event;
+use crate::poll::event::Event;
 
 pub(super) enum WaitOutcome {
     #[expect(dead_code, reason = "there is no fast path")]

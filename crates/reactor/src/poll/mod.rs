@@ -10,11 +10,10 @@
 mod busy_poll;
 #[cfg_attr(any(not(target_os = "linux"), polling_test_poll_backend), path = "fallback.rs")]
 mod epoll;
+mod event;
 
 use std::io;
 use std::os::fd::AsRawFd;
-#[cfg(not(polling_test_poll_backend))]
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,52 +26,11 @@ use crate::sys::source::Source;
 use crate::token::Token;
 
 pub(crate) use crate::poll::epoll::Waker;
+pub(crate) use crate::poll::event::{Event, Interest};
 
 /// The longest wait: systems have different limits, most of them beyond 24 days.
 /// A later deadline costs one more turn a day.
 const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
-
-/// The readiness events of interest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Interest(u8);
-
-impl Interest {
-    const READABLE: u8 = 1;
-    const WRITABLE: u8 = 2;
-
-    pub(crate) fn new(readable: bool, writable: bool) -> Self {
-        let readable = if readable { Self::READABLE } else { 0 };
-        let writable = if writable { Self::WRITABLE } else { 0 };
-        Interest(readable | writable)
-    }
-
-    pub(crate) fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    pub(crate) fn readable(self) -> bool {
-        self.0 & Self::READABLE != 0
-    }
-
-    pub(crate) fn writable(self) -> bool {
-        self.0 & Self::WRITABLE != 0
-    }
-
-    fn to_event(self, token: Token) -> polling::Event {
-        polling::Event::new(token.key(), self.readable(), self.writable())
-    }
-}
-
-/// The readiness of one source.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Event {
-    /// [`Token::key`] of the channel that was registered.
-    pub(crate) key: usize,
-    pub(crate) readable: bool,
-    pub(crate) writable: bool,
-    /// Urgent data is pending, on systems that report it.
-    pub(crate) urgent: bool,
-}
 
 /// The events of one wait.
 pub(crate) struct Events {
@@ -149,7 +107,7 @@ impl Poller {
         // violates its contract, but no memory: epoll and kqueue forget a closed
         // descriptor, poll(2) reports it as invalid.
         let added = unsafe {
-            self.inner.add_with_mode(fd.as_raw_fd(), interest.to_event(token), self.mode)
+            self.inner.add_with_mode(fd.as_raw_fd(), to_event(token, interest), self.mode)
         };
         match added {
             Ok(()) => Ok(true),
@@ -166,7 +124,7 @@ impl Poller {
         interest: Interest,
     ) -> io::Result<()> {
         let Some(fd) = source.fd() else { return Ok(()) };
-        self.inner.modify_with_mode(fd, interest.to_event(token), self.mode)
+        self.inner.modify_with_mode(fd, to_event(token, interest), self.mode)
     }
 
     /// Removes a registered source.
@@ -211,6 +169,15 @@ impl Poller {
         Ok(())
     }
 
+    /// Returns a source that is readable if a watched source is ready or a post is pending;
+    /// none on systems that only have poll(2).
+    pub(crate) fn source(&self) -> Source<'_> {
+        #[cfg(not(polling_test_poll_backend))]
+        return Source::from(&*self.inner);
+        #[cfg(polling_test_poll_backend)]
+        return Source::NONE;
+    }
+
     /// Returns a handle that ends [`wait`](Self::wait) from any thread.
     pub(crate) fn waker(&self) -> Waker {
         self.waker.clone()
@@ -223,11 +190,8 @@ impl Drop for Poller {
     }
 }
 
-#[cfg(not(polling_test_poll_backend))]
-impl AsFd for Poller {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inner.as_fd()
-    }
+fn to_event(token: Token, interest: Interest) -> polling::Event {
+    polling::Event::new(token.key(), interest.readable(), interest.writable())
 }
 
 #[cfg(test)]

@@ -29,6 +29,13 @@ pub struct ReactorBuilder {
     busy_poll: Duration,
 }
 
+impl Reactor {
+    /// Returns a builder for a reactor with other than the default settings.
+    pub fn builder() -> ReactorBuilder {
+        ReactorBuilder::default()
+    }
+}
+
 impl ReactorBuilder {
     /// Logs a warning for each callback that runs longer than `threshold` and so blocks
     /// all other channels. It costs two clock readings for each callback.

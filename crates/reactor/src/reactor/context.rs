@@ -5,10 +5,8 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
-#[cfg(not(polling_test_poll_backend))]
-use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::output_buffer::OutputBuffer;
 use crate::poll::{Interest, Poller};
@@ -19,7 +17,7 @@ use crate::reactor::registration::Registration;
 use crate::reactor::settle::Pending;
 use crate::reactor::slots::Slots;
 use crate::reactor::stats::{CallbackMonitor, Stats};
-use crate::reactor::timers::{TimerAction, TimerId, Timers};
+use crate::reactor::timers::Timers;
 use crate::reactor::{Cause, CloseReason, Dispatcher};
 use crate::sys::clock;
 use crate::sys::resolver::Resolver;
@@ -246,67 +244,6 @@ impl Context {
         self.stopping = true;
     }
 
-    /// Calls `handle_timer` of the channel being called once, `after` from now: never
-    /// early, and not at all for a time beyond the clock's range. The timer is
-    /// cancelled when the channel closes.
-    ///
-    /// # Errors
-    ///
-    /// Returns `InvalidInput` if no channel is being called, as in a job; use
-    /// [`call_later`](Self::call_later) there.
-    pub fn set_timer(&mut self, after: Duration) -> io::Result<TimerId> {
-        let action = self.timer_of_channel()?;
-        Ok(self.timers.set_after(self.clock(), after, action))
-    }
-
-    /// As [`set_timer`](Self::set_timer), at the instant `at`: for regular intervals
-    /// that do not depend on how long callbacks take.
-    ///
-    /// # Errors
-    ///
-    /// As [`set_timer`](Self::set_timer).
-    pub fn set_timer_at(&mut self, at: Instant) -> io::Result<TimerId> {
-        let action = self.timer_of_channel()?;
-        Ok(self.timers.set(at, action))
-    }
-
-    /// Sets a timer of channel `token`.
-    pub(crate) fn set_timer_of(&mut self, token: Token, after: Duration) -> TimerId {
-        self.timers.set_after(self.clock(), after, TimerAction::Channel(token))
-    }
-
-    fn timer_of_channel(&self) -> io::Result<TimerAction> {
-        if self.current_token == Token::NONE {
-            let message = "cannot set a channel's timer: no channel is being called";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-        }
-        Ok(TimerAction::Channel(self.current_token))
-    }
-
-    /// Calls `job` once, `after` from now: never early, and not at all for a time
-    /// beyond the clock's range. A panic in it ends that call only. The loop continues
-    /// while such a call is pending, until the deadline of a [`drain`](Self::drain).
-    pub fn call_later(
-        &mut self,
-        after: Duration,
-        job: impl FnOnce(&mut Context) + 'static,
-    ) -> TimerId {
-        self.timers.set_after(self.clock(), after, TimerAction::Call(Box::new(job)))
-    }
-
-    /// As [`call_later`](Self::call_later), at the instant `at`: for regular intervals
-    /// that do not depend on how long callbacks take. An instant in the past is as
-    /// good as now.
-    pub fn call_at(&mut self, at: Instant, job: impl FnOnce(&mut Context) + 'static) -> TimerId {
-        self.timers.set(at, TimerAction::Call(Box::new(job)))
-    }
-
-    /// Cancels a timer and frees it. Returns `false` if it has already fired or been
-    /// cancelled.
-    pub fn cancel(&mut self, timer: TimerId) -> bool {
-        self.timers.cancel(timer)
-    }
-
     /// Returns a handle for posting work to this reactor from other threads.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
@@ -411,11 +348,6 @@ impl Context {
 
     pub(super) fn stats(&self) -> &Stats {
         &self.stats
-    }
-
-    #[cfg(not(polling_test_poll_backend))]
-    pub(super) fn poller_fd(&self) -> BorrowedFd<'_> {
-        self.poller.as_fd()
     }
 
     /// Lends the buffer that every channel reads into.

@@ -9,6 +9,7 @@ mod drain;
 mod handle;
 mod inbox;
 mod registration;
+mod schedule;
 mod settle;
 mod slots;
 mod stats;
@@ -19,11 +20,10 @@ mod turn;
 
 use std::fmt;
 use std::io;
-#[cfg(not(polling_test_poll_backend))]
-use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use crate::poll::{Events, Poller};
+use crate::sys::source::Source;
 use crate::token::Token;
 
 pub use builder::ReactorBuilder;
@@ -90,11 +90,6 @@ impl Reactor {
     fn with_poller(poller: Poller) -> io::Result<Self> {
         let events = poller.new_events()?;
         Ok(Reactor { cx: Context::new(poller), events })
-    }
-
-    /// Returns a builder for a reactor with other than the default settings.
-    pub fn builder() -> ReactorBuilder {
-        ReactorBuilder::default()
     }
 
     /// Adds a channel and returns its token. See [`Context::add`].
@@ -209,6 +204,13 @@ impl Reactor {
         self.cx.wait_deadline(None)
     }
 
+    /// Returns a source that is readable if a channel has an event or a post is pending, to
+    /// watch this reactor from another loop. It is [`Source::NONE`] on systems that only have
+    /// poll(2).
+    pub fn source(&self) -> Source<'_> {
+        self.cx.poller.source()
+    }
+
     /// Returns this reactor's counters.
     pub fn stats(&self) -> &Stats {
         self.cx.stats()
@@ -230,15 +232,6 @@ impl Drop for Reactor {
     /// Closes every channel, as [`Reactor::close_all`] does. Later posts fail.
     fn drop(&mut self) {
         self.cx.shut_down();
-    }
-}
-
-/// Returns the poller's descriptor, which is readable if a source is ready or a post
-/// is pending. Systems that only have poll(2) have none.
-#[cfg(not(polling_test_poll_backend))]
-impl AsFd for Reactor {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.cx.poller_fd()
     }
 }
 

@@ -4,7 +4,7 @@
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use reactor::{Reactor, Source, Stream};
+use reactor::{Reactor, Stream};
 
 use crate::common::{Echo, Log, Probe, turn_all, turn_until};
 
@@ -138,7 +138,7 @@ mod by_descriptor {
         // Round up: late by a millisecond rather than early.
         let timeout = until.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(timeout).unwrap();
-        let mut sources = [PollFd::new(reactor, PollFlags::IN)];
+        let mut sources = [PollFd::from_borrowed_fd(reactor.source().fd().unwrap(), PollFlags::IN)];
         poll(&mut sources, Some(&timeout)).unwrap() > 0
     }
 
@@ -234,7 +234,7 @@ mod by_descriptor {
 
     impl Dispatcher for Inner {
         fn source(&self) -> Source<'_> {
-            Source::from(&self.reactor)
+            self.reactor.source()
         }
         fn update_deadline(&mut self, _: &Context) -> Option<Instant> {
             self.reactor.next_deadline()

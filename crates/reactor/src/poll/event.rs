@@ -1,0 +1,39 @@
+//! [`Interest`]: what is wanted from a source; [`Event`]: what it reports.
+
+/// The readiness events of interest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interest(u8);
+
+impl Interest {
+    const READABLE: u8 = 1;
+    const WRITABLE: u8 = 2;
+
+    pub(crate) fn new(readable: bool, writable: bool) -> Self {
+        let readable = if readable { Self::READABLE } else { 0 };
+        let writable = if writable { Self::WRITABLE } else { 0 };
+        Interest(readable | writable)
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(crate) fn readable(self) -> bool {
+        self.0 & Self::READABLE != 0
+    }
+
+    pub(crate) fn writable(self) -> bool {
+        self.0 & Self::WRITABLE != 0
+    }
+}
+
+/// The readiness of one source.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Event {
+    /// [`Token::key`] of the channel that was registered.
+    pub(crate) key: usize,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// Urgent data is pending, on systems that report it.
+    pub(crate) urgent: bool,
+}
