@@ -1,6 +1,8 @@
-//! Event-driven servers and clients with the vocabulary of Python's `asyncore`:
-//! describe one conversation by its callbacks, and a [`Reactor`] does the
-//! waiting, for ten thousand of them on one thread. No `async`, no runtime.
+//! Event-driven servers and clients with the vocabulary of Python's `asyncore`.
+//!
+//! A program describes one conversation by its callbacks, and a [`Reactor`] does the
+//! waiting for all of them, on one thread. There is no `async` and no runtime. Each
+//! connection has its own value, and the state of the conversation is its fields.
 //!
 //! # A server
 //!
@@ -26,117 +28,177 @@
 //! }
 //! ```
 //!
-//! Each connection gets an `Echo` of its own, so state is plain fields. A
-//! client is the same the other way round: [`Stream::connect`] in place of
-//! [`Listener::bind`], and [`Protocol::handle_connect`] where it begins.
+//! The closure creates an `Echo` for each connection. A client has the same shape: it
+//! adds a [`Stream::connect`] or [`Stream::connect_host`] instead of a listener, starts
+//! in [`Protocol::handle_connect`], and may end with [`Reactor::run_until_closed`].
 //!
-//! # What you can rely on
+//! # Guarantees
 //!
-//! - [`Protocol::handle_close`] is called exactly once, last, and says why; no
-//!   callback ever follows it, or reaches another connection by mistake.
-//! - What [`Io::send`] accepted goes out in order, or the close reason counts
-//!   what did not. [`Io::close`] flushes first.
-//! - One connection's memory is bounded ([`Limits`]): while a peer does not
-//!   read, it is not read from, and it is closed in the end.
-//! - An error or a panic in a callback closes that connection, and no other.
-//! - An idle reactor does not wake up. What a turn costs follows the channels
-//!   that are ready, not those that are open.
+//! - [`Protocol::handle_close`] is called exactly once for each stream that was added,
+//!   last, and with the reason. No callback follows it, and none reaches a later channel
+//!   that uses the same slot or descriptor.
+//! - Bytes that [`send`](Connection::send) accepted are written in order, or the
+//!   [`CloseReason`] counts those that were not. [`close`](Connection::close) writes
+//!   queued output first.
+//! - The memory of a connection is bounded by its [`Limits`]. A peer that does not read
+//!   is not read from, and is closed after the stall timeout.
+//! - An error or a panic in a callback closes that channel and no other.
+//! - An idle reactor does not wake up. The cost of a turn depends on the channels that
+//!   are ready, not on those that are open.
+//! - A post from another thread is never lost while the reactor exists, and many of them
+//!   cause one wake-up.
+//!
+//! # Threads
+//!
+//! A [`Reactor`], its [`Context`] and its channels belong to one thread: they are not
+//! [`Send`], so protocols may share an `Rc`. Other threads use a [`Handle`] to run a
+//! closure on the reactor's thread, or an [`inbox`] to send it messages. For several
+//! processors, run one reactor per thread, each with a [`Listener::bind_reuse_port`].
 //!
 //! # The log
 //!
-//! What goes wrong with one connection and concerns nobody else (an `Err` from a
-//! callback, a connection refused, a shortage of descriptors) is a line of the
-//! [`log`] crate, which shows nothing by itself. Add `env_logger` to a program,
-//! call `env_logger::init()` at its beginning, and run it with `RUST_LOG=warn`, or
-//! `RUST_LOG=reactor=debug` for more.
-//!
-//! # One event, from the kernel to the bytes written back
-//!
-//! This is the whole path, and a good order in which to read the code.
-//!
-//! 1. `poller.rs`: [`Reactor::run`] waits in `Poller::wait` until the kernel
-//!    reports that a socket is readable (on Linux mostly in `epoll.rs`,
-//!    `Direct::wait`, which saves `polling` some system calls).
-//! 2. `reactor.rs`: `Reactor::turn` hands the events one by one to
-//!    `Context::deliver`. The event's key names a channel, which `channels.rs`
-//!    looks up: a slot and its generation. `Context::call` takes the channel's
-//!    [`Dispatcher`] out of its slot, calls `handle_read` with a [`Context`] over
-//!    all the others, and puts it back.
-//! 3. `stream.rs`: that dispatcher is a [`Stream`]. It reads into the reactor's
-//!    one buffer and hands the bytes to your [`Protocol`], with an [`Io`].
-//! 4. `connection.rs`: your `io.send(data)` writes to the socket at once
-//!    (`endpoint.rs`). What the kernel does not take is queued (`output.rs`).
-//! 5. `reactor.rs` again: when all events are dealt with, `Context::settle`
-//!    looks at each channel that was called (`ask`, `register`). Output that
-//!    waits makes the stream `writable`; that differs from what the poller was
-//!    told, so it is told. Had everything gone out, nothing would have changed,
-//!    and no system call been made.
-//!
-//! # The modules
-//!
-//! ```text
-//! chat.rs         Chat: messages told apart by terminator or length
-//! framing.rs        Terminator: where a message ends
-//! producer.rs       Producer: output that is made as there is room for it
-//! stream.rs       Stream: a connection and its protocol
-//! protocol.rs       Protocol: your callbacks; Io: what they are given
-//! connection.rs     its state: what waits, its deadlines, its end
-//! endpoint.rs       its system calls
-//! output.rs         its output buffer
-//! rate.rs           its rate limits
-//! connect.rs        one address after another, until one answers
-//! attempt.rs        one attempt
-//! search.rs         from a host's name to a connection, on a thread
-//! limits.rs         Limits: what one stream may cost
-//! listener.rs     Listener: accepts connections, whatever happens
-//! accept.rs         accept(2), and what its errors mean
-//! permit.rs         how many connections it has open
-//! complaint.rs      a log line that does not become a flood
-//! datagram.rs     Datagram: a datagram socket and its protocol
-//! signal.rs       Signals: Unix signals as events
-//! dispatcher.rs   Dispatcher: what the reactor asks of a channel; CloseReason
-//! reactor.rs      Reactor: the turn
-//! builder.rs        Builder: a reactor with more than the defaults
-//! stats.rs          Stats, and the watch over callbacks
-//! context.rs        Context: the reactor, as callbacks see it
-//! drain.rs          the graceful end
-//! channels.rs     the table of channels: slots, generations, Token
-//! timer.rs        timers and deadlines, in order
-//! moment.rs         an instant in half the room
-//! handle.rs       Handle: post and wake from other threads
-//! address.rs      Address: IP and port, or a path
-//! porting.rs      no code: from asyncore, method by method
-//! socket_path.rs  the file that a Unix socket is bound to
-//! poller.rs       the readiness queue, on `polling`; the only `unsafe`
-//! epoll.rs          most waits of Linux, with one system call (no_epoll.rs: none)
-//! ready.rs          whether a source is ready at this moment
-//! busy.rs           looking again and again before going to sleep
-//! ```
+//! What affects a single channel (an `Err` from a callback, a rejected connection, a
+//! lack of descriptors) is reported through the [`log`] crate and does not end the loop.
+//! To see it, add `env_logger` to the program, call `env_logger::init()` first, and run
+//! it with `RUST_LOG=warn`, or `RUST_LOG=reactor=debug` for more.
 //!
 //! # From asyncore
 //!
-//! [`porting`] goes through asyncore and asynchat method by method.
+//! [`porting`] compares asyncore and asynchat with this library, method by method.
 //!
-//! # Where to look for what
+//! # Where to find what
 //!
 //! | for | see |
 //! | --- | --- |
 //! | a conversation over TCP or a Unix socket | [`Protocol`], [`Stream`], [`Listener`] |
-//! | messages that end with a line end, or have a length | [`ChatProtocol`], [`Chat`] |
+//! | what a callback can do with its own stream | [`Io`] and [`Connection`] |
+//! | messages that end with a terminator, or have a given length | [`ChatProtocol`], [`Chat`], [`Terminator`] |
+//! | messages that start with their length | [`Terminator::prefixed_u32_be`], [`Terminator::prefixed_u16_be`] |
+//! | a time limit for a message | [`Chat::with_message_timeout`] |
+//! | output produced piece by piece | [`Producer`], [`ChatIo::push_with_producer`] |
 //! | connecting by name, without blocking | [`Stream::connect_host`] |
+//! | the end of a client's connection | [`Reactor::run_until_closed`] |
 //! | datagrams | [`DatagramProtocol`], [`Datagram`] |
 //! | a pipe, a terminal, a file | [`FileDispatcher`] |
-//! | a source of another kind | [`Dispatcher`] |
-//! | what all connections share | the example `chat_server`: an `Rc` in each protocol |
-//! | one connection that talks to another | [`Context::get_mut`] with its [`Token`] |
+//! | a source of another kind | [`Dispatcher`], [`Source`] |
+//! | state that all connections share | an `Rc` in each protocol, as in the example `chat_server` |
+//! | another connection: its protocol and its stream | [`Context::with_stream`], [`Context::with_chat`] |
+//! | another channel, or one from outside the loop | [`Context::get_mut`], [`Reactor::get_mut`] |
+//! | a list of the channels | [`Context::channels`] |
 //! | timers | [`Io::set_timer`], [`Context::call_later`] |
-//! | other threads | [`Handle`] |
+//! | a closure from another thread, and its result | [`Handle::post`], [`Handle::call`] |
+//! | messages from other threads | [`inbox`] |
 //! | signals | [`signal::Signals`] |
-//! | bounds on memory, time and rate | [`Limits`] |
-//! | several processors | a [`Reactor`] a thread, [`Listener::bind_reuse_port`] or [`Listener::with_handler`] |
-//! | an end in good order | [`Context::drain`] |
-//! | another event loop around it | [`Reactor::turn`] |
-//! | what it does, and whether it does it well | [`Reactor::stats`], [`Reactor::builder`] |
+//! | limits on memory, time and rate | [`Limits`] |
+//! | a limit on connections, also over several threads | [`Listener::with_max_connections`], [`ConnectionLimit`] |
+//! | not accepting for a while | [`Listener::pause`] |
+//! | socket options | [`Connection::socket_options`], [`Listener::socket_options`] |
+//! | an accepted socket for another reactor | [`Listener::with_handler`] |
+//! | ending in good order | [`Context::drain`] |
+//! | another event loop around this one | [`Reactor::turn`], [`Reactor::next_deadline`] |
+//! | counters, slow and spinning callbacks | [`Reactor::stats`], [`Reactor::builder`] |
+//!
+//! # One event, from the kernel to the bytes written back
+//!
+//! This is the whole path of an echoed message, and a good order in which to read the
+//! code. Paths are relative to `src/`.
+//!
+//! 1. `reactor/turn.rs`: [`Reactor::run`] calls `turn` in a loop. It waits in
+//!    `Poller::wait` (`poll/mod.rs`), on Linux mostly in `EpollFastPath::wait`
+//!    (`poll/epoll.rs`), until the kernel reports that a socket is readable.
+//! 2. `turn` passes each event to `dispatch_event`. The event contains a key, which
+//!    `Slots::resolve` (`reactor/slots.rs`) translates into a [`Token`]: slot and
+//!    generation. If the generation differs, the event is dropped.
+//! 3. `reactor/call.rs`: `call` takes the channel's [`Dispatcher`] out of its slot
+//!    (`enter`), so that it can receive a [`Context`] over all others, and calls its
+//!    `handle_read`. Errors and panics end here.
+//! 4. `stream/dispatch.rs`: the dispatcher is a [`Stream`]. Its `handle_read` borrows
+//!    the reactor's read buffer, reads once (`receive` in `stream/connection.rs`), and
+//!    calls [`Protocol::handle_read`] with an [`Io`] and the bytes.
+//! 5. `stream/connection.rs`: [`send`](Connection::send) appends the reply to an output
+//!    buffer that the reactor lends for the time of the callback.
+//! 6. `reactor/settle.rs`: after the callback, still within `call`, `settle` queries the
+//!    channel once (`update`). First its `poll_close` writes the gathered output with one
+//!    system call; if the kernel accepts all of it, the buffer is returned, and nothing
+//!    is left to do. What the kernel does not accept stays queued.
+//! 7. `update` then queries `readable` and `writable`. If they equal what is registered,
+//!    the event is finished. Otherwise (output is queued, so the stream is writable)
+//!    `update_registration` in `reactor/registration.rs` changes the poller's interest.
+//!
+//! When all events are dispatched, `turn` runs timers and posted jobs, and settles the
+//! channels that were added, reached through their token, or are closing.
+//!
+//! # Where is what decided
+//!
+//! | question | file | function |
+//! | --- | --- | --- |
+//! | When does reading stop for a peer that does not read? | `stream/connection.rs` | `wants_read`: not while `is_congested`, from the high-water mark to the low one |
+//! | When does a chat stop parsing for such a peer? | `chat/mod.rs` | `parse` |
+//! | Where does accepting pause without descriptors? | `listener/mod.rs` | `pause_after`; the errors are classified by `classify` in `sys/accept.rs` |
+//! | Where is an event for a reused slot dropped? | `reactor/slots.rs` | `resolve`: the generation in the key differs |
+//! | How do unsent bytes reach the close reason? | `reactor/settle.rs` | `finish_close` queries `Dispatcher::unsent` and calls `handle_close` |
+//! | Where is a panic caught? | `reactor/call.rs` | `enter` for callbacks; `catch_panic` for jobs, `handle_error` and `handle_close` |
+//! | Where do many posts cause one wake-up? | `reactor/handle.rs` | `post` wakes only a loop that is `Asleep`; see `Attention` |
+//! | What keeps a hang-up from spinning? | `reactor/turn.rs` | `dispatch_hangup` removes the source from the poller until something is wanted from it |
+//! | What bounds an orderly close? | `stream/connection.rs` | `stall_deadline`: the stall timeout while output is queued, then the linger timeout of `stream/closing.rs` |
+//! | Where is the registered interest decided? | `reactor/settle.rs` | `settle` compares `update` with what is registered; a stream answers in `readable` and `writable` of `stream/dispatch.rs` |
+//! | What must change to set a socket option on accepted streams? | `sys/accept.rs` | `accept`; a program calls `io.socket_options()` in `handle_connect` |
+//! | What must change to run on a virtual clock? | `sys/clock.rs` | `now`, the only place that reads the clock; and `wait` in `poll/mod.rs`, which must advance it |
+//! | What must change to put TLS between socket and protocol? | `stream/connection.rs` | `receive` (decrypt), `send` (encrypt) and `try_finish_close` (end of session); in `stream/dispatch.rs`, `call_handle_connect` after the handshake |
+//!
+//! # The modules
+//!
+//! Each entry imports only those above it. Within a folder, `mod.rs` is a good start.
+//!
+//! ```text
+//! address.rs               Address: IP and port, a path, or a host name
+//! token.rs                 Token: slot and generation of a channel
+//! compact_instant.rs       a monotonic timestamp in 8 bytes
+//! output_buffer.rs         output accepted for sending and not yet written
+//! sys/                     the operating system; the only place with its types
+//!   socket.rs              stream sockets: connect, listen, read, write, options
+//!   accept.rs              accept(2), and the classes of its errors
+//!   descriptor.rs          pipes, terminals, files
+//!   endpoint.rs            either of the two, as one end of a stream
+//!   datagram_socket.rs     datagram sockets
+//!   source.rs              Source: anything that can be polled
+//!   socket_path.rs         the file that a Unix socket is bound to
+//!   resolver.rs            name resolution on threads
+//!   signals.rs             signals as a source
+//!   clock.rs               the monotonic clock
+//! poll/                    readiness, on `polling`; the only `unsafe`
+//!   mod.rs                 Poller: add, modify, delete, wait
+//!   epoll.rs               waits with one system call (other systems: fallback.rs)
+//!   busy_poll.rs           polling for a while before sleeping
+//! reactor/                 the loop; every channel is a `dyn Dispatcher`
+//!   mod.rs                 Reactor: what a program calls
+//!   turn.rs                the turn, from top to bottom
+//!   call.rs                calling a channel; its errors and panics
+//!   settle.rs              after a callback: what the channel wants, or its end
+//!   slots.rs               the table of channels, and the life of a slot
+//!   registration.rs        what the poller watches for a channel
+//!   timers.rs              timers and deadlines, in order
+//!   context.rs             Context: the reactor, as callbacks see it
+//!   dispatcher.rs          Dispatcher: the interface of a channel
+//!   close_reason.rs        CloseReason, Cause: why a channel ended
+//!   handle.rs, inbox.rs    work and messages from other threads
+//!   drain.rs               ending in good order
+//!   builder.rs, stats.rs   settings and counters
+//! stream/                  one connection and its protocol
+//!   mod.rs                 Stream: creating one
+//!   protocol.rs            Protocol: your callbacks; Io: what they receive
+//!   dispatch.rs            from readiness events to callbacks
+//!   connection.rs          Connection: output, input, deadlines, closing
+//!   closing.rs             CloseState: how a stream ends, as a table
+//!   limits.rs, throttle.rs limits on memory, time and rate
+//!   connect.rs             attempts to connect, one address after another
+//!   establish.rs           their steps that need the reactor
+//!   connection_limit.rs    how many accepted connections may be open
+//! listener/                accepting connections, whatever happens
+//! chat/                    messages: framing, output queue, producers
+//! datagram.rs, signal.rs   further channels
+//! porting.rs               documentation only
+//! ```
 
 mod address;
 mod chat;

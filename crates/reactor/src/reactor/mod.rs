@@ -1,4 +1,4 @@
-//! The event loop. [`turn`](turn) contains the turn from top to bottom.
+//! The event loop. [`turn`] contains the turn from top to bottom.
 
 mod builder;
 mod call;
@@ -40,7 +40,7 @@ pub(crate) use context::READ_BUFFER_SIZE;
 /// An event loop and the channels it serves, all on one thread.
 ///
 /// A reactor is not [`Send`]: create it on the thread that runs it. Other threads
-/// reach it through a [`Handle`] or an [`inbox`].
+/// reach it through a [`Handle`] or an [`inbox()`].
 ///
 /// # Examples
 ///

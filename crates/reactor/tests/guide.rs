@@ -1,0 +1,103 @@
+//! The guide in `src/lib.rs` names files and functions that exist.
+#![allow(clippy::unwrap_used, reason = "a panic in a test is the report of a failure")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn src() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// Returns the lines of a section of the guide, without the comment signs.
+fn section(heading: &str) -> Vec<String> {
+    let guide = fs::read_to_string(src().join("lib.rs")).unwrap();
+    let lines = guide.lines().map_while(|line| line.strip_prefix("//!"));
+    let lines = lines.map(|line| line.strip_prefix(' ').unwrap_or(line).to_owned());
+    let start = format!("# {heading}");
+    let section = lines.skip_while(|line| *line != start).skip(1);
+    let section: Vec<_> = section.take_while(|line| !line.starts_with("# ")).collect();
+    assert!(!section.is_empty(), "the guide has no section `{heading}`");
+    section
+}
+
+/// Returns what is between backticks.
+fn code_spans(line: &str) -> Vec<&str> {
+    line.split('`').skip(1).step_by(2).collect()
+}
+
+fn is_file(span: &str) -> bool {
+    Path::new(span).extension().is_some_and(|extension| extension == "rs")
+}
+
+#[test]
+fn each_named_file_exists() {
+    let path = section("One event, from the kernel to the bytes written back");
+    let decisions = section("Where is what decided");
+    for line in path.iter().chain(&decisions) {
+        for file in code_spans(line).into_iter().filter(|span| is_file(span)) {
+            assert!(src().join(file).exists(), "there is no {file}: {line}");
+        }
+    }
+}
+
+#[test]
+fn each_decision_is_where_the_table_says() {
+    let rows = section("Where is what decided");
+    let rows: Vec<_> = rows.iter().filter(|line| line.contains('`')).collect();
+    assert!(rows.len() >= 12, "{} rows", rows.len());
+    for row in rows {
+        let spans = code_spans(row);
+        let text = fs::read_to_string(src().join(spans[0])).unwrap();
+        let function = format!("fn {}", spans[1]);
+        let has_function = text
+            .match_indices(&function)
+            .any(|(at, _)| matches!(text.as_bytes()[at + function.len()], b'(' | b'<'));
+        assert!(has_function, "{} has no `{function}`: {row}", spans[0]);
+    }
+}
+
+/// The module map lists each file, unless it lists its folder as a whole.
+#[test]
+fn module_map_lists_each_file() {
+    let mut listed = Vec::new();
+    let mut folder = String::new();
+    let map = section("The modules");
+    for line in map.iter().skip_while(|line| !line.starts_with("```")).skip(1) {
+        if line.starts_with("```") {
+            break;
+        }
+        if !line.starts_with(' ') {
+            folder.clear();
+        }
+        for word in line.split_whitespace().map(|word| word.trim_end_matches(',')) {
+            if word.ends_with('/') {
+                word.clone_into(&mut folder);
+                listed.push(word.to_owned());
+            } else if is_file(word) {
+                listed.push(format!("{folder}{word}"));
+            } else {
+                break;
+            }
+        }
+    }
+    for entry in &listed {
+        assert!(src().join(entry).exists(), "the map lists {entry}, which does not exist");
+    }
+    for entry in fs::read_dir(src()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if !path.is_dir() {
+            assert!(name == "lib.rs" || listed.contains(&name.to_owned()), "not listed: {name}");
+            continue;
+        }
+        let folder = format!("{name}/");
+        assert!(listed.contains(&folder), "not listed: {folder}");
+        let is_detailed = listed.iter().any(|entry| entry.starts_with(&folder) && *entry != folder);
+        for file in fs::read_dir(&path).unwrap() {
+            let file = file.unwrap().file_name().into_string().unwrap();
+            let is_exempt = file == "mod.rs" || file == "tests.rs" || file == "fallback.rs";
+            let is_listed = listed.contains(&format!("{folder}{file}"));
+            assert!(is_listed || is_exempt || !is_detailed, "not listed: {folder}{file}");
+        }
+    }
+}
