@@ -1,24 +1,26 @@
-//! Porting from asyncore, method by method. This page holds no code of the
-//! library; its examples are compiled and run like all others.
+//! Porting from asyncore and asynchat, method by method. This module contains
+//! documentation only.
 //!
 //! # What changes everywhere
 //!
-//! - A Python `dispatcher` is a socket that one inherits from. Here the socket
-//!   is a [`Stream`], and what one writes is its [`Protocol`]: `self` is your
-//!   state, and `io` the socket.
-//! - `recv` is gone: `handle_read` is *given* the bytes. An empty `recv` meant
-//!   the end; that is [`Protocol::handle_eof`] now, and by default it closes
-//!   once everything is flushed.
-//! - `send` never sends a part. It takes all of it, queues what the kernel does
-//!   not take, and says `WouldBlock` when too much waits already. So there is
-//!   no `out_buffer` to write, and `dispatcher_with_send` has no counterpart
-//!   because every stream is one.
-//! - `writable` defaults to false. Say yes only while there is something that
-//!   `handle_write` would send.
-//! - `handle_close` comes exactly once and last, whoever closed, and says why.
-//!   One does not call `self.close()` in it: that has happened.
-//! - There is no global map. Dispatchers live in the [`Reactor`] that they were
-//!   added to, and are reached by the [`Token`] that `add` returned.
+//! - In Python a program inherits from `dispatcher`, which is the socket. Here the
+//!   socket is a [`Stream`], and the program implements its [`Protocol`]: `self` is the
+//!   state of the conversation, and `io` the socket.
+//! - There is no `recv`: [`Protocol::handle_read`] receives the bytes. An empty `recv`
+//!   meant the end of input; here that is [`Protocol::handle_eof`], which by default
+//!   closes once all output is written.
+//! - [`send`](Connection::send) never sends a part. It accepts all of the data, and
+//!   queues what the kernel does not accept; or it returns `WouldBlock` if too much is
+//!   queued already. Every stream is buffered, so `dispatcher_with_send` and its
+//!   `out_buffer` have no counterpart. The output of one callback is written once, after
+//!   the callback.
+//! - [`Protocol::writable`] defaults to `false`. Return `true` only while
+//!   [`Protocol::handle_write`] has something to send.
+//! - [`Protocol::handle_close`] is called exactly once and last, whichever side closed,
+//!   with the reason. It need not call `close`: the stream is closed already.
+//! - `connect` never fails in the call itself: a failure is passed to `handle_close` too.
+//! - There is no global map. A channel belongs to the [`Reactor`] that it was added to,
+//!   and is reached by the [`Token`] that `add` returned.
 //!
 //! # The echo server
 //!
@@ -70,10 +72,9 @@
 //! # }
 //! ```
 //!
-//! `create_socket`, `set_reuse_addr`, `bind` and `listen` are one call; the
-//! queue is 4096 long in place of 5. `handle_accept` with its `accept()` is the
-//! closure, which is asyncore's `handle_accepted`: it is called for a connection
-//! that there is. Nobody has to keep the handler alive.
+//! `create_socket`, `set_reuse_addr`, `bind` and `listen` are one call, with a queue of
+//! 4096 connections instead of 5. The closure is asyncore's `handle_accepted`: it is
+//! called only for an accepted connection. The reactor owns the handler.
 //!
 //! # The echo client
 //!
@@ -116,7 +117,7 @@
 //!
 //! impl Protocol for EchoClient {
 //!     fn handle_close(&mut self, _io: &mut Io<'_>, reason: &CloseReason) {
-//!         println!("{reason}"); // asyncore could not say
+//!         println!("{reason}"); // asyncore gives none
 //!     }
 //!
 //!     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
@@ -148,16 +149,17 @@
 //! # let addr = listener.local_addr().as_inet().unwrap();
 //! # reactor.add(listener)?;
 //! let client = EchoClient { messages: ["1", "2", "3"].into() };
-//! reactor.add(Stream::connect([addr], client))?;
+//! reactor.add(Stream::connect([addr], client))?; // or `connect_host`, by name
 //! reactor.run()
 //! # }
 //! ```
 //!
-//! A refused connection is one `handle_close` with its error, and no
-//! `handle_connect` before. `echo_threads` among the examples is the whole
-//! program, with a thread each.
+//! A refused connection causes one `handle_close` with its error, and no
+//! `handle_connect`. To wait for the end of one connection and get its reason, call
+//! [`Reactor::run_until_closed`]. The example `echo_threads` is the whole program, with
+//! one thread each for the server and the client.
 //!
-//! # A chat in asynchat's manner
+//! # A chat
 //!
 //! ```python
 //! class Upper(asynchat.async_chat):
@@ -212,64 +214,60 @@
 //! # }
 //! ```
 //!
-//! `collect_incoming_data` may be written; by default it does what this one did,
-//! and a line without end closes the stream rather than fill the memory
-//! ([`Chat::max_message`]). `push_with_producer` takes any closure that fills a
-//! buffer, and [`producer_from_reader`] and [`producer_from_iter`] make producers of a file and of an
-//! iterator.
+//! `collect_incoming_data` is optional: by default it collects, as this one does, and
+//! [`ChatIo::take_collected`] returns the message. A line without end closes the stream
+//! instead of filling the memory ([`Chat::with_max_message`]).
+//!
+//! Any closure that fills a buffer is a producer for
+//! [`ChatIo::push_with_producer`]; it reports [`Produced::Later`] if it has nothing yet.
+//! [`producer_from_reader`] and [`producer_from_iter`] create producers of a file and of
+//! an iterator.
+//!
+//! # Where a terminator differs
+//!
+//! | | asynchat | here |
+//! | --- | --- | --- |
+//! | length 0 | as `None`: all input is collected | an empty message, complete at once without input; so a protocol whose messages announce a length of 0 does not hang |
+//! | a length, once it has arrived | `found_terminator`, then 0, so all further input is collected | the same: [`Terminator::Never`], until another terminator is set |
+//! | negative length | an error | not representable |
+//! | empty bytes, `None` | all input is collected | the same: [`Terminator::Never`] |
+//! | a length at the start of each message | written by hand with two terminators | [`Terminator::prefixed_u32_be`], [`Terminator::prefixed_u16_be`] |
 //!
 //! # The rest
 //!
 //! | asyncore or asynchat | here |
 //! | --- | --- |
-//! | `asyncore.loop()` | [`Reactor::run`]: no timeout to choose, it wakes when there is something to do |
+//! | `asyncore.loop()` | [`Reactor::run`]; it needs no timeout, and wakes only if there is work |
 //! | `loop(count=n)` | [`Reactor::run_turns`] |
-//! | `loop(timeout, use_poll, map)` | [`Reactor::turn`] with a limit; the system's best poller; a [`Reactor`] of its own |
+//! | `loop(timeout)` | [`Reactor::turn`] with a limit |
+//! | `loop(use_poll, map)` | the best poller of the system; a separate [`Reactor`] |
 //! | `raise ExitNow` | [`Context::stop`] |
 //! | `close_all()` | [`Reactor::close_all`]; in good order [`Context::drain`] |
+//! | `socket_map`, to list what is open | [`Context::channels`] |
+//! | `socket_map[fd]`, to reach another channel | [`Context::with_stream`], [`Context::with_chat`], [`Context::get_mut`] |
 //! | `create_socket(…, SOCK_DGRAM)` | [`Datagram`] and its [`DatagramProtocol`] |
-//! | `file_dispatcher`, `file_wrapper` | [`FileDispatcher`](crate::FileDispatcher): a stream over any descriptor |
-//! | `dispatcher` over something else | [`Dispatcher`] |
+//! | `file_dispatcher`, `file_wrapper` | [`FileDispatcher`]: a stream over any descriptor |
+//! | `dispatcher` over another kind of source | [`Dispatcher`] |
 //! | `set_socket`, `dispatcher(sock)` | [`Stream::new`], [`Listener::new`] |
-//! | `connected`, `accepting`, `connecting` | what the callbacks say; no flags to look at |
-//! | `addr` | [`Io::peer_addr`], [`Listener::local_addr`] |
-//! | `handle_expt` | [`Protocol::handle_expt`], which is given the urgent byte |
-//! | `handle_error`, `compact_traceback` | an `Err` or a panic in a callback: [`Protocol::handle_error`] is told, that channel closes |
-//! | `log`, `log_info` | the `log` crate |
-//! | `set_terminator(b'…' / n / None)` | [`ChatIo::set_terminator`] with bytes, [`Terminator::Length`], [`Terminator::Never`] |
+//! | `self.socket.setsockopt` | [`Connection::socket_options`], [`Listener::socket_options`] |
+//! | `readable()` returning `False` in a server socket | [`Listener::pause`] |
+//! | `connected`, `accepting`, `connecting` | the callbacks; there are no flags |
+//! | `addr` | [`Connection::peer_addr`], [`Listener::local_addr`] |
+//! | `handle_expt` | [`Protocol::handle_expt`], which receives the urgent byte |
+//! | `handle_error`, `compact_traceback` | [`Protocol::handle_error`], called for an `Err` or a panic of a callback; then that channel closes |
+//! | `log`, `log_info` | the [`log`] crate |
+//! | `set_terminator(b'…')`, `(n)`, `(None)` | [`ChatIo::set_terminator`] with bytes, [`Terminator::Length`], [`Terminator::Never`] |
+//! | `writable`, `handle_write` in an `async_chat` | [`ChatProtocol::writable`], [`ChatProtocol::handle_write`] |
+//! | `ac_in_buffer` | [`ChatIo::unparsed`] |
 //! | `discard_buffers` | [`ChatIo::discard_buffers`] |
-//! | `ac_in_buffer_size`, `ac_out_buffer_size` | 64 KiB a read; [`Limits`] |
+//! | `ac_in_buffer_size`, `ac_out_buffer_size` | one read is at most 64 KiB; [`Limits`] |
 //! | a thread that sleeps and then acts | [`Context::call_later`], [`Io::set_timer`] |
-//! | a socket pair to wake the loop | [`Handle::post`] |
-//!
-//! [`Chat::max_message`]: crate::Chat::max_message
-//! [`ChatIo::discard_buffers`]: crate::ChatIo::discard_buffers
-//! [`ChatIo::set_terminator`]: crate::ChatIo::set_terminator
-//! [`Context::call_later`]: crate::Context::call_later
-//! [`Context::drain`]: crate::Context::drain
-//! [`Context::stop`]: crate::Context::stop
-//! [`Datagram`]: crate::Datagram
-//! [`DatagramProtocol`]: crate::DatagramProtocol
-//! [`Dispatcher`]: crate::Dispatcher
-//! [`Handle::post`]: crate::Handle::post
-//! [`Io::peer_addr`]: crate::Io::peer_addr
-//! [`Io::set_timer`]: crate::Io::set_timer
-//! [`Limits`]: crate::Limits
-//! [`Listener::local_addr`]: crate::Listener::local_addr
-//! [`Listener::new`]: crate::Listener::new
-//! [`Protocol`]: crate::Protocol
-//! [`Protocol::handle_eof`]: crate::Protocol::handle_eof
-//! [`Protocol::handle_error`]: crate::Protocol::handle_error
-//! [`Protocol::handle_expt`]: crate::Protocol::handle_expt
-//! [`Reactor`]: crate::Reactor
-//! [`Reactor::close_all`]: crate::Reactor::close_all
-//! [`Reactor::run`]: crate::Reactor::run
-//! [`Reactor::run_turns`]: crate::Reactor::run_turns
-//! [`Reactor::turn`]: crate::Reactor::turn
-//! [`Stream`]: crate::Stream
-//! [`Stream::new`]: crate::Stream::new
-//! [`Terminator::Length`]: crate::Terminator::Length
-//! [`Terminator::Never`]: crate::Terminator::Never
-//! [`Token`]: crate::Token
-//! [`producer_from_iter`]: crate::pieces
-//! [`producer_from_reader`]: crate::reader
+//! | a socket pair to wake the loop | [`Handle::post`], [`Handle::call`], [`inbox`] |
+
+// For the links above.
+#[allow(unused_imports, reason = "rustdoc resolves links in the scope of the module")]
+use crate::{
+    Chat, ChatIo, ChatProtocol, Connection, Context, Datagram, DatagramProtocol, Dispatcher,
+    FileDispatcher, Handle, Io, Limits, Listener, Produced, Protocol, Reactor, Stream, Terminator,
+    Token, inbox, producer_from_iter, producer_from_reader,
+};
