@@ -19,7 +19,7 @@
 //! | 34 | `….test_line_terminator3` | `api::test_line_terminator3` | |
 //! | 35 | `….test_numeric_terminator1` | `api::test_numeric_terminator1` | and what follows is collected |
 //! | 36 | `….test_numeric_terminator2` | `api::test_numeric_terminator2` | likewise |
-//! | 37 | `….test_none_terminator` | `api::test_none_terminator` | [`Terminator::Never`], no bytes, and a length of 0 are the same |
+//! | 37 | `….test_none_terminator` | `api::test_none_terminator` | [`Terminator::Never`] and no bytes are the same |
 //! | 38 | `….test_simple_producer` | `api::test_simple_producer` | any closure is a producer; [`producer_from_reader`] reads a file |
 //! | 39 | `….test_string_producer` | `api::test_string_producer` | [`producer_from_iter`] with one item |
 //! | 40 | `….test_empty_line` | `api::test_empty_line` | |
@@ -27,7 +27,7 @@
 //! | 42 | `….test_push` | `api::test_push` | the compiler rejects other types: `push` takes `&[u8]`, which the test states as a type |
 //! | 43 | `TestAsynchatMocked.test_blockingioerror` | `api::test_blockingioerror` | a real socket instead of a mock |
 //! | 44 | `TestHelperFunctions.test_find_prefix_at_end` | `test_find_prefix_at_end`, and the test of the same name beside the private function, in `src/chat/terminator.rs` | here its purpose: only a possible start of a terminator is held back |
-//! | 45 | `TestNotConnected.test_disallow_negative_terminator` | none | cannot apply: a length is a `usize`. `test_disallow_negative_terminator` tests that the least length, 0, never completes a message |
+//! | 45 | `TestNotConnected.test_disallow_negative_terminator` | none | cannot apply: a length is a `usize`. `test_disallow_negative_terminator` tests that the smallest length, 0, completes an empty message at once |
 //!
 //! # Faults of asynchat
 //!
