@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reactor::Limits;
 
-/// Maximum number of bytes in one call of [`Io::send`](reactor::Io::send).
+/// Maximum number of bytes in one call of [`Connection::send`](reactor::Connection::send).
 pub(crate) const SEND_CHUNK: usize = 64 * 1024;
 
 /// Returns the limits that both kinds of conversation share.
