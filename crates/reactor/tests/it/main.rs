@@ -19,6 +19,7 @@
     reason = "a panic in a test or its helpers is the report of a failure"
 )]
 
+mod api;
 mod busy_poll;
 mod close;
 mod common;
