@@ -44,10 +44,14 @@ impl Signals {
     /// Installs handlers for `signals`. From then on they do not end the process by
     /// themselves, even after this value is dropped.
     ///
+    /// A process that was started with some of them blocked receives them as well: they
+    /// are unblocked in this thread, except real-time signals.
+    ///
     /// # Errors
     ///
-    /// * `InvalidInput` for a signal that cannot be handled (`SIGKILL`, `SIGSTOP`) or
-    ///   reports a fault of the program itself (`SIGSEGV`, `SIGILL`, `SIGFPE`);
+    /// * `InvalidInput` for a signal that does not exist, cannot be handled (`SIGKILL`,
+    ///   `SIGSTOP`) or reports a fault of the program itself (`SIGSEGV`, `SIGILL`,
+    ///   `SIGFPE`);
     /// * the system's error if no more descriptors are available.
     pub fn new(
         signals: &[i32],

@@ -1,7 +1,7 @@
 //! Everything that comes from the operating system: sockets, descriptors,
 //! signals, name resolution, the clock.
 //!
-//! No other folder names `std::os`, `socket2`, `rustix` or `signal_hook`, and only
+//! No other folder names `std::os`, `socket2`, `rustix`, `nix` or `signal_hook`, and only
 //! this one and `poll` differ between systems.
 
 pub(crate) mod accept;

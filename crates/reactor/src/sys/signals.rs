@@ -1,9 +1,10 @@
 //! [`SignalSource`]: Unix signals as a source that becomes readable.
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
 
+use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::FORBIDDEN;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
@@ -16,21 +17,28 @@ use crate::sys::source::Source;
 pub(crate) struct SignalSource(SignalDelivery<UnixStream, SignalOnly>);
 
 impl SignalSource {
-    /// Installs handlers for `signals`.
+    /// Installs handlers for `signals`, and unblocks them in this thread.
     ///
     /// # Errors
     ///
-    /// Returns `InvalidInput` for a signal that cannot be handled.
+    /// Returns `InvalidInput` for a signal that does not exist or cannot be handled.
     pub(crate) fn new(signals: &[i32]) -> io::Result<Self> {
-        // signal-hook panics on these.
-        if let Some(signal) = signals.iter().find(|signal| FORBIDDEN.contains(signal)) {
+        if let Some(signal) = signals.iter().find(|signal| !can_register(**signal)) {
             let message = format!("signal {signal} cannot be handled");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            return Err(io::Error::new(ErrorKind::InvalidInput, message));
         }
         let (read, write) = UnixStream::pair()?;
         read.set_nonblocking(true)?;
         write.set_nonblocking(true)?;
-        SignalDelivery::with_pipe(read, write, SignalOnly, signals).map(SignalSource)
+        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, [0_i32; 0])?;
+        for &signal in signals {
+            delivery.handle().add_signal(signal).map_err(|error| {
+                io::Error::new(error.kind(), format!("signal {signal} cannot be handled: {error}"))
+            })?;
+        }
+        // Only now: one that is pending would end the process without a handler.
+        unblock(signals)?;
+        Ok(SignalSource(delivery))
     }
 
     pub(crate) fn source(&self) -> Source<'_> {
@@ -41,6 +49,21 @@ impl SignalSource {
     pub(crate) fn take_arrived(&mut self) -> impl Iterator<Item = i32> + '_ {
         self.0.pending()
     }
+}
+
+/// Returns `false` for a signal on which signal-hook panics. A number that it accepts
+/// may still not exist.
+fn can_register(signal: i32) -> bool {
+    (1..128).contains(&signal) && !FORBIDDEN.contains(&signal)
+}
+
+/// Unblocks `signals` in this thread, since a process inherits from its parent which
+/// signals are blocked. One thread suffices: the kernel delivers a signal of the
+/// process to any thread that does not block it. Real-time signals have no names, so
+/// that they stay as they are.
+fn unblock(signals: &[i32]) -> io::Result<()> {
+    let named = signals.iter().filter_map(|&signal| Signal::try_from(signal).ok());
+    Ok(named.collect::<SigSet>().thread_unblock()?)
 }
 
 impl fmt::Debug for SignalSource {

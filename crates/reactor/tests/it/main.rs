@@ -37,6 +37,7 @@ mod listener;
 mod posts;
 mod rate_limits;
 mod send;
+mod signals;
 mod stats;
 mod timers;
 mod types;
