@@ -24,9 +24,12 @@ pub(crate) struct Received {
 pub(crate) struct DatagramSocket(socket2::Socket);
 
 impl DatagramSocket {
-    /// Takes over an open socket and sets it to non-blocking mode.
+    /// Takes over an open socket: sets it to non-blocking mode, and to be closed by
+    /// execve(2), as an inherited one is not.
     pub(crate) fn from_owned(socket: OwnedFd) -> io::Result<Self> {
-        Self::from_socket(socket.into())
+        let socket = socket2::Socket::from(socket);
+        socket.set_cloexec(true)?;
+        Self::from_socket(socket)
     }
 
     fn from_socket(socket: socket2::Socket) -> io::Result<Self> {

@@ -42,9 +42,11 @@ pub(crate) enum SendQueue {
 pub(crate) struct Socket(socket2::Socket);
 
 impl Socket {
-    /// Takes over an open socket and sets it to non-blocking mode.
+    /// Takes over an open socket: sets it to non-blocking mode, and to be closed by
+    /// execve(2), as an inherited one is not.
     pub(crate) fn from_owned(socket: OwnedFd) -> io::Result<Self> {
         let socket = socket2::Socket::from(socket);
+        socket.set_cloexec(true)?;
         socket.set_nonblocking(true)?;
         Ok(Socket(socket))
     }

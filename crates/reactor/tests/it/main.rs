@@ -32,6 +32,7 @@ mod files;
 mod happy_eyeballs;
 mod idle;
 mod inbox;
+mod inherited;
 mod isolation;
 mod listener;
 mod posts;
