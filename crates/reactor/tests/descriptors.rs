@@ -45,7 +45,7 @@ fn invariant_9_listener_without_descriptors_pauses_and_resumes() {
     setrlimit(Resource::Nofile, tight).unwrap();
 
     let turns = turn_for(&mut reactor, Duration::from_millis(450));
-    // The listener retries every 100 ms. Without a pause there are 100,000
+    // The listener retries ever more rarely. Without a pause there are 100,000
     // turns.
     assert!(turns <= 12, "{turns} turns in 450 ms");
     for peer in [&mut first, &mut second] {

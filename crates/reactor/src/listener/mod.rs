@@ -1,5 +1,6 @@
 //! [`Listener`]: accepts connections, whatever happens.
 
+mod accept_pause;
 mod rate_limited_log;
 
 use std::fmt;
@@ -8,11 +9,12 @@ use std::net::ToSocketAddrs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::sys::socket::SockRef;
 
 use crate::address::{Address, try_each_addr};
+use crate::listener::accept_pause::AcceptPause;
 use crate::listener::rate_limited_log::RateLimitedLog;
 use crate::reactor::{Cause, CloseReason, Context, Dispatcher};
 use crate::stream::Stream;
@@ -34,9 +36,6 @@ const MAX_ACCEPTS_PER_EVENT: usize = 64;
 /// How many queued connections a draining listener accepts.
 const MAX_ACCEPTS_WHILE_DRAINING: usize = 4096;
 
-/// How long to pause while descriptors or memory are exhausted.
-const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
-
 /// Handles an accepted connection.
 type Handler = Box<dyn FnMut(&mut Context, Accepted) -> io::Result<()>>;
 
@@ -49,9 +48,10 @@ struct Accepted {
 
 /// A listening socket that creates a [`Stream`] for each connection.
 ///
-/// If descriptors or memory are exhausted, it pauses for a moment. A connection that
-/// fails before its [`Protocol`] exists is dropped. Only a broken listening socket closes
-/// the listener.
+/// If accept(2) fails, for example without descriptors or memory, it pauses for a moment:
+/// 10 ms, and longer if that does not help, up to one second. A connection that fails
+/// before its [`Protocol`] exists is dropped. Only a broken listening socket closes the
+/// listener.
 ///
 /// # Examples
 ///
@@ -84,11 +84,9 @@ pub struct Listener {
     config: Rc<StreamConfig>,
     limit: ConnectionLimit,
     rejected: RateLimitedLog,
-    exhausted: RateLimitedLog,
     /// The user has paused it.
     paused: bool,
-    /// When accepting continues, after descriptors were exhausted.
-    paused_until: Option<Instant>,
+    accept_pause: AcceptPause,
     /// How many more connections are accepted before a drain closes the listener.
     drain_remaining: Option<usize>,
 }
@@ -166,12 +164,12 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// Returns an error if it is no socket.
+    /// Returns an error if it is no socket; `InvalidInput` if it does not listen.
     pub fn new<P: Protocol>(
         socket: impl Into<OwnedDescriptor>,
         handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
     ) -> io::Result<Self> {
-        let socket = Socket::from_owned(socket.into())?;
+        let socket = Socket::from_listening(socket.into())?;
         Self::from_parts(socket, None, stream_handler(handle_accepted))
     }
 
@@ -182,7 +180,7 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// Returns an error if it is no socket.
+    /// Returns an error if it is no socket; `InvalidInput` if it does not listen.
     ///
     /// # Examples
     ///
@@ -233,7 +231,7 @@ impl Listener {
             accepted.config.release();
             handle_accepted(cx, accepted.socket.into_owned(), &accepted.peer)
         };
-        let socket = Socket::from_owned(socket.into())?;
+        let socket = Socket::from_listening(socket.into())?;
         Self::from_parts(socket, None, Box::new(handler))
     }
 
@@ -247,9 +245,8 @@ impl Listener {
             config: Rc::new(StreamConfig::counted(Limits::default(), limit.clone())),
             limit,
             rejected: RateLimitedLog::default(),
-            exhausted: RateLimitedLog::default(),
             paused: false,
-            paused_until: None,
+            accept_pause: AcceptPause::default(),
             drain_remaining: None,
         })
     }
@@ -304,6 +301,7 @@ impl Listener {
 
     /// Accepts the connections that are pending, up to the limit for one event.
     fn accept_pending(&mut self, cx: &mut Context) -> io::Result<()> {
+        let mut last_error = None;
         for _ in 0..MAX_ACCEPTS_PER_EVENT {
             if cx.is_closing() || (self.paused && self.drain_remaining.is_none()) {
                 return Ok(());
@@ -315,16 +313,19 @@ impl Listener {
             let error = match self.socket.accept() {
                 Ok((socket, peer)) => {
                     cx.count_accepted();
+                    last_error = None;
+                    self.accept_pause.reset();
                     self.drain_remaining = self.drain_remaining.map(|remaining| remaining - 1);
                     self.handle_accepted(cx, socket, peer);
                     continue;
                 }
                 Err(error) => error,
             };
-            match AcceptError::classify(&error) {
-                AcceptError::Connection => {
+            match AcceptError::classify(&error, &self.socket) {
+                AcceptError::Retry => {
                     cx.count_accept_error();
                     log::debug!("{}: accept: {error}", self.local);
+                    last_error = Some(error);
                 }
                 AcceptError::WouldBlock => {
                     if self.drain_remaining.is_some() {
@@ -332,12 +333,16 @@ impl Listener {
                     }
                     return Ok(());
                 }
-                AcceptError::ResourceExhausted => {
+                AcceptError::Pause => {
                     self.pause_after(cx, &error);
                     return Ok(());
                 }
                 AcceptError::Fatal => return Err(error),
             }
+        }
+        // Nothing else was left to try: a persistent error must not spin either.
+        if let Some(error) = last_error {
+            self.pause_after(cx, &error);
         }
         Ok(())
     }
@@ -345,9 +350,8 @@ impl Listener {
     /// Pauses accepting because of `error`, and logs it.
     fn pause_after(&mut self, cx: &mut Context, error: &io::Error) {
         cx.count_accept_pause();
-        self.paused_until = cx.now().checked_add(ACCEPT_BACKOFF);
         let (local, open) = (&self.local, self.limit.open_count());
-        self.exhausted.record(cx.now(), |count| {
+        self.accept_pause.start(cx.now(), |count| {
             log::error!(
                 "{local}: cannot accept with {open} connections open, trying again: \
                  {error}{} ({count} times so far)",
@@ -385,11 +389,11 @@ impl Dispatcher for Listener {
     }
 
     fn readable(&self) -> bool {
-        self.paused_until.is_none() && (!self.paused || self.drain_remaining.is_some())
+        self.accept_pause.until().is_none() && (!self.paused || self.drain_remaining.is_some())
     }
 
     fn update_deadline(&mut self, _cx: &Context) -> Option<Instant> {
-        self.paused_until
+        self.accept_pause.until()
     }
 
     fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
@@ -397,7 +401,7 @@ impl Dispatcher for Listener {
     }
 
     fn handle_deadline(&mut self, cx: &mut Context) -> io::Result<()> {
-        self.paused_until = None;
+        self.accept_pause.end();
         self.accept_pending(cx)
     }
 

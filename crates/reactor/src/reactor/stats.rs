@@ -45,7 +45,8 @@ pub struct Stats {
     pub rejected_by_handler: u64,
     /// Connections that failed before they were accepted.
     pub accept_errors: u64,
-    /// How often accepting paused because descriptors or memory were exhausted.
+    /// How often accepting paused because accept(2) failed, for example without
+    /// descriptors or memory.
     pub accept_pauses: u64,
     /// Callbacks that exceeded
     /// [`ReactorBuilder::slow_callback_threshold`](crate::ReactorBuilder::slow_callback_threshold).

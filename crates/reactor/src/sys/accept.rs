@@ -1,6 +1,7 @@
 //! accept(2), and the classes of its errors.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
@@ -9,6 +10,29 @@ use crate::address::Address;
 use crate::sys::socket::Socket;
 
 impl Socket {
+    /// Takes over a listening socket: sets it to non-blocking mode, and to be closed by
+    /// execve(2), as an inherited one is not.
+    ///
+    /// # Errors
+    ///
+    /// Returns `InvalidInput` if it does not listen for connections.
+    pub(crate) fn from_listening(socket: OwnedFd) -> io::Result<Self> {
+        let socket = Socket::from_owned(socket)?;
+        if !socket.is_listening() {
+            let message = "the socket does not listen for connections";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        Ok(socket)
+    }
+
+    /// Returns `true` if it listens for connections, or the system does not report that.
+    fn is_listening(&self) -> bool {
+        #[cfg(not(target_vendor = "apple"))]
+        return rustix::net::sockopt::socket_acceptconn(self.inner()).unwrap_or(false);
+        #[cfg(target_vendor = "apple")]
+        return self.inner().peer_addr().is_err();
+    }
+
     /// Accepts one connection. Returns its socket, in non-blocking mode, and the
     /// peer's address.
     pub(crate) fn accept(&self) -> io::Result<(Socket, Address)> {
@@ -34,38 +58,28 @@ impl Socket {
 pub(crate) enum AcceptError {
     /// No connection is pending.
     WouldBlock,
-    /// This connection failed; accepting can continue.
-    Connection,
-    /// Descriptors or memory are exhausted at the moment.
-    ResourceExhausted,
+    /// This connection failed, or a signal arrived: accept the next one.
+    Retry,
+    /// Accepting fails at the moment, and may work later.
+    Pause,
     /// The listening socket itself is broken.
     Fatal,
 }
 
 impl AcceptError {
-    pub(crate) fn classify(error: &io::Error) -> Self {
+    /// Classifies an error of [`Socket::accept`] on `socket`.
+    ///
+    /// Only what accept(2) documents as a fault of the listening socket is fatal. All
+    /// the rest may pass: exhausted descriptors and memory, a firewall or a security
+    /// module (EPERM), and errors of the network that is new to this list.
+    pub(crate) fn classify(error: &io::Error, socket: &Socket) -> Self {
         match Errno::from_io_error(error) {
             Some(Errno::AGAIN) => AcceptError::WouldBlock,
-            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                AcceptError::ResourceExhausted
-            }
-            // accept(2), "Error handling": pending network errors of the new
-            // socket are to be treated like EAGAIN. A firewall causes EPERM.
-            Some(
-                Errno::INTR
-                | Errno::CONNABORTED
-                | Errno::PERM
-                | Errno::NETDOWN
-                | Errno::PROTO
-                | Errno::NOPROTOOPT
-                | Errno::HOSTDOWN
-                | Errno::HOSTUNREACH
-                | Errno::OPNOTSUPP
-                | Errno::NETUNREACH,
-            ) => AcceptError::Connection,
-            #[cfg(target_os = "linux")]
-            Some(Errno::NONET) => AcceptError::Connection,
-            _ => AcceptError::Fatal,
+            Some(Errno::INTR | Errno::CONNABORTED) => AcceptError::Retry,
+            Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::FAULT) => AcceptError::Fatal,
+            // Also one of the pending errors of a connection that Linux returns here.
+            Some(Errno::OPNOTSUPP) if !socket.is_listening() => AcceptError::Fatal,
+            _ => AcceptError::Pause,
         }
     }
 }
@@ -76,5 +90,48 @@ pub(crate) fn fd_limit_hint(error: &io::Error) -> String {
     match (Errno::from_io_error(error), limit) {
         (Some(Errno::MFILE), Some(limit)) => format!("; the limit is {limit}, see ulimit -n"),
         _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn expected(errno: i32) -> AcceptError {
+        match Errno::from_raw_os_error(errno) {
+            Errno::AGAIN => AcceptError::WouldBlock,
+            Errno::INTR | Errno::CONNABORTED => AcceptError::Retry,
+            Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::FAULT => AcceptError::Fatal,
+            _ => AcceptError::Pause,
+        }
+    }
+
+    /// All error numbers, those of accept(2) and others.
+    #[test]
+    fn only_errors_of_the_listening_socket_are_fatal() {
+        let listening =
+            Socket::from_owned(TcpListener::bind("127.0.0.1:0").unwrap().into()).unwrap();
+        for errno in 1..=200 {
+            let error = io::Error::from_raw_os_error(errno);
+            let class = AcceptError::classify(&error, &listening);
+            assert_eq!(class, expected(errno), "{errno}: {error}");
+        }
+        let other = io::Error::other("not of the system");
+        assert_eq!(AcceptError::classify(&other, &listening), AcceptError::Pause);
+    }
+
+    #[test]
+    fn unsupported_operation_is_fatal_only_if_the_socket_does_not_listen() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let error = io::Error::from(Errno::OPNOTSUPP);
+        let classify = |socket: std::os::fd::OwnedFd| {
+            AcceptError::classify(&error, &Socket::from_owned(socket).unwrap())
+        };
+        assert_eq!(classify(listener.into()), AcceptError::Pause);
+        #[cfg(not(target_vendor = "apple"))]
+        assert_eq!(classify(stream.into()), AcceptError::Fatal);
     }
 }

@@ -285,3 +285,30 @@ pub(crate) fn pattern(len: usize) -> Vec<u8> {
     };
     std::iter::repeat_with(next).take(len).collect()
 }
+
+/// Runs the test `name` again, in a process whose system calls fail as strace's
+/// `fault` describes. Returns `true` in that process, and otherwise `false` after it has
+/// succeeded, or if strace is not available.
+#[track_caller]
+pub(crate) fn in_process_with_fault(name: &str, calls: &str, fault: &str) -> bool {
+    const VARIABLE: &str = "REACTOR_TEST_FAULT";
+    if std::env::var(VARIABLE).is_ok_and(|value| value == fault) {
+        return true;
+    }
+    if std::env::var(VARIABLE).is_ok() {
+        return false;
+    }
+    let program = std::env::current_exe().unwrap();
+    let program = program.to_str().unwrap();
+    // The log of each run in a file of its own.
+    let record = format!("strace-{}-{}", name.replace("::", "-"), process::id());
+    let record = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(record);
+    let Some(mut command) = testing::with_fault(program, calls, fault, &record) else {
+        return false;
+    };
+    command.args(["--exact", name, "--nocapture"]).env(VARIABLE, fault);
+    let (code, stdout, stderr) = testing::run(&mut command);
+    let _ = std::fs::remove_file(record);
+    assert_eq!(code, 0, "with {fault}:\n{}\n{}", stdout.join("\n"), stderr.join("\n"));
+    false
+}

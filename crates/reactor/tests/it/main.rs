@@ -20,6 +20,7 @@
 )]
 
 mod api;
+mod accept_errors;
 mod busy_poll;
 mod close;
 mod common;
