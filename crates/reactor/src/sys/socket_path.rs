@@ -1,15 +1,24 @@
 //! [`SocketPath`]: the path that a Unix socket is bound to.
 
-use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Type};
 
 use crate::sys::datagram_socket::DatagramSocket;
 use crate::sys::socket::Socket;
+
+/// How often to try to lock a directory that another program has locked.
+const MAX_LOCK_ATTEMPTS: u32 = 100;
+
+/// The delay between two attempts.
+const LOCK_ATTEMPT_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The path of a bound Unix socket. It is removed when this value is dropped,
 /// unless another program has replaced it by then.
@@ -32,23 +41,23 @@ impl SocketPath {
         Self::bind(path, Type::DGRAM, DatagramSocket::bind_unix)
     }
 
-    /// Binds a socket to `path` by calling `open`. A path that a terminated program
+    /// Binds a socket to `path` by calling `bind`. A path that a terminated program
     /// left behind is replaced. Errors name the path.
     fn bind<T>(
         path: &Path,
         kind: Type,
-        open: impl Fn(&SockAddr) -> io::Result<T>,
+        bind: impl Fn(&SockAddr) -> io::Result<T>,
     ) -> io::Result<(T, Option<Self>)> {
         let named =
             |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         let addr = SockAddr::unix(path).map_err(named)?;
         let _lock = lock_parent_dir(path);
-        let socket = match open(&addr) {
+        let socket = match bind(&addr) {
             Err(error)
                 if error.kind() == ErrorKind::AddrInUse && probe_stale(path, kind, &addr) =>
             {
                 log::info!("{}: removing stale socket", path.display());
-                std::fs::remove_file(path).and_then(|()| open(&addr)).map_err(named)?
+                std::fs::remove_file(path).and_then(|()| bind(&addr)).map_err(named)?
             }
             result => result.map_err(named)?,
         };
@@ -74,7 +83,7 @@ impl Drop for SocketPath {
     fn drop(&mut self) {
         let _lock = lock_parent_dir(&self.path);
         if file_id(&self.path) == Some(self.file_id) {
-            // ReactorClosed already, or not ours to remove: then it is for others.
+            // Removed already, or not ours to remove: then it is for others.
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -83,11 +92,24 @@ impl Drop for SocketPath {
 /// Locks the directory of `path` until the result is dropped, so that no other
 /// program with this library probes a socket that does not listen yet or any more.
 /// Returns `None` if the directory cannot be locked.
-fn lock_parent_dir(path: &Path) -> Option<File> {
+///
+/// Any program that can read the directory may hold such a lock for as long as it
+/// likes, so this waits for a limited time: others with this library hold it for the
+/// duration of a few system calls.
+fn lock_parent_dir(path: &Path) -> Option<OwnedFd> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = File::open(directory.unwrap_or(Path::new("."))).ok()?;
-    flock(&directory, FlockOperation::LockExclusive).ok()?;
-    Some(directory)
+    // DIRECTORY: to open a named pipe would wait for its writer.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = open(directory.unwrap_or(Path::new(".")), flags, Mode::empty()).ok()?;
+    for _ in 0..MAX_LOCK_ATTEMPTS {
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Some(directory),
+            Err(Errno::AGAIN | Errno::INTR) => thread::sleep(LOCK_ATTEMPT_INTERVAL),
+            Err(_) => return None,
+        }
+    }
+    log::debug!("{}: its directory is locked by another program", path.display());
+    None
 }
 
 fn file_id(path: &Path) -> Option<FileId> {

@@ -1,11 +1,14 @@
 //! Invariant 3: `handle_connect` at most once, first, and only once connected.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use reactor::{Address, Cause, Io, Limits, Listener, Reactor, Stream};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::common::{
     Call, Log, Probe, closed_port, run, turn_all, turn_until, unresponsive_listener,
@@ -77,7 +80,7 @@ fn invariant_3_handle_connect_precedes_available_data() {
     let expected = ["a connect", "a read 5", "a eof", "a close: closed by the peer"];
     assert_eq!(log.lines(), expected);
     let mut hello = String::new();
-    std::io::Read::read_to_string(&mut peer, &mut hello).unwrap();
+    io::Read::read_to_string(&mut peer, &mut hello).unwrap();
     assert_eq!(hello, "hello");
 }
 
@@ -110,7 +113,7 @@ fn output_queued_before_connect_is_sent() {
     reactor.add(stream).unwrap();
     let (peer, _) = listener.accept().unwrap();
     run(&mut reactor);
-    assert_eq!(std::io::read_to_string(peer).unwrap(), "early");
+    assert_eq!(io::read_to_string(peer).unwrap(), "early");
     // It was closed before it was connected, so `handle_connect` is not called.
     assert_eq!(log.lines(), ["a close: closed"]);
 }
@@ -131,13 +134,64 @@ fn unix_socket_connects() {
     });
     reactor.add(Stream::connect_unix(&path, probe)).unwrap();
     run(&mut reactor);
-    assert_eq!(std::io::read_to_string(listener.accept().unwrap().0).unwrap(), "hello");
+    assert_eq!(io::read_to_string(listener.accept().unwrap().0).unwrap(), "hello");
     assert_eq!(log.lines(), ["a connect", "a close: closed"]);
 
     let unbound = dir.path().join("unbound");
     let token = reactor.add(Stream::connect_unix(unbound, Probe::passive("b", &log))).unwrap();
     let Cause::Error(error) = reactor.run_until_closed(token).unwrap().cause else { panic!() };
-    assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+}
+
+/// Returns a Unix listener whose queue is full, and the connections in it.
+fn full_unix_listener(path: &Path) -> (Socket, Vec<Socket>) {
+    let addr = SockAddr::unix(path).unwrap();
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    listener.bind(&addr).unwrap();
+    listener.listen(0).unwrap();
+    let connect = || {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket.connect(&addr).ok().map(|()| socket)
+    };
+    let queued = std::iter::from_fn(connect).take(100).collect();
+    (listener, queued)
+}
+
+#[test]
+fn unix_socket_with_a_full_queue_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let (listener, queued) = full_unix_listener(&path);
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    reactor.add(Stream::connect_unix(&path, hello(&log))).unwrap();
+    turn_all(&mut reactor);
+    assert_eq!(log.lines(), [""; 0], "still waiting");
+    let peer = thread::spawn(move || {
+        for _ in 0..queued.len() {
+            listener.accept().unwrap();
+        }
+        io::read_to_string(listener.accept().unwrap().0).unwrap()
+    });
+    run(&mut reactor);
+    assert_eq!(peer.join().unwrap(), "hello");
+    let peer = format!("unix:{}", path.display());
+    assert_eq!(log.lines(), ["a connect", &peer, "a close: closed"]);
+}
+
+#[test]
+fn unix_socket_with_a_full_queue_times_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let _full = full_unix_listener(&path);
+    let limits = Limits { connect_timeout: Some(Duration::from_millis(50)), ..Limits::default() };
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let stream = Stream::connect_unix(&path, Probe::passive("a", &log)).with_limits(limits);
+    reactor.add(stream).unwrap();
+    run(&mut reactor);
+    assert_eq!(log.lines(), ["a close: timed out: connect timeout"]);
 }
 
 /// A listener and a client in the same loop.
@@ -218,7 +272,7 @@ fn connect_host_resolves_name() {
         assert_eq!(stream.peer_addr(), Address::Host(named));
         reactor.add(stream).unwrap();
         run(&mut reactor);
-        assert_eq!(std::io::read_to_string(listener.accept().unwrap().0).unwrap(), "hello");
+        assert_eq!(io::read_to_string(listener.accept().unwrap().0).unwrap(), "hello");
         assert_eq!(log.lines(), ["a connect", &addr.to_string(), "a close: closed"]);
     }
 }
@@ -312,7 +366,7 @@ fn output_queued_before_resolve_is_sent() {
     reactor.add(stream).unwrap();
     run(&mut reactor);
     assert_eq!(log.lines(), ["a close: closed"]);
-    assert_eq!(std::io::read_to_string(listener.accept().unwrap().0).unwrap(), "early");
+    assert_eq!(io::read_to_string(listener.accept().unwrap().0).unwrap(), "early");
 }
 
 #[test]

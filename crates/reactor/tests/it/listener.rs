@@ -192,6 +192,50 @@ fn succeeding_server_keeps_its_unix_path() {
     }
 }
 
+/// Any program that can read the directory can lock it.
+#[test]
+fn lock_of_another_program_blocks_neither_bind_nor_close() {
+    let dir = tempfile::tempdir().unwrap();
+    let early = dir.path().join("early");
+    let late = dir.path().join("late");
+    let (ready_tx, ready_rx) = mpsc::channel();
+    let (locked_tx, locked_rx) = mpsc::channel::<()>();
+    let (done_tx, done_rx) = mpsc::channel();
+    let (early_path, late_path) = (early.clone(), late.clone());
+    thread::spawn(move || {
+        let listener = Listener::bind_unix(early_path, |_| Ok(Echo)).unwrap();
+        ready_tx.send(()).unwrap();
+        locked_rx.recv().unwrap();
+        drop(listener);
+        done_tx.send("closed").unwrap();
+        drop(Listener::bind_unix(late_path, |_| Ok(Echo)).unwrap());
+        done_tx.send("bound and closed").unwrap();
+    });
+    ready_rx.recv_timeout(DEADLINE).unwrap();
+    let lock = std::fs::File::open(dir.path()).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    locked_tx.send(()).unwrap();
+    for step in ["closed", "bound and closed"] {
+        assert_eq!(done_rx.recv_timeout(DEADLINE), Ok(step));
+    }
+    assert!(!early.exists() && !late.exists());
+}
+
+/// To open a named pipe would wait for its writer.
+#[test]
+fn path_below_a_named_pipe_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    let mode = rustix::fs::Mode::RUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let (done_tx, done_rx) = mpsc::channel();
+    thread::spawn(move || {
+        let result = Listener::bind_unix(pipe.join("socket"), |_| Ok(Echo));
+        done_tx.send(result.unwrap_err().kind()).unwrap();
+    });
+    assert_eq!(done_rx.recv_timeout(DEADLINE), Ok(ErrorKind::NotADirectory));
+}
+
 #[test]
 fn listening_socket_can_be_passed_in() {
     let dir = tempfile::tempdir().unwrap();
