@@ -127,7 +127,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let error = io::Error::from(Errno::OPNOTSUPP);
-        let classify = |socket: std::os::fd::OwnedFd| {
+        let classify = |socket: OwnedFd| {
             AcceptError::classify(&error, &Socket::from_owned(socket).unwrap())
         };
         assert_eq!(classify(listener.into()), AcceptError::Pause);

@@ -233,7 +233,7 @@ mod by_descriptor {
     }
 
     impl Dispatcher for Inner {
-        fn source(&self) -> Source<'_> {
+        fn source(&self) -> reactor::Source<'_> {
             self.reactor.source()
         }
         fn update_deadline(&mut self, _: &Context) -> Option<Instant> {
