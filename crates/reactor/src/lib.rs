@@ -140,11 +140,11 @@
 //! | Where is a panic caught? | `reactor/call.rs` | `enter` for callbacks; `catch_panic` for jobs, `handle_error` and `handle_close` |
 //! | Where do many posts cause one wake-up? | `reactor/handle.rs` | `post` wakes only a loop that is `Asleep`; see `Attention` |
 //! | What keeps a hang-up from spinning? | `reactor/turn.rs` | `dispatch_hangup` removes the source from the poller until something is wanted from it |
-//! | What bounds an orderly close? | `stream/connection.rs` | `stall_deadline`: the stall timeout while output is queued, then the linger timeout of `stream/closing.rs` |
+//! | What bounds an orderly close? | `stream/timeouts.rs` | `stall_deadline`: the stall timeout while output is queued, then the linger timeout of `stream/closing.rs` |
 //! | Where is the registered interest decided? | `reactor/settle.rs` | `settle` compares `update` with what is registered; a stream answers in `readable` and `writable` of `stream/dispatch.rs` |
 //! | What must change to set a socket option on accepted streams? | `sys/accept.rs` | `accept`; a program calls `io.socket_options()` in `handle_connect` |
 //! | What must change to run on a virtual clock? | `sys/clock.rs` | `now`, the only place that reads the clock; and `wait` in `poll/mod.rs`, which must advance it |
-//! | What must change to put TLS between socket and protocol? | `stream/connection.rs` | `receive` (decrypt), `send` (encrypt) and `try_finish_close` (end of session); in `stream/dispatch.rs`, `call_handle_connect` after the handshake |
+//! | What must change to put TLS between socket and protocol? | `stream/connection.rs` | `receive` (decrypt), `send` (encrypt), and `try_finish_close` (end of session) in `stream/ending.rs`; in `stream/dispatch.rs`, `call_handle_connect` after the handshake |
 //!
 //! # The modules
 //!
@@ -188,12 +188,15 @@
 //!   mod.rs                 Stream: creating one
 //!   protocol.rs            Protocol: your callbacks; Io: what they receive
 //!   dispatch.rs            from readiness events to callbacks
-//!   connection.rs          Connection: output, input, deadlines, closing
+//!   connection.rs          Connection: output and input
+//!   active.rs              what a connection has only at times
+//!   timeouts.rs, ending.rs its deadlines, and its end
 //!   closing.rs             CloseState: how a stream ends, as a table
 //!   limits.rs, throttle.rs limits on memory, time and rate
 //!   connect.rs             attempts to connect, one address after another
 //!   establish.rs           their steps that need the reactor
 //!   connection_limit.rs    how many accepted connections may be open
+//!   config.rs              what the streams of one listener share
 //! listener/                accepting connections, whatever happens
 //! chat/                    messages: framing, output queue, producers
 //! datagram.rs, signal.rs   further channels

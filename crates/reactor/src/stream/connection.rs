@@ -3,24 +3,18 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::mem;
-use std::num::NonZeroU64;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::sys::socket::SockRef;
 
 use crate::address::{Address, CompactAddress};
 use crate::output_buffer::OutputBuffer;
-use crate::reactor::{Cause, TimeoutKind};
-use crate::stream::closing::{
-    CloseState, CloseStep, LINGER_TIMEOUT, ReadHalf, UnreadInput, WriteHalf,
-};
-use crate::stream::connect::Connecting;
-use crate::stream::connection_limit::ConnectionLimit;
+use crate::stream::active::ActiveState;
+use crate::stream::closing::{CloseState, ReadHalf, WriteHalf};
+use crate::stream::config::StreamConfig;
 use crate::stream::limits::Limits;
-use crate::stream::throttle::Throttle;
 use crate::sys::endpoint::Endpoint;
-use crate::sys::socket::{SendQueue, Socket};
 use crate::sys::source::Source;
 
 /// The largest write: a peer that reads fast must not delay the others.
@@ -43,65 +37,11 @@ pub(super) enum ReadOutcome {
 
 /// What was moved since the stream last settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Activity {
+pub(super) enum Activity {
     None,
     Received,
     /// Output, and perhaps input too.
     Wrote,
-}
-
-/// What the streams of one listener share.
-#[derive(Clone, Default)]
-pub(crate) struct StreamConfig {
-    limits: Limits,
-    /// Each of the streams counts until it is dropped.
-    counted_by: Option<ConnectionLimit>,
-}
-
-impl StreamConfig {
-    /// The configuration of streams that `limit` counts when they are accepted.
-    pub(crate) fn counted(limits: Limits, limit: ConnectionLimit) -> Self {
-        StreamConfig { limits, counted_by: Some(limit) }
-    }
-
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
-    /// Counts one stream less.
-    pub(crate) fn release(&self) {
-        if let Some(limit) = &self.counted_by {
-            limit.release();
-        }
-    }
-}
-
-/// Rate limits, which few streams have.
-#[derive(Default)]
-struct Throttles {
-    read: Option<Throttle>,
-    write: Option<Throttle>,
-}
-
-/// What a stream has only at times: most streams of a server are idle, and small.
-#[derive(Default)]
-struct ActiveState {
-    connecting: Option<Connecting>,
-    throttles: Throttles,
-    /// An error of a write; the stream closes with it when it settles.
-    pending_error: Option<io::Error>,
-    /// Since when the peer has read no output, or a closing stream has waited.
-    stalled_since: Option<Instant>,
-}
-
-impl ActiveState {
-    fn is_needed(&self) -> bool {
-        self.connecting.is_some()
-            || self.throttles.read.is_some()
-            || self.throttles.write.is_some()
-            || self.pending_error.is_some()
-            || self.stalled_since.is_some()
-    }
 }
 
 /// The connection of a [`Stream`](crate::Stream): what a program does with it, whether
@@ -111,24 +51,24 @@ impl ActiveState {
 /// callback. Otherwise it is written at once. What the kernel does not accept is queued.
 #[must_use]
 pub struct Connection {
-    endpoint: Endpoint,
-    peer: CompactAddress,
-    config: Rc<StreamConfig>,
+    pub(super) endpoint: Endpoint,
+    pub(super) peer: CompactAddress,
+    pub(super) config: Rc<StreamConfig>,
     /// Output not written yet. Within a callback of its own the stream has a buffer,
     /// which the reactor lends.
-    output: Option<Box<OutputBuffer>>,
-    active: Option<Box<ActiveState>>,
+    pub(super) output: Option<Box<OutputBuffer>>,
+    pub(super) active: Option<Box<ActiveState>>,
     /// When bytes were last moved, for the idle timeout; `None` if there is none.
-    last_activity: Option<Instant>,
+    pub(super) last_activity: Option<Instant>,
     /// How many bytes were written since they were last counted.
-    uncounted_sent: u32,
-    close_state: CloseState,
-    read_half: ReadHalf,
-    write_half: WriteHalf,
-    activity: Activity,
-    has_sent: bool,
+    pub(super) uncounted_sent: u32,
+    pub(super) close_state: CloseState,
+    pub(super) read_half: ReadHalf,
+    pub(super) write_half: WriteHalf,
+    pub(super) activity: Activity,
+    pub(super) has_sent: bool,
     /// Input was discarded while closing.
-    discarded_input: bool,
+    pub(super) discarded_input: bool,
 }
 
 impl Connection {
@@ -170,7 +110,7 @@ impl Connection {
         &self.config.limits
     }
 
-    fn active_mut(&mut self) -> &mut ActiveState {
+    pub(super) fn active_mut(&mut self) -> &mut ActiveState {
         self.active.get_or_insert_default()
     }
 
@@ -553,55 +493,6 @@ impl Connection {
         self.read_half = self.read_half.resumed();
     }
 
-    // --- connecting -------------------------------------------------------
-
-    #[inline(always)]
-    pub(super) fn is_connecting(&self) -> bool {
-        self.active.as_ref().is_some_and(|active| active.connecting.is_some())
-    }
-
-    pub(super) fn connecting_mut(&mut self) -> Option<&mut Connecting> {
-        self.active.as_mut()?.connecting.as_mut()
-    }
-
-    pub(super) fn start_connecting(&mut self, connecting: Connecting) {
-        self.active_mut().connecting = Some(connecting);
-    }
-
-    /// The connection is established. Returns what is left of the attempts.
-    pub(super) fn finish_connecting(&mut self) -> Option<Connecting> {
-        if self.activity == Activity::None {
-            self.activity = Activity::Received;
-        }
-        self.active.as_mut()?.connecting.take()
-    }
-
-    /// Returns `true` if there is no socket yet.
-    pub(super) fn is_unconnected(&self) -> bool {
-        matches!(self.endpoint, Endpoint::Unconnected)
-    }
-
-    pub(super) fn take_connect_result(&self) -> io::Result<()> {
-        match &self.endpoint {
-            Endpoint::Socket(socket) => socket.take_connect_result(),
-            Endpoint::Descriptor(_) | Endpoint::Unconnected => Ok(()),
-        }
-    }
-
-    /// Exchanges the socket. The previous source must not be registered.
-    pub(super) fn replace_socket(&mut self, socket: Socket, peer: Address) {
-        self.endpoint = Endpoint::Socket(socket);
-        self.peer = peer.into();
-    }
-
-    /// Gives up the socket. Its source must not be registered.
-    pub(super) fn take_socket(&mut self) -> Option<Socket> {
-        match mem::replace(&mut self.endpoint, Endpoint::Unconnected) {
-            Endpoint::Socket(socket) => Some(socket),
-            Endpoint::Descriptor(_) | Endpoint::Unconnected => None,
-        }
-    }
-
     // --- addresses and options --------------------------------------------
 
     /// Returns the local address.
@@ -626,248 +517,6 @@ impl Connection {
     #[must_use]
     pub fn socket_options(&self) -> Option<SockRef<'_>> {
         self.endpoint.options()
-    }
-
-    // --- rates ------------------------------------------------------------
-
-    /// Limits reading to `bytes_per_second`, as [`Limits::read_rate`] does; `None`
-    /// for no limit.
-    pub fn set_read_rate(&mut self, bytes_per_second: Option<NonZeroU64>) {
-        self.active_mut().throttles.read = bytes_per_second.map(Throttle::new);
-    }
-
-    /// Limits writing to `bytes_per_second`, as [`Limits::write_rate`] does; `None`
-    /// for no limit.
-    pub fn set_write_rate(&mut self, bytes_per_second: Option<NonZeroU64>) {
-        self.active_mut().throttles.write = bytes_per_second.map(Throttle::new);
-    }
-
-    fn throttles(&self) -> Option<&Throttles> {
-        self.active.as_ref().map(|active| &active.throttles)
-    }
-
-    fn read_throttle(&mut self) -> Option<&mut Throttle> {
-        self.active.as_mut()?.throttles.read.as_mut()
-    }
-
-    fn write_throttle(&mut self) -> Option<&mut Throttle> {
-        self.active.as_mut()?.throttles.write.as_mut()
-    }
-
-    #[inline(always)]
-    fn has_write_rate(&self) -> bool {
-        self.throttles().is_some_and(|both| both.write.is_some())
-    }
-
-    fn is_read_throttled(&self) -> bool {
-        self.throttles().is_some_and(|both| both.read.as_ref().is_some_and(Throttle::is_blocked))
-    }
-
-    fn is_write_throttled(&self) -> bool {
-        self.throttles().is_some_and(|both| both.write.as_ref().is_some_and(Throttle::is_blocked))
-    }
-
-    fn release_throttles(&mut self, now: Instant) {
-        if let Some(both) = self.active.as_mut().map(|active| &mut active.throttles) {
-            let blocked = [&mut both.read, &mut both.write].into_iter().flatten();
-            blocked.for_each(|rate| rate.release_if_due(now));
-        }
-    }
-
-    // --- deadlines --------------------------------------------------------
-
-    /// Closes the stream after `timeout` without traffic, from now on; `None` for
-    /// never. A stream that differs in this from the others of its listener has limits
-    /// of its own (about 120 bytes).
-    pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
-        // It starts now, not at the last traffic.
-        self.last_activity = None;
-        if timeout != self.limits().idle_timeout {
-            Rc::make_mut(&mut self.config).limits.idle_timeout = timeout;
-        }
-    }
-
-    /// Returns `true` if the stream may have a deadline, for which
-    /// [`record_activity`](Self::record_activity) needs the time.
-    #[inline(always)]
-    pub(super) fn may_time_out(&self) -> bool {
-        !self.is_resting()
-    }
-
-    /// Restarts the clocks of the timeouts, according to what was moved since the last
-    /// call.
-    pub(super) fn record_activity(&mut self, now: Instant) {
-        let activity = mem::replace(&mut self.activity, Activity::None);
-        if self.limits().idle_timeout.is_some()
-            && (activity != Activity::None || self.last_activity.is_none())
-        {
-            self.last_activity = Some(now);
-        }
-        let is_waiting = !self.is_connecting() && self.waits_for_peer();
-        let wrote = activity == Activity::Wrote;
-        if is_waiting {
-            let stalled_since = &mut self.active_mut().stalled_since;
-            if wrote || stalled_since.is_none() {
-                *stalled_since = Some(now);
-            }
-        } else if let Some(active) = &mut self.active {
-            active.stalled_since = None;
-            if !active.is_needed() {
-                self.active = None;
-            }
-        }
-    }
-
-    /// Returns `true` if the peer must read output, or end. Output that waits for its
-    /// rate does not wait for the peer.
-    fn waits_for_peer(&self) -> bool {
-        (self.unsent() > 0 && !self.is_write_throttled()) || self.discards_input()
-    }
-
-    /// Returns when the next timeout expires, or a rate allows more. Does not cover
-    /// connecting.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        let rates = self.throttles().into_iter().flat_map(|both| [&both.read, &both.write]);
-        let rates = rates.flatten().filter_map(Throttle::ready_at);
-        [self.stall_deadline(), self.idle_deadline()].into_iter().flatten().chain(rates).min()
-    }
-
-    fn stall_deadline(&self) -> Option<Instant> {
-        let stalled_since = self.active.as_ref()?.stalled_since?;
-        let timeout =
-            if self.discards_input() { LINGER_TIMEOUT } else { self.limits().stall_timeout? };
-        stalled_since.checked_add(timeout)
-    }
-
-    fn idle_deadline(&self) -> Option<Instant> {
-        self.last_activity?.checked_add(self.limits().idle_timeout?)
-    }
-
-    /// A deadline has passed: lets rates continue, and ends lingering. Returns the
-    /// timeout that closes the stream, if one does.
-    pub(super) fn expire(&mut self, now: Instant) -> Option<TimeoutKind> {
-        self.release_throttles(now);
-        let has_passed = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now);
-        if has_passed(self.stall_deadline()) {
-            if !self.discards_input() {
-                return Some(TimeoutKind::Stall);
-            }
-            self.close_state = self.close_state.after_linger();
-        }
-        has_passed(self.idle_deadline()).then_some(TimeoutKind::Idle)
-    }
-
-    // --- the end ----------------------------------------------------------
-
-    /// Ends the write half once all queued output is written. The stream continues to
-    /// read until the peer ends too, and closes then.
-    ///
-    /// # Errors
-    ///
-    /// Returns `Unsupported` for a pipe, a terminal or a file.
-    pub fn shutdown(&mut self) -> io::Result<()> {
-        if !self.endpoint.supports_half_close() {
-            return Err(ErrorKind::Unsupported.into());
-        }
-        if self.write_half == WriteHalf::Open {
-            self.write_half = WriteHalf::ShuttingDown;
-        }
-        Ok(())
-    }
-
-    /// Closes the stream in good order: queued output is written first. The only
-    /// callback that follows is `handle_close`.
-    ///
-    /// Later calls of [`send`](Self::send) fail. If the current callback returns an
-    /// `Err`, the stream ends without writing.
-    ///
-    /// TCP answers a close with unread input by a reset, which discards output
-    /// (RFC 1122, section 4.2.2.13). So a stream whose peer has not ended waits for up
-    /// to two seconds: until all output has left this machine, and, if input arrives
-    /// that is not read, until the peer ends.
-    pub fn close(&mut self) {
-        self.close_state = self.close_state.after_close();
-    }
-
-    /// Closes the stream now. Queued output is discarded, and counted in the close
-    /// reason.
-    pub fn abort(&mut self) {
-        self.close_state = CloseState::Closed;
-    }
-
-    /// Advances the end of the stream by one step. Returns the cause once it has ended.
-    #[inline(always)]
-    pub(super) fn poll_close(&mut self) -> Option<Cause> {
-        if self.is_resting() {
-            return None;
-        }
-        self.advance_close()
-    }
-
-    fn advance_close(&mut self) -> Option<Cause> {
-        if let Some(active) = &mut self.active
-            && let Some(error) = active.pending_error.take()
-        {
-            return Some(Cause::Error(error));
-        }
-        match self.close_state {
-            CloseState::Open => {
-                // Both halves have ended: nothing can follow.
-                let has_ended =
-                    self.read_half == ReadHalf::Eof && self.write_half == WriteHalf::Shut;
-                has_ended.then_some(Cause::PeerClosed)
-            }
-            CloseState::Closed => Some(self.local_cause()),
-            state if state.ends_when_flushed() && self.unsent() == 0 => self.try_finish_close(),
-            _ => None,
-        }
-    }
-
-    /// All output is written: ends, unless that would destroy it.
-    #[cold]
-    fn try_finish_close(&mut self) -> Option<Cause> {
-        if self.read_half == ReadHalf::Eof
-            || self.is_connecting()
-            || !self.endpoint.supports_half_close()
-        {
-            return Some(self.local_cause());
-        }
-        let unread = match self.probe_unread_input() {
-            Ok(unread) => unread,
-            Err(error) => return Some(Cause::Error(error)),
-        };
-        let is_shut = self.write_half == WriteHalf::Shut;
-        let queue = match self.close_state {
-            _ if !self.has_sent => SendQueue::Empty,
-            CloseState::AwaitingTransmit => self.endpoint.check_send_queue(is_shut),
-            _ => self.endpoint.watch_send_queue(is_shut),
-        };
-        match CloseState::next(unread, queue) {
-            CloseStep::End => Some(Cause::Local),
-            CloseStep::Enter(state) => {
-                self.close_state = state;
-                if state != CloseState::Lingering || is_shut {
-                    return None;
-                }
-                self.write_half = WriteHalf::Shut;
-                self.endpoint.shutdown_write().err().map(Cause::Error)
-            }
-        }
-    }
-
-    /// Reads one byte, if there is one. Peeking would not see beyond an urgent byte.
-    fn probe_unread_input(&mut self) -> io::Result<UnreadInput> {
-        match self.endpoint.read(&mut [0]) {
-            Ok(0) => return Ok(UnreadInput::Eof),
-            Ok(_) => self.discarded_input = true,
-            Err(error) if is_would_block(&error) => {}
-            Err(error) => return Err(error),
-        }
-        Ok(if self.discarded_input { UnreadInput::Discarded } else { UnreadInput::None })
-    }
-
-    fn local_cause(&self) -> Cause {
-        if self.read_half == ReadHalf::Eof { Cause::PeerClosed } else { Cause::Local }
     }
 }
 
@@ -909,7 +558,7 @@ fn retry_read(endpoint: &Endpoint, buffer: &mut [u8], mut error: io::Error) -> i
     Err(error)
 }
 
-fn is_would_block(error: &io::Error) -> bool {
+pub(super) fn is_would_block(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 

@@ -1,13 +1,16 @@
-//! Establishing a stream's connection: the steps that need the reactor.
+//! Establishing a stream's connection: from an attempt to `handle_connect`.
 
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 
 use crate::address::Address;
 use crate::reactor::{Cause, Context, Dispatcher, TimeoutKind};
 use crate::stream::Stream;
-use crate::stream::connect::{Attempt, ConnectStep};
+use crate::stream::connect::{Attempt, ConnectStep, Connecting};
+use crate::stream::connection::{Activity, Connection};
 use crate::stream::protocol::Protocol;
+use crate::sys::endpoint::Endpoint;
 use crate::sys::socket::Socket;
 use crate::token::Token;
 
@@ -149,6 +152,55 @@ impl<P: Protocol> Stream<P> {
     pub(super) fn close_attempts(&mut self, cx: &mut Context) {
         if let Some(connecting) = self.connection.connecting_mut() {
             connecting.close_attempts(cx);
+        }
+    }
+}
+
+impl Connection {
+    #[inline(always)]
+    pub(super) fn is_connecting(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| active.connecting.is_some())
+    }
+
+    pub(super) fn connecting_mut(&mut self) -> Option<&mut Connecting> {
+        self.active.as_mut()?.connecting.as_mut()
+    }
+
+    pub(super) fn start_connecting(&mut self, connecting: Connecting) {
+        self.active_mut().connecting = Some(connecting);
+    }
+
+    /// The connection is established. Returns what is left of the attempts.
+    pub(super) fn finish_connecting(&mut self) -> Option<Connecting> {
+        if self.activity == Activity::None {
+            self.activity = Activity::Received;
+        }
+        self.active.as_mut()?.connecting.take()
+    }
+
+    /// Returns `true` if there is no socket yet.
+    pub(super) fn is_unconnected(&self) -> bool {
+        matches!(self.endpoint, Endpoint::Unconnected)
+    }
+
+    pub(super) fn take_connect_result(&self) -> io::Result<()> {
+        match &self.endpoint {
+            Endpoint::Socket(socket) => socket.take_connect_result(),
+            Endpoint::Descriptor(_) | Endpoint::Unconnected => Ok(()),
+        }
+    }
+
+    /// Exchanges the socket. The previous source must not be registered.
+    pub(super) fn replace_socket(&mut self, socket: Socket, peer: Address) {
+        self.endpoint = Endpoint::Socket(socket);
+        self.peer = peer.into();
+    }
+
+    /// Gives up the socket. Its source must not be registered.
+    pub(super) fn take_socket(&mut self) -> Option<Socket> {
+        match mem::replace(&mut self.endpoint, Endpoint::Unconnected) {
+            Endpoint::Socket(socket) => Some(socket),
+            Endpoint::Descriptor(_) | Endpoint::Unconnected => None,
         }
     }
 }

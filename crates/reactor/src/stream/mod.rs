@@ -1,14 +1,18 @@
 //! [`Stream`]: a connection and its protocol.
 
+mod active;
 mod closing;
+pub(crate) mod config;
 mod connect;
 pub(crate) mod connection;
 pub(crate) mod connection_limit;
 mod dispatch;
+mod ending;
 mod establish;
 pub(crate) mod limits;
 pub(crate) mod protocol;
 mod throttle;
+mod timeouts;
 
 use std::fmt;
 use std::io;

@@ -127,9 +127,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let error = io::Error::from(Errno::OPNOTSUPP);
-        let classify = |socket: OwnedFd| {
-            AcceptError::classify(&error, &Socket::from_owned(socket).unwrap())
-        };
+        let classify =
+            |socket: OwnedFd| AcceptError::classify(&error, &Socket::from_owned(socket).unwrap());
         assert_eq!(classify(listener.into()), AcceptError::Pause);
         #[cfg(not(target_vendor = "apple"))]
         assert_eq!(classify(stream.into()), AcceptError::Fatal);

@@ -19,8 +19,8 @@
     reason = "a panic in a test or its helpers is the report of a failure"
 )]
 
-mod api;
 mod accept_errors;
+mod api;
 mod busy_poll;
 mod close;
 mod common;

@@ -1,0 +1,35 @@
+//! [`ActiveState`]: what a stream has only at times.
+
+use std::io;
+use std::time::Instant;
+
+use crate::stream::connect::Connecting;
+use crate::stream::throttle::Throttle;
+
+/// Rate limits, which few streams have.
+#[derive(Default)]
+pub(super) struct Throttles {
+    pub(super) read: Option<Throttle>,
+    pub(super) write: Option<Throttle>,
+}
+
+/// What a stream has only at times: most streams of a server are idle, and small.
+#[derive(Default)]
+pub(super) struct ActiveState {
+    pub(super) connecting: Option<Connecting>,
+    pub(super) throttles: Throttles,
+    /// An error of a write; the stream closes with it when it settles.
+    pub(super) pending_error: Option<io::Error>,
+    /// Since when the peer has read no output, or a closing stream has waited.
+    pub(super) stalled_since: Option<Instant>,
+}
+
+impl ActiveState {
+    pub(super) fn is_needed(&self) -> bool {
+        self.connecting.is_some()
+            || self.throttles.read.is_some()
+            || self.throttles.write.is_some()
+            || self.pending_error.is_some()
+            || self.stalled_since.is_some()
+    }
+}

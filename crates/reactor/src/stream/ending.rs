@@ -1,0 +1,121 @@
+//! The end of a [`Connection`]: the steps of [`CloseState`].
+
+use std::io::{self, ErrorKind};
+
+use crate::reactor::Cause;
+use crate::stream::closing::{CloseState, CloseStep, ReadHalf, UnreadInput, WriteHalf};
+use crate::stream::connection::{Connection, is_would_block};
+use crate::sys::socket::SendQueue;
+
+impl Connection {
+    /// Ends the write half once all queued output is written. The stream continues to
+    /// read until the peer ends too, and closes then.
+    ///
+    /// # Errors
+    ///
+    /// Returns `Unsupported` for a pipe, a terminal or a file.
+    pub fn shutdown(&mut self) -> io::Result<()> {
+        if !self.endpoint.supports_half_close() {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        if self.write_half == WriteHalf::Open {
+            self.write_half = WriteHalf::ShuttingDown;
+        }
+        Ok(())
+    }
+
+    /// Closes the stream in good order: queued output is written first. The only
+    /// callback that follows is `handle_close`.
+    ///
+    /// Later calls of [`send`](Self::send) fail. If the current callback returns an
+    /// `Err`, the stream ends without writing.
+    ///
+    /// TCP answers a close with unread input by a reset, which discards output
+    /// (RFC 1122, section 4.2.2.13). So a stream whose peer has not ended waits for up
+    /// to two seconds: until all output has left this machine, and, if input arrives
+    /// that is not read, until the peer ends.
+    pub fn close(&mut self) {
+        self.close_state = self.close_state.after_close();
+    }
+
+    /// Closes the stream now. Queued output is discarded, and counted in the close
+    /// reason.
+    pub fn abort(&mut self) {
+        self.close_state = CloseState::Closed;
+    }
+
+    /// Advances the end of the stream by one step. Returns the cause once it has ended.
+    #[inline(always)]
+    pub(super) fn poll_close(&mut self) -> Option<Cause> {
+        if self.is_resting() {
+            return None;
+        }
+        self.advance_close()
+    }
+
+    fn advance_close(&mut self) -> Option<Cause> {
+        if let Some(active) = &mut self.active
+            && let Some(error) = active.pending_error.take()
+        {
+            return Some(Cause::Error(error));
+        }
+        match self.close_state {
+            CloseState::Open => {
+                // Both halves have ended: nothing can follow.
+                let has_ended =
+                    self.read_half == ReadHalf::Eof && self.write_half == WriteHalf::Shut;
+                has_ended.then_some(Cause::PeerClosed)
+            }
+            CloseState::Closed => Some(self.local_cause()),
+            state if state.ends_when_flushed() && self.unsent() == 0 => self.try_finish_close(),
+            _ => None,
+        }
+    }
+
+    /// All output is written: ends, unless that would destroy it.
+    #[cold]
+    fn try_finish_close(&mut self) -> Option<Cause> {
+        if self.read_half == ReadHalf::Eof
+            || self.is_connecting()
+            || !self.endpoint.supports_half_close()
+        {
+            return Some(self.local_cause());
+        }
+        let unread = match self.probe_unread_input() {
+            Ok(unread) => unread,
+            Err(error) => return Some(Cause::Error(error)),
+        };
+        let is_shut = self.write_half == WriteHalf::Shut;
+        let queue = match self.close_state {
+            _ if !self.has_sent => SendQueue::Empty,
+            CloseState::AwaitingTransmit => self.endpoint.check_send_queue(is_shut),
+            _ => self.endpoint.watch_send_queue(is_shut),
+        };
+        match CloseState::next(unread, queue) {
+            CloseStep::End => Some(Cause::Local),
+            CloseStep::Enter(state) => {
+                self.close_state = state;
+                if state != CloseState::Lingering || is_shut {
+                    return None;
+                }
+                self.write_half = WriteHalf::Shut;
+                self.endpoint.shutdown_write().err().map(Cause::Error)
+            }
+        }
+    }
+
+    /// Reads one byte, if there is one. Peeking would not see beyond an urgent byte.
+    fn probe_unread_input(&mut self) -> io::Result<UnreadInput> {
+        match self.endpoint.read(&mut [0]) {
+            Ok(0) => return Ok(UnreadInput::Eof),
+            Ok(_) => self.discarded_input = true,
+            Err(error) if is_would_block(&error) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(if self.discarded_input { UnreadInput::Discarded } else { UnreadInput::None })
+    }
+
+    fn local_cause(&self) -> Cause {
+        if self.read_half == ReadHalf::Eof { Cause::PeerClosed } else { Cause::Local }
+    }
+}
