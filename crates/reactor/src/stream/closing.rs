@@ -18,7 +18,8 @@ pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// | from | event | to |
 /// | --- | --- | --- |
 /// | `Open` | `close()` | `Flushing` |
-/// | any | `abort()`, or `handle_close` | `Closed` |
+/// | any | `abort()` | `Aborted`; the peer sees a reset |
+/// | any | `handle_close` | `Closed` |
 /// | `Flushing`, `AwaitingTransmit` | flushed; read half at `Eof`, or still connecting, or not a socket; or one read returns 0 | the channel ends |
 /// | the same | flushed; one read fails | the channel ends, `Error` |
 /// | the same | flushed; the kernel still holds output | `AwaitingTransmit` |
@@ -38,6 +39,8 @@ pub(super) enum CloseState {
     AwaitingTransmit,
     /// The write half is shut. Input is discarded until the peer ends.
     Lingering,
+    /// What was not sent is lost.
+    Aborted,
     Closed,
 }
 
@@ -62,6 +65,11 @@ pub(super) enum CloseStep {
 impl CloseState {
     pub(super) fn is_open(self) -> bool {
         self == CloseState::Open
+    }
+
+    /// Returns `true` if nothing more is read or written.
+    pub(super) fn has_ended(self) -> bool {
+        matches!(self, CloseState::Aborted | CloseState::Closed)
     }
 
     /// Returns `true` if input is to be discarded.
@@ -128,11 +136,12 @@ impl ReadHalf {
 mod tests {
     use super::*;
 
-    const ALL: [CloseState; 5] = [
+    const ALL: [CloseState; 6] = [
         CloseState::Open,
         CloseState::Flushing,
         CloseState::AwaitingTransmit,
         CloseState::Lingering,
+        CloseState::Aborted,
         CloseState::Closed,
     ];
 
@@ -160,10 +169,10 @@ mod tests {
 
     #[test]
     fn close_and_linger_change_only_their_own_states() {
-        use CloseState::{AwaitingTransmit, Closed, Flushing, Lingering, Open};
-        let after_close = [Flushing, Flushing, AwaitingTransmit, Lingering, Closed];
-        let after_linger = [Open, Flushing, Closed, Closed, Closed];
-        let ends_when_flushed = [false, true, true, false, false];
+        use CloseState::{Aborted, AwaitingTransmit, Closed, Flushing, Lingering, Open};
+        let after_close = [Flushing, Flushing, AwaitingTransmit, Lingering, Aborted, Closed];
+        let after_linger = [Open, Flushing, Closed, Closed, Aborted, Closed];
+        let ends_when_flushed = [false, true, true, false, false, false];
         for (index, state) in ALL.into_iter().enumerate() {
             assert_eq!(state.after_close(), after_close[index]);
             assert_eq!(state.after_linger(), after_linger[index]);

@@ -228,7 +228,7 @@ impl Connection {
         self.output.get_or_insert_default().push(data, high_water);
     }
 
-    fn set_output_blocked(&mut self, blocked: bool) {
+    pub(super) fn set_output_blocked(&mut self, blocked: bool) {
         if let Some(output) = &mut self.output {
             output.set_blocked(blocked);
         }
@@ -289,7 +289,7 @@ impl Connection {
 
     /// Writes queued output, as the socket is writable or the rate allows it.
     pub(super) fn flush(&mut self, now: Instant) -> io::Result<()> {
-        if self.is_connecting() || self.close_state == CloseState::Closed {
+        if self.is_connecting() || self.close_state.has_ended() {
             return Ok(());
         }
         let max = self.throttles().and_then(|both| both.write.as_ref());

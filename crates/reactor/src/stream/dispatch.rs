@@ -163,8 +163,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
     fn handle_close(&mut self, cx: &mut Context, reason: &CloseReason) {
         self.count_sent(cx);
         self.close_attempts(cx);
-        // Nothing can be sent any more, whatever the cause.
-        self.connection.abort();
+        self.connection.finish(reason);
         let (protocol, mut io) = self.parts_mut(cx);
         protocol.handle_close(&mut io, reason);
     }

@@ -2,10 +2,14 @@
 
 use std::io::{self, ErrorKind};
 
-use crate::reactor::Cause;
+use crate::reactor::{Cause, CloseReason};
 use crate::stream::closing::{CloseState, CloseStep, ReadHalf, UnreadInput, WriteHalf};
 use crate::stream::connection::{Connection, is_would_block};
 use crate::sys::socket::SendQueue;
+
+/// How much input is discarded at once when another channel closes a stream.
+const DISCARD_BUFFER_SIZE: usize = 8 * 1024;
+const MAX_DISCARDS: usize = 128;
 
 impl Connection {
     /// Ends the write half once all queued output is written. The stream continues to
@@ -39,9 +43,39 @@ impl Connection {
     }
 
     /// Closes the stream now. Queued output is discarded, and counted in the close
-    /// reason.
+    /// reason. A TCP peer sees a reset, so that it does not take what it received for
+    /// all.
     pub fn abort(&mut self) {
+        self.close_state = CloseState::Aborted;
+        self.set_output_blocked(true);
+    }
+
+    /// Prepares the socket for being closed: the peer sees the end of input if it was
+    /// sent all, and otherwise a reset. No callback but `handle_close` follows.
+    pub(super) fn finish(&mut self, reason: &CloseReason) {
+        let is_complete = reason.unsent == 0
+            && self.close_state != CloseState::Aborted
+            && matches!(reason.cause, Cause::Local | Cause::PeerClosed);
+        if !is_complete {
+            self.endpoint.reset_on_drop();
+        } else if self.close_state.is_open() && self.read_half != ReadHalf::Eof {
+            self.end_at_once();
+        }
         self.close_state = CloseState::Closed;
+    }
+
+    /// Ends the output of a stream that another channel closes. Input that has arrived
+    /// is discarded, as the kernel answers unread input with a reset.
+    fn end_at_once(&mut self) {
+        if self.is_connecting() || self.endpoint.shutdown_write().is_err() {
+            return;
+        }
+        let mut buffer = [0; DISCARD_BUFFER_SIZE];
+        for _ in 0..MAX_DISCARDS {
+            if !matches!(self.endpoint.read(&mut buffer), Ok(1..)) {
+                return;
+            }
+        }
     }
 
     /// Advances the end of the stream by one step. Returns the cause once it has ended.
@@ -66,7 +100,7 @@ impl Connection {
                     self.read_half == ReadHalf::Eof && self.write_half == WriteHalf::Shut;
                 has_ended.then_some(Cause::PeerClosed)
             }
-            CloseState::Closed => Some(self.local_cause()),
+            state if state.has_ended() => Some(self.local_cause()),
             state if state.ends_when_flushed() && self.unsent() == 0 => self.try_finish_close(),
             _ => None,
         }

@@ -90,7 +90,8 @@ pub trait Protocol: 'static {
     }
 
     /// Called when a callback failed or panicked; the stream is about to close. Output
-    /// sent here is written if the kernel accepts it at once. Default: logs a warning.
+    /// sent here is written if the kernel accepts it at once. A TCP peer then sees a
+    /// reset, which may overtake that output. Default: logs a warning.
     fn handle_error(&mut self, io: &mut Io<'_>, cause: &Cause) {
         log::warn!("{}: {cause}", io.peer_addr());
     }

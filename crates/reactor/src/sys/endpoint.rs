@@ -65,6 +65,13 @@ impl Endpoint {
         }
     }
 
+    /// See [`Socket::reset_on_drop`].
+    pub(crate) fn reset_on_drop(&self) {
+        if let Endpoint::Socket(socket) = self {
+            socket.reset_on_drop();
+        }
+    }
+
     /// Clears the pending error, after a hang-up, and returns it as `Err`.
     pub(crate) fn take_error(&self) -> io::Result<()> {
         match self {

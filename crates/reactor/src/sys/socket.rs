@@ -4,6 +4,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -147,6 +148,13 @@ impl Socket {
     /// Ends the write half: the peer reads all output, then the end.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
         self.0.shutdown(Shutdown::Write)
+    }
+
+    /// Makes the socket end with a reset when it is dropped (socket(7), `SO_LINGER`), so
+    /// that the peer does not take what it received for all. Unix sockets have no reset.
+    pub(crate) fn reset_on_drop(&self) {
+        // A socket that does not accept it ends as it can.
+        let _ = self.0.set_linger(Some(Duration::ZERO));
     }
 
     /// Clears the pending error and returns it as `Err`.

@@ -151,8 +151,9 @@ pub(crate) struct Closed {
     unsent: usize,
     /// The kernel delivers all accepted output in any case.
     sure: bool,
-    /// The kernel delivers all accepted output if the peer wrote at most this.
-    unless_beyond: usize,
+    /// The kernel delivers all accepted output if the peer wrote at most this;
+    /// `None` after a reset, which may discard what was not read.
+    unless_beyond: Option<usize>,
 }
 
 impl Channel {
@@ -456,7 +457,7 @@ impl World {
         self.expect(unsent <= all, || describe() + "the peer read more");
         self.expect(!error_pending, || describe() + "an error was not reported");
         let channel = &mut self.channels[id];
-        let unless_beyond = if quiet { channel.written } else { 0 };
+        let unless_beyond = in_good_order.then_some(if quiet { channel.written } else { 0 });
         channel.closed = Some(Closed { unsent, sure, unless_beyond });
         if matches!(reason.cause, Cause::Shutdown)
             && channel.required_close != Some(RequiredClose::Shutdown)
@@ -539,7 +540,8 @@ impl World {
         channel.peer_saw_end = true;
         let (delivered, accepted) = (channel.delivered, channel.accepted);
         let ok = if let Some(closed) = &channel.closed {
-            let lost = !closed.sure && channel.written > closed.unless_beyond;
+            let lost =
+                !closed.sure && closed.unless_beyond.is_none_or(|most| channel.written > most);
             lost || delivered + closed.unsent == accepted
         } else {
             // Only the output of our side has ended.
