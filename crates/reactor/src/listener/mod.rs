@@ -2,6 +2,7 @@
 
 mod accept_pause;
 mod rate_limited_log;
+mod rejection;
 
 use std::fmt;
 use std::io;
@@ -16,6 +17,7 @@ use crate::sys::socket::SockRef;
 use crate::address::{Address, try_each_addr};
 use crate::listener::accept_pause::AcceptPause;
 use crate::listener::rate_limited_log::RateLimitedLog;
+use crate::listener::rejection::Lingering;
 use crate::reactor::{Cause, CloseReason, Context, Dispatcher};
 use crate::stream::Stream;
 use crate::stream::config::StreamConfig;
@@ -39,6 +41,9 @@ const MAX_ACCEPTS_WHILE_DRAINING: usize = 4096;
 
 /// Handles an accepted connection.
 type Handler = Box<dyn FnMut(&mut Context, Accepted) -> io::Result<()>>;
+
+/// Returns the last message to a peer over the limit.
+type Rejection = Box<dyn FnMut(&Address) -> Vec<u8>>;
 
 /// A connection that was accepted, and counted by the listener's limit.
 struct Accepted {
@@ -84,6 +89,8 @@ pub struct Listener {
     /// What the streams share; its limit counts them.
     config: Rc<StreamConfig>,
     limit: ConnectionLimit,
+    rejection: Option<Rejection>,
+    lingering: Lingering,
     rejected: RateLimitedLog,
     /// The user has paused it.
     paused: bool,
@@ -245,6 +252,8 @@ impl Listener {
             handler,
             config: Rc::new(StreamConfig::counted(Limits::default(), limit.clone())),
             limit,
+            rejection: None,
+            lingering: Lingering::default(),
             rejected: RateLimitedLog::default(),
             paused: false,
             accept_pause: AcceptPause::default(),
@@ -259,7 +268,8 @@ impl Listener {
     }
 
     /// Closes a new connection at once while `max` connections accepted here are open. It
-    /// is accepted, not left in the queue, so that the client notices.
+    /// is accepted, not left in the queue, so that the client notices: it reads the
+    /// message of [`with_rejection`](Self::with_rejection), then the end of input.
     pub fn with_max_connections(self, max: usize) -> Self {
         self.with_connection_limit(ConnectionLimit::new(max))
     }
@@ -269,6 +279,31 @@ impl Listener {
     pub fn with_connection_limit(mut self, limit: ConnectionLimit) -> Self {
         self.config = Rc::new(StreamConfig::counted(*self.config.limits(), limit.clone()));
         self.limit = limit;
+        self
+    }
+
+    /// Sends what `message` returns to each peer over the connection limit, before the end
+    /// of input. Default: nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::io;
+    /// # use reactor::{Io, Listener, Protocol};
+    /// # struct Echo;
+    /// # impl Protocol for Echo {
+    /// #     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> { io.send(data) }
+    /// # }
+    /// # fn main() -> io::Result<()> {
+    /// let listener = Listener::bind("127.0.0.1:0", |_| Ok(Echo))?
+    ///     .with_max_connections(1_000)
+    ///     .with_rejection(|_peer| b"too many connections, try again later\n".to_vec());
+    /// # drop(listener);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_rejection(mut self, message: impl FnMut(&Address) -> Vec<u8> + 'static) -> Self {
+        self.rejection = Some(Box::new(message));
         self
     }
 
@@ -375,12 +410,27 @@ impl Listener {
             message
         } else {
             cx.count_rejected_over_limit();
+            self.reject(cx, socket, &peer);
             format!("connection limit ({}) reached", self.limit.max())
         };
         let local = &self.local;
         self.rejected.record(cx.now(), |count| {
             log::warn!("{local}: rejected a connection ({count} so far): {message}");
         });
+    }
+}
+
+impl Listener {
+    /// Ends a connection over the limit in good order.
+    fn reject(&mut self, cx: &mut Context, socket: Socket, peer: &Address) {
+        let mut message = Vec::new();
+        if let Some(rejection) = &mut self.rejection {
+            match catch_unwind(AssertUnwindSafe(|| rejection(peer))) {
+                Ok(last) => message = last,
+                Err(payload) => log::error!("{peer}: {}", Cause::from_panic(&*payload)),
+            }
+        }
+        self.lingering.reject(cx, socket, message);
     }
 }
 

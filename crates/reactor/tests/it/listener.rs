@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use reactor::{Address, Context, Handle, Io, Listener, Protocol, Reactor, Stream};
 
-use crate::common::{DEADLINE, Echo, Log, assert_echo, run, silence_panics, turn_all, turn_until};
+use crate::common::{
+    DEADLINE, Echo, Log, assert_echo, run, run_with, silence_panics, turn_all, turn_until,
+};
 
 #[test]
 fn port_in_use_error_names_the_address() {
@@ -39,6 +41,57 @@ fn peer_over_connection_limit_is_closed_and_later_one_is_served() {
     next.write_all(b"x").unwrap();
     turn_all(&mut reactor);
     next.read_exact(&mut [0]).unwrap();
+}
+
+/// A client over the limit must see an orderly end whatever it sent: a reset may
+/// hide the last message from it.
+#[test]
+fn peer_over_connection_limit_sees_an_orderly_end() {
+    const LAST: &[u8] = b"503 try again later\n";
+    for sent in [0, 10, 1_000_000] {
+        for late in [false, true] {
+            let mut reactor = Reactor::new().unwrap();
+            let listener = Listener::bind("127.0.0.1:0", |_| Ok(Echo))
+                .unwrap()
+                .with_max_connections(0)
+                .with_rejection(|_| LAST.to_vec());
+            let addr = listener.local_addr().as_inet().unwrap();
+            reactor.add(listener).unwrap();
+            let outcome = run_with(&mut reactor, move || {
+                let mut peer = TcpStream::connect(addr)?;
+                if late {
+                    thread::sleep(Duration::from_millis(50));
+                }
+                peer.set_nonblocking(true)?;
+                let mut rest = vec![0; sent];
+                while let Ok(1..) = peer.write(&rest) {
+                    rest.truncate(rest.len() / 2);
+                }
+                peer.set_nonblocking(false)?;
+                thread::sleep(Duration::from_millis(50));
+                let mut message = Vec::new();
+                peer.read_to_end(&mut message)?;
+                Ok::<_, io::Error>(message)
+            });
+            assert_eq!(outcome.unwrap(), LAST, "sent {sent}, late: {late}");
+        }
+    }
+}
+
+/// Many rejected clients that do not end cost no more than some descriptors.
+#[test]
+fn rejected_peers_are_bounded_and_closed_in_time() {
+    let mut reactor = Reactor::new().unwrap();
+    let listener = Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap().with_max_connections(0);
+    let addr = listener.local_addr().as_inet().unwrap();
+    let token = reactor.add(listener).unwrap();
+    let peers: Vec<_> = (0..300).map(|_| TcpStream::connect(addr).unwrap()).collect();
+    turn_until(&mut reactor, |reactor| {
+        reactor.get_mut::<Listener>(token).unwrap().rejected() == 300
+    });
+    assert!(reactor.context().channels().len() < 200, "lingering");
+    turn_until(&mut reactor, |reactor| reactor.context().channels().len() == 1);
+    drop(peers);
 }
 
 #[test]
