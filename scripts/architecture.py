@@ -42,6 +42,7 @@ CONFINED = {
     "rustix::event::epoll": {"sys", "poll"},
     "rustix::io::Errno": {"sys", "poll"},
     "signal_hook": {"sys"},
+    "nix": {"sys"},
     "Instant::now": {"sys"},
     "SystemTime::now": {"sys"},
     "polling": {"poll"},

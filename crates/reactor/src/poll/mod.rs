@@ -22,6 +22,7 @@ use rustix::io::Errno;
 
 use crate::poll::epoll::{EpollFastPath, WaitOutcome};
 use crate::sys::clock;
+use crate::sys::process::Owner;
 use crate::sys::source::Source;
 use crate::token::Token;
 
@@ -58,6 +59,8 @@ pub(crate) struct Poller {
     inner: Arc<polling::Poller>,
     mode: PollMode,
     waker: Waker,
+    /// A child of fork(2) shares the sources: it must not change them.
+    owner: Owner,
 }
 
 impl Poller {
@@ -65,7 +68,7 @@ impl Poller {
         let inner = Arc::new(polling::Poller::new()?);
         let mode = if inner.supports_level() { PollMode::Level } else { PollMode::Oneshot };
         let waker = Waker::new(&inner)?;
-        Ok(Poller { inner, mode, waker })
+        Ok(Poller { inner, mode, waker, owner: Owner::this_process() })
     }
 
     /// Creates a list for the events of this poller.
@@ -98,6 +101,7 @@ impl Poller {
         token: Token,
         interest: Interest,
     ) -> io::Result<bool> {
+        self.owner.check()?;
         let Some(fd) = source.fd() else { return Ok(true) };
         // SAFETY: `add_with_mode` requires an open source, which the borrow proves,
         // and `delete` before it is closed. The reactor owns the dispatcher that owns
@@ -123,14 +127,21 @@ impl Poller {
         token: Token,
         interest: Interest,
     ) -> io::Result<()> {
+        self.owner.check()?;
         let Some(fd) = source.fd() else { return Ok(()) };
         self.inner.modify_with_mode(fd, to_event(token, interest), self.mode)
     }
 
     /// Removes a registered source.
     pub(crate) fn delete(&self, source: Source<'_>) -> io::Result<()> {
+        self.owner.check()?;
         let Some(fd) = source.fd() else { return Ok(()) };
         self.inner.delete(fd)
+    }
+
+    /// Returns the process that created it.
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
     }
 
     /// Waits until a source is ready, until `deadline`, or until a [`Waker`] wakes
@@ -186,7 +197,12 @@ impl Poller {
 
 impl Drop for Poller {
     fn drop(&mut self) {
-        self.waker.deregister(&self.inner);
+        if self.owner.is_this_process() {
+            self.waker.deregister(&self.inner);
+        } else {
+            // `polling` would remove its own sources, and the parent would lose them.
+            std::mem::forget(Arc::clone(&self.inner));
+        }
     }
 }
 

@@ -82,7 +82,7 @@ impl Context {
     pub(super) fn new(poller: Poller) -> Self {
         let now = clock::now();
         Context {
-            handle: Handle::new(poller.waker()),
+            handle: Handle::new(poller.waker(), poller.owner()),
             poller,
             slots: Slots::default(),
             always_ready: Vec::new(),
@@ -311,10 +311,14 @@ impl Context {
         }
     }
 
-    /// Closes everything, as the reactor is being dropped.
+    /// Closes everything, as the reactor is being dropped. In a child of fork(2), the
+    /// channels are dropped without a callback: they belong to the parent.
     pub(super) fn shut_down(&mut self) {
         self.dropping = true;
         catch_panic("dropping jobs", || self.handle.close());
+        if !self.poller.owner().is_this_process() {
+            return;
+        }
         self.close_all();
         while !self.pending.is_empty() {
             self.settle_pending();

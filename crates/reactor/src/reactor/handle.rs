@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::poll::Waker;
 use crate::reactor::Context;
+use crate::sys::process::Owner;
 
 /// Work from another thread, to run on the loop's.
 pub(super) type Job = Box<dyn FnOnce(&mut Context) + Send>;
@@ -41,8 +42,8 @@ pub(super) type Job = Box<dyn FnOnce(&mut Context) + Send>;
 pub struct Handle(Arc<Shared>);
 
 impl Handle {
-    pub(super) fn new(waker: Waker) -> Self {
-        let queue = Queue { waker: Some(waker), jobs: VecDeque::new() };
+    pub(super) fn new(waker: Waker, owner: Owner) -> Self {
+        let queue = Queue { waker: Some(waker), jobs: VecDeque::new(), owner };
         Handle(Arc::new(Shared {
             queue: Mutex::new(queue),
             attention: AtomicU8::new(Attention::Asleep as u8),
@@ -62,6 +63,12 @@ impl Handle {
     ) -> Result<(), ReactorClosed> {
         let mut queue = self.0.lock();
         if queue.waker.is_none() {
+            return Err(ReactorClosed);
+        }
+        // A child of fork(2) would wake the parent's loop. Checked only where it would, as it
+        // takes a system call.
+        if self.0.is_asleep() && !queue.owner.is_this_process() {
+            queue.waker = None;
             return Err(ReactorClosed);
         }
         queue.jobs.push_back(Box::new(job));
@@ -203,6 +210,10 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn is_asleep(&self) -> bool {
+        self.attention.load(Ordering::Acquire) == Attention::Asleep as u8
+    }
+
     fn replace_attention(&self, next: Attention) -> Attention {
         match self.attention.swap(next as u8, Ordering::AcqRel) {
             previous if previous == Attention::Awake as u8 => Attention::Awake,
@@ -216,6 +227,7 @@ struct Queue {
     /// `None` once the reactor is dropped.
     waker: Option<Waker>,
     jobs: VecDeque<Job>,
+    owner: Owner,
 }
 
 impl fmt::Debug for Queue {
@@ -227,7 +239,8 @@ impl fmt::Debug for Queue {
     }
 }
 
-/// The reactor that a [`Handle`] belongs to has been dropped.
+/// The reactor that a [`Handle`] belongs to has been dropped, or belongs to the parent
+/// process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReactorClosed;
 

@@ -42,6 +42,10 @@ pub(crate) use context::READ_BUFFER_SIZE;
 /// A reactor is not [`Send`]: create it on the thread that runs it. Other threads
 /// reach it through a [`Handle`] or an [`inbox()`].
 ///
+/// It belongs to the process that created it. A child of fork(2) may drop its copy,
+/// which closes the descriptors of the child and does not affect the parent. All other
+/// use is an error there.
+///
 /// # Examples
 ///
 /// ```
@@ -123,8 +127,8 @@ impl Reactor {
     ///
     /// # Errors
     ///
-    /// Returns an error if the system's poller fails. Errors of channels close the
-    /// channel and do not end the loop.
+    /// Returns an error if the system's poller fails, or in a child of fork(2). Errors of
+    /// channels close the channel and do not end the loop.
     pub fn run(&mut self) -> io::Result<()> {
         self.run_turns(usize::MAX).map(drop)
     }
@@ -136,13 +140,14 @@ impl Reactor {
     ///
     /// As [`run`](Self::run).
     pub fn run_turns(&mut self, count: usize) -> io::Result<bool> {
+        self.cx.poller.owner().check()?;
         self.cx.settle_pending();
         let mut continues = self.cx.continue_run();
         for _ in 0..count {
             if !continues {
                 break;
             }
-            continues = self.turn(None)?;
+            continues = self.run_turn(None)?;
         }
         Ok(continues)
     }
@@ -182,6 +187,7 @@ impl Reactor {
     /// # }
     /// ```
     pub fn run_until_closed(&mut self, token: Token) -> io::Result<CloseReason> {
+        self.cx.poller.owner().check()?;
         self.cx.await_close(token)?;
         self.cx.settle_pending();
         let mut continues = self.cx.continue_run();
@@ -193,7 +199,7 @@ impl Reactor {
                 let message = "the reactor stopped before the channel closed";
                 return Err(io::Error::new(io::ErrorKind::Interrupted, message));
             }
-            continues = self.turn(None)?;
+            continues = self.run_turn(None)?;
         }
     }
 
@@ -217,10 +223,13 @@ impl Reactor {
     }
 
     /// Closes every channel, with [`Cause::Shutdown`]. Pending output is discarded
-    /// and counted in the close reason; [`Context::drain`] ends in good order.
+    /// and counted in the close reason; [`Context::drain`] ends in good order. It has no
+    /// effect in a child of fork(2).
     pub fn close_all(&mut self) {
-        self.cx.close_all();
-        self.cx.settle_pending();
+        if self.cx.poller.owner().is_this_process() {
+            self.cx.close_all();
+            self.cx.settle_pending();
+        }
     }
 
     fn set_busy_poll(&mut self, limit: Duration) {

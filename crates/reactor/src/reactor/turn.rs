@@ -39,6 +39,11 @@ impl Reactor {
     ///
     /// As [`run`](Self::run).
     pub fn turn(&mut self, limit: Option<Duration>) -> io::Result<bool> {
+        self.cx.poller.owner().check()?;
+        self.run_turn(limit)
+    }
+
+    pub(super) fn run_turn(&mut self, limit: Option<Duration>) -> io::Result<bool> {
         // Channels that were added or reached from outside since the last turn.
         self.cx.settle_pending();
 

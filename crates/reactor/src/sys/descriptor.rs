@@ -8,6 +8,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 
 use crate::address::Address;
+use crate::sys::process::Owner;
 use crate::sys::source::Source;
 
 /// An open descriptor or socket that is handed to the library: what a `TcpStream`, a
@@ -21,13 +22,14 @@ pub type OwnedDescriptor = OwnedFd;
 pub(crate) struct Descriptor {
     file: File,
     original_flags: OFlags,
+    owner: Owner,
 }
 
 impl Descriptor {
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
         let original_flags = fcntl_getfl(&fd)?;
         fcntl_setfl(&fd, original_flags | OFlags::NONBLOCK)?;
-        Ok(Descriptor { file: fd.into(), original_flags })
+        Ok(Descriptor { file: fd.into(), original_flags, owner: Owner::this_process() })
     }
 
     /// Returns `true` if it was not opened for writing only.
@@ -71,7 +73,7 @@ impl Descriptor {
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        if !self.original_flags.contains(OFlags::NONBLOCK) {
+        if !self.original_flags.contains(OFlags::NONBLOCK) && self.owner.is_this_process() {
             // The descriptor was valid when it was opened, and still is.
             let _ = fcntl_setfl(&self.file, self.original_flags);
         }

@@ -11,6 +11,7 @@ pub(crate) mod descriptor;
 pub(crate) mod endpoint;
 #[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
 pub(crate) mod eventfd;
+pub(crate) mod process;
 pub(crate) mod resolver;
 pub(crate) mod signals;
 pub(crate) mod socket;

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Type};
 
 use crate::sys::datagram_socket::DatagramSocket;
+use crate::sys::process::Owner;
 use crate::sys::socket::Socket;
 
 /// How often to try to lock a directory that another program has locked.
@@ -21,10 +22,11 @@ const MAX_LOCK_ATTEMPTS: u32 = 100;
 const LOCK_ATTEMPT_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The path of a bound Unix socket. It is removed when this value is dropped,
-/// unless another program has replaced it by then.
+/// unless another program has replaced it by then, or by a child of fork(2).
 pub(crate) struct SocketPath {
     path: PathBuf,
     file_id: FileId,
+    owner: Owner,
 }
 
 /// Device and inode numbers.
@@ -61,8 +63,11 @@ impl SocketPath {
             }
             result => result.map_err(named)?,
         };
-        let socket_path =
-            file_id(path).map(|file_id| SocketPath { path: path.to_path_buf(), file_id });
+        let socket_path = file_id(path).map(|file_id| SocketPath {
+            path: path.to_path_buf(),
+            file_id,
+            owner: Owner::this_process(),
+        });
         Ok((socket, socket_path))
     }
 }
@@ -81,6 +86,9 @@ fn probe_stale(path: &Path, kind: Type, addr: &SockAddr) -> bool {
 
 impl Drop for SocketPath {
     fn drop(&mut self) {
+        if !self.owner.is_this_process() {
+            return;
+        }
         let _lock = lock_parent_dir(&self.path);
         if file_id(&self.path) == Some(self.file_id) {
             // Removed already, or not ours to remove: then it is for others.
