@@ -28,7 +28,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let record = measure(addr, options)?;
     let report = Report::new(options, addr, &record);
     let text = if options.json { format!("{}\n", report.to_json()) } else { report.to_string() };
-    cli::stdout::write(text.as_bytes())
+    cli::stdio::write(text.as_bytes())
         .map_err(|error| anyhow!("cannot write standard output: {}", without_errno(&error)))?;
     if !record.is_success() {
         bail!("{addr}: replies missing or wrong; see the report");

@@ -4,7 +4,7 @@
 //! other processes, whose reads would fail if it became non-blocking. A thread
 //! that blocks in read(2) works for all kinds.
 
-use std::io::{self, ErrorKind, Read};
+use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
@@ -52,7 +52,7 @@ impl Input {
         }
         thread::Builder::new()
             .name("stdin".to_owned())
-            .spawn(move || read_all(&mut io::stdin().lock(), &buffer_rx, deliver))?;
+            .spawn(move || read_all(&buffer_rx, deliver))?;
         Ok(input)
     }
 
@@ -63,25 +63,21 @@ impl Input {
     }
 }
 
-/// Reads `source` until its end, until an error, or until the reactor or the
+/// Reads standard input until its end, until an error, or until the reactor or the
 /// [`Input`] is dropped.
 fn read_all(
-    source: &mut impl Read,
     buffer_rx: &Receiver<Vec<u8>>,
     deliver: impl Fn(InputEvent) -> Result<(), ReactorClosed>,
 ) {
     while let Ok(mut buffer) = buffer_rx.recv() {
         buffer.resize(SEND_CHUNK, 0);
-        let event = loop {
-            match source.read(&mut buffer) {
-                Ok(0) => break InputEvent::Eof,
-                Ok(read) => {
-                    buffer.truncate(read);
-                    break InputEvent::Data(buffer);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => break InputEvent::Error(error),
+        let event = match cli::stdio::read(&mut buffer) {
+            Ok(0) => InputEvent::Eof,
+            Ok(read) => {
+                buffer.truncate(read);
+                InputEvent::Data(buffer)
             }
+            Err(error) => InputEvent::Error(error),
         };
         let is_last = !matches!(event, InputEvent::Data(_));
         if deliver(event).is_err() || is_last {

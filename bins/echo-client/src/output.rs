@@ -5,10 +5,10 @@ use crate::failure::Failure;
 
 /// Writes one reply and a line feed.
 pub(crate) fn write_line(reply: &[u8]) -> Result<(), Failure> {
-    cli::stdout::write_line(reply).map_err(|error| Failure::output(&error))
+    write(&[reply, b"\n"].concat())
 }
 
 /// Writes `data` unchanged.
 pub(crate) fn write(data: &[u8]) -> Result<(), Failure> {
-    cli::stdout::write(data).map_err(|error| Failure::output(&error))
+    cli::stdio::write(data).map_err(|error| Failure::output(&error))
 }

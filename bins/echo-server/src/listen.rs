@@ -1,12 +1,11 @@
 //! The protocol and the listening socket, which are the same on all threads.
 
-use std::fmt::Display;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::Once;
 
 use anyhow::anyhow;
 use cli::error::without_errno;
+use cli::output::STDOUT;
 use reactor::{Address, Io, Limits, Listener, Protocol};
 
 use crate::options::Options;
@@ -40,7 +39,7 @@ pub(crate) fn listen(
     let quiet = options.quiet;
     let handle_accepted = move |peer: &Address| {
         if !quiet {
-            print_line(format_args!("Incoming connection from {peer}"));
+            STDOUT.write_line(&format!("Incoming connection from {peer}"));
         }
         Ok(Echo)
     };
@@ -94,14 +93,5 @@ pub(crate) fn bind_hint(error: &io::Error) -> &'static str {
             "choose another address with --host or port with --port, \
              or raise the limit that was reached (ulimit -a)"
         }
-    }
-}
-
-/// Prints a line, or logs the first failure to do so: the server continues
-/// without standard output.
-pub(crate) fn print_line(line: impl Display) {
-    static FIRST_FAILURE: Once = Once::new();
-    if let Err(error) = cli::stdout::write_line(line.to_string().as_bytes()) {
-        FIRST_FAILURE.call_once(|| log::debug!("cannot write standard output: {error}"));
     }
 }

@@ -6,10 +6,11 @@ use std::rc::Rc;
 
 use anyhow::{Context as _, anyhow, bail};
 use cli::error::without_errno;
+use cli::output::{STDERR, STDOUT};
 use reactor::signal::{SIGINT, SIGTERM, Signals};
 use reactor::{Address, Handle, Reactor};
 
-use crate::listen::{bind_hint, listen, print_line, resolve};
+use crate::listen::{bind_hint, listen, resolve};
 use crate::options::Options;
 use crate::thread_config::ThreadConfig;
 use crate::workers::Workers;
@@ -32,7 +33,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let server = Server::setup(&mut reactor, options)?;
     // After the signal handlers are installed: the reader of this line may send
     // a signal at once.
-    print_line(format_args!("Listening on {}", server.addr));
+    STDOUT.write_line(&format!("Listening on {}", server.addr));
     log::info!("listening on {}", server.addr);
 
     // Returns when the last channel has closed, or at the second signal.
@@ -65,7 +66,9 @@ impl Server {
         reactor.add(listener)?;
 
         let workers = Workers::start(reactor, &configs[1..], &addr, options)?;
-        // After the workers started, since a thread inherits the affinity.
+        // After all other threads started, since a thread inherits the affinity.
+        STDOUT.start();
+        STDERR.start();
         configs[0].pin_thread()?;
 
         let signals_received = Rc::new(Cell::new(0));

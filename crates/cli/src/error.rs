@@ -1,8 +1,10 @@
 //! Error texts for people, and the exit code of a program.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
+
+use crate::output::{self, STDERR};
 
 /// Returns the text of `error` without the error number that `io::Error`
 /// appends.
@@ -21,20 +23,21 @@ pub fn without_errno(error: &io::Error) -> String {
     }
 }
 
-/// Converts the result of a program to its exit code, 0 or 1.
+/// Converts the result of a program to its exit code, 0 or 1, and waits for
+/// pending output, a second at most.
 ///
 /// An error is printed to standard error as one line, `program: error`, with
 /// its causes.
 pub fn exit_code(program: &str, result: Result<(), impl Display>) -> ExitCode {
-    match result {
+    let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // `eprintln!` panics if standard error is closed. The exit code
-            // still reports the failure.
-            let _ = writeln!(io::stderr(), "{program}: {error:#}");
+            STDERR.write_line(&format!("{program}: {error:#}"));
             ExitCode::FAILURE
         }
-    }
+    };
+    output::flush();
+    code
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! - [`error`]: error texts for people, and the exit code of a program.
 //! - [`limits`]: the open file limit.
 //! - [`logging`]: log set-up and verbosity flags.
-//! - [`stdout`]: standard output that may be closed.
+//! - [`output`]: lines for standard output and the log that never block.
+//! - [`stdio`]: blocking reads and writes on the standard streams.
 //! - [`value`]: parsers for option values.
 //!
 //! The library does not depend on this crate, and this crate does not depend on
@@ -11,6 +12,8 @@
 
 pub mod error;
 pub mod limits;
+mod line_queue;
 pub mod logging;
-pub mod stdout;
+pub mod output;
+pub mod stdio;
 pub mod value;

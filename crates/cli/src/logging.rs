@@ -1,9 +1,17 @@
 //! Log set-up and verbosity flags.
 
-use env_logger::Builder;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::{self, Write};
+use std::panic::{self, PanicHookInfo};
+use std::thread;
+
+use env_logger::{Builder, Target};
 use log::LevelFilter;
 
-/// Starts logging to standard error.
+use crate::output::STDERR;
+
+/// Starts logging to standard error, through [`STDERR`], so that logging never
+/// blocks. The messages of panics take the same way.
 ///
 /// `level` is the level that the command line requests. Without one, the
 /// environment variable `RUST_LOG` applies; without that, `default`.
@@ -17,7 +25,34 @@ pub fn init(level: Option<LevelFilter>, default: LevelFilter) {
     if level.is_none() {
         builder.parse_default_env();
     }
-    builder.init();
+    builder.target(Target::Pipe(Box::new(Stderr))).init();
+    panic::set_hook(Box::new(print_panic));
+}
+
+/// The target of the log.
+struct Stderr;
+
+impl Write for Stderr {
+    /// Receives a whole record at a time.
+    fn write(&mut self, record: &[u8]) -> io::Result<usize> {
+        STDERR.push(record.into());
+        Ok(record.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Prints what the default hook prints, which may block.
+fn print_panic(info: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let mut text = format!("thread '{}' {info}", thread.name().unwrap_or("<unnamed>"));
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        text = format!("{text}\n{backtrace}");
+    }
+    STDERR.write_line(&text);
 }
 
 /// Returns the level for a `--verbose` flag that was given `count` times, or

@@ -46,9 +46,15 @@ impl Server {
 
     /// Sends the signal with this name, without `SIG`.
     pub(crate) fn signal(&self, name: &str) {
-        let kill = format!("kill -s {name} {}", self.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success(), "{kill}");
+        send_signal(self.id(), name);
     }
+}
+
+/// Sends the signal with this name, without `SIG`, to a process.
+#[track_caller]
+pub(crate) fn send_signal(id: u32, name: &str) {
+    let kill = format!("kill -s {name} {id}");
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success(), "{kill}");
 }
 
 impl Deref for Server {

@@ -9,6 +9,7 @@
 )]
 
 mod asyncore;
+mod blocked_output;
 mod common;
 mod errors;
 #[cfg(target_os = "linux")]
