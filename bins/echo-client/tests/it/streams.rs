@@ -2,11 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::sync::mpsc;
+use std::thread;
 
-use testing::{Process, expect, run, through_shell};
+use testing::{DEADLINE, Process, expect, pattern, run, through_shell, wait_until};
 
 use crate::common::{
     CLIENT, Refusing, Server, WIRE, client, echo_server, failure, run_bytes, ten_lines, to_server,
@@ -141,4 +144,69 @@ fn closed_stderr_exits_with_1() {
     let refusing = Refusing::new();
     let outcome = run(&mut to_server(through_shell(CLIENT, "", "2>&-"), refusing.addr));
     assert_eq!(outcome, (1, vec![], vec![]));
+}
+
+/// Standard input and output may be shared with a parent that uses them in
+/// non-blocking mode. No data arrives at first, and later the output is full.
+#[test]
+fn nonblocking_streams_work_and_stay_nonblocking() {
+    let data = pattern(700_000);
+    for (input, output) in [(true, false), (false, true), (true, true)] {
+        let server = echo_server();
+        let (mut feed, stdin) = UnixStream::pair().unwrap();
+        let (stdout, mut drain) = UnixStream::pair().unwrap();
+        stdin.set_nonblocking(input).unwrap();
+        stdout.set_nonblocking(output).unwrap();
+        let parents = [stdin.try_clone().unwrap(), stdout.try_clone().unwrap()];
+        let mut command = client(server.addr);
+        command.arg("--stdin").stdin(OwnedFd::from(stdin)).stdout(OwnedFd::from(stdout));
+        let mut process = Process::start(&mut command);
+        drop(command);
+
+        feed.write_all(&data[..1000]).unwrap();
+        let mut received = vec![0; data.len()];
+        drain.set_read_timeout(Some(DEADLINE)).unwrap();
+        drain.read_exact(&mut received[..1000]).unwrap();
+        // Until the client has sent what it does not yet write.
+        let sent = data[1000..].to_vec();
+        let feeder = thread::spawn(move || feed.write_all(&sent).unwrap());
+        wait_until(|| unread_bytes(&drain), |unread| *unread > 50_000);
+        drain.read_exact(&mut received[1000..]).unwrap();
+        feeder.join().unwrap();
+
+        assert_eq!((process.exit_code(), process.stderr.rest()), (0, vec![]));
+        assert!(received == data, "wrong data");
+        assert_eq!(server.join(), data.len() as u64);
+        let modes = parents.map(|parents| is_nonblocking(&parents));
+        assert_eq!(modes, [input, output], "unchanged modes");
+    }
+}
+
+/// Each stream is a duplicate of one socket, as under inetd.
+#[test]
+fn one_nonblocking_socket_serves_as_all_streams() {
+    let server = echo_server();
+    let (mut parent, child) = UnixStream::pair().unwrap();
+    child.set_nonblocking(true).unwrap();
+    let stream = || OwnedFd::from(child.try_clone().unwrap());
+    let mut command = client(server.addr);
+    command.args(["--stdin", "-vvv"]).stdin(stream()).stdout(stream()).stderr(stream());
+    let mut process = command.spawn().unwrap();
+    drop((command, child));
+    parent.set_read_timeout(Some(DEADLINE)).unwrap();
+    parent.write_all(b"needle").unwrap();
+    parent.shutdown(Shutdown::Write).unwrap();
+    let mut output = String::new();
+    parent.read_to_string(&mut output).unwrap();
+    assert!(output.contains("needle"), "{output}");
+    assert_eq!(process.wait().unwrap().code(), Some(0), "{output}");
+    server.join();
+}
+
+fn unread_bytes(socket: &UnixStream) -> u64 {
+    rustix::io::ioctl_fionread(socket).unwrap()
+}
+
+fn is_nonblocking(socket: &UnixStream) -> bool {
+    rustix::fs::fcntl_getfl(socket).unwrap().contains(rustix::fs::OFlags::NONBLOCK)
 }
