@@ -235,7 +235,7 @@ impl fmt::Debug for Queue {
         f.debug_struct("Queue")
             .field("jobs", &self.jobs.len())
             .field("closed", &self.waker.is_none())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -56,7 +56,7 @@ fn run_until_closed_reports_unsent_bytes() {
     let mut reactor = Reactor::new().unwrap();
     let (token, _peer) = add(&mut reactor, Echo);
     let stream = reactor.get_mut::<Stream<Echo>>(token).unwrap();
-    stream.send(&[0; 4_000_000]).unwrap();
+    stream.send(&vec![0; 4_000_000]).unwrap();
     let unsent = stream.unsent();
     assert!(unsent > 0);
     stream.abort();
@@ -344,7 +344,7 @@ fn channels_lists_open_channels() {
     assert!(reactor.context().channels().is_empty());
     let (token, peer) = add(&mut reactor, Echo);
     let stream = reactor.get_mut::<Stream<Echo>>(token).unwrap();
-    stream.send(&[0; 4_000_000]).unwrap();
+    stream.send(&vec![0; 4_000_000]).unwrap();
     let unsent = stream.unsent();
     let listener = reactor.add(Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap()).unwrap();
     let mut listed = reactor.context().channels();

@@ -43,7 +43,9 @@ fn inbox_messages_of_one_thread_arrive_in_order() {
         .collect();
     drop(sender);
     run(&mut reactor);
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    for thread in threads {
+        thread.join().unwrap();
+    }
     let received = received.borrow();
     assert_eq!(received.len(), (THREADS * MESSAGES) as usize);
     for me in 0..THREADS {
