@@ -15,7 +15,7 @@ use std::io::{self, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use peer::{expect, expect_end, reset, with_timeouts};
+pub use peer::{expect, expect_end, expect_reset, reset, with_timeouts};
 pub use process::{
     Lines, Process, command, python_with_asyncore, run, status_kib, through_shell, with_fault,
 };

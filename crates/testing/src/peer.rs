@@ -1,6 +1,6 @@
 //! The peer of a program.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -27,6 +27,13 @@ pub fn expect(mut peer: &TcpStream, message: &[u8]) {
 #[track_caller]
 pub fn expect_end(mut peer: &TcpStream) {
     assert_eq!(peer.read(&mut [0; 64]).expect("receiving the end"), 0);
+}
+
+/// Receives a reset, and no data before it: the connection was cut short.
+#[track_caller]
+pub fn expect_reset(mut peer: &TcpStream) {
+    let error = peer.read(&mut [0; 64]).expect_err("the end came in good order");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 
 /// Closes a connection with a reset.

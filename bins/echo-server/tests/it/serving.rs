@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testing::{Process, expect_end, pattern, report_skip, run};
+use testing::{Process, expect_end, expect_reset, pattern, report_skip, run};
 
 use crate::common::{Server, command, connect, echo, send_signal, through_shell};
 
@@ -119,7 +119,7 @@ fn idle_timeout_closes_idle_peer_only() {
     let idle = server.connect();
     let busy = server.connect();
     let watch = thread::spawn(move || {
-        expect_end(&idle);
+        expect_reset(&idle);
         started_at.elapsed()
     });
     while !watch.is_finished() {

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use testing::{DEADLINE, expect_end, wait_until};
+use testing::{DEADLINE, expect_end, expect_reset, wait_until};
 
 use crate::common::{Server, command, echo};
 
@@ -78,7 +78,7 @@ fn drain_ends_at_its_deadline() {
     eprintln!("drained for {took:?} of 1 s");
     assert!(took >= Duration::from_secs(1) && took < DEADLINE / 2, "{took:?}");
     server.stderr.next_with("drain timed out: closing 2 channels");
-    expect_end(&silent);
+    expect_reset(&silent);
 }
 
 #[test]
