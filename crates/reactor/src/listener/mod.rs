@@ -1,12 +1,12 @@
 //! [`Listener`]: accepts connections, whatever happens.
 
 mod accept_pause;
+mod bind;
 mod rate_limited_log;
 mod rejection;
 
 use std::fmt;
 use std::io;
-use std::net::ToSocketAddrs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use crate::sys::socket::SockRef;
 
-use crate::address::{Address, try_each_addr};
+use crate::address::Address;
 use crate::listener::accept_pause::AcceptPause;
 use crate::listener::rate_limited_log::RateLimitedLog;
 use crate::listener::rejection::Lingering;
@@ -100,58 +100,6 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on a TCP address; port 0 selects a free port. A name is resolved, which
-    /// blocks; of several addresses the first that can be bound is used.
-    ///
-    /// `handle_accepted` receives the peer's address and returns the protocol of the new
-    /// stream. Its error, or its panic, rejects that connection and is logged.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error that names the address if none can be bound: `AddrInUse`,
-    /// `AddrNotAvailable` (not an address of this machine), `PermissionDenied` (a
-    /// privileged port).
-    pub fn bind<P: Protocol>(
-        addr: impl ToSocketAddrs,
-        handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
-    ) -> io::Result<Self> {
-        let socket = try_each_addr(addr, |addr| Socket::listen(addr, false))?;
-        Self::from_parts(socket, None, stream_handler(handle_accepted))
-    }
-
-    /// As [`bind`](Self::bind), on an address that other listeners may share that bind it
-    /// in the same way (`SO_REUSEPORT`): one for each of several reactors, among which
-    /// the kernel distributes the connections.
-    ///
-    /// # Errors
-    ///
-    /// As [`bind`](Self::bind).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use std::io;
-    /// # use reactor::{Io, Listener, Protocol};
-    /// # struct Echo;
-    /// # impl Protocol for Echo {
-    /// #     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> { io.send(data) }
-    /// # }
-    /// # fn main() -> io::Result<()> {
-    /// let first = Listener::bind_reuse_port("127.0.0.1:0", |_| Ok(Echo))?;
-    /// let addr = first.local_addr().as_inet().unwrap();
-    /// let second = Listener::bind_reuse_port(addr, |_| Ok(Echo))?;
-    /// assert_eq!(first.local_addr(), second.local_addr());
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn bind_reuse_port<P: Protocol>(
-        addr: impl ToSocketAddrs,
-        handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
-    ) -> io::Result<Self> {
-        let socket = try_each_addr(addr, |addr| Socket::listen(addr, true))?;
-        Self::from_parts(socket, None, stream_handler(handle_accepted))
-    }
-
     /// Listens on a Unix socket. A path that a terminated server left behind is replaced.
     /// The path is removed when the listener is dropped.
     ///
@@ -177,8 +125,7 @@ impl Listener {
         socket: impl Into<OwnedDescriptor>,
         handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
     ) -> io::Result<Self> {
-        let socket = Socket::from_listening(socket.into())?;
-        Self::from_parts(socket, None, stream_handler(handle_accepted))
+        Self::from_socket(Socket::from_listening(socket.into())?, handle_accepted)
     }
 
     /// Takes over a listening socket, and passes each accepted connection to
@@ -241,6 +188,13 @@ impl Listener {
         };
         let socket = Socket::from_listening(socket.into())?;
         Self::from_parts(socket, None, Box::new(handler))
+    }
+
+    fn from_socket<P: Protocol>(
+        socket: Socket,
+        handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
+    ) -> io::Result<Self> {
+        Self::from_parts(socket, None, stream_handler(handle_accepted))
     }
 
     fn from_parts(socket: Socket, path: Option<SocketPath>, handler: Handler) -> io::Result<Self> {

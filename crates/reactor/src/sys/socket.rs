@@ -38,6 +38,15 @@ pub(crate) enum SendQueue {
     Unknown,
 }
 
+/// How to listen on an address.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ListenOptions {
+    /// Other sockets may listen on it too.
+    pub(crate) reuse_port: bool,
+    /// `[::]` does not include IPv4.
+    pub(crate) only_v6: bool,
+}
+
 /// A stream socket in non-blocking mode.
 #[derive(Debug)]
 pub(crate) struct Socket(socket2::Socket);
@@ -102,12 +111,21 @@ impl Socket {
         Ok(())
     }
 
-    /// Listens on `addr`; with `reuse_port` other sockets may listen on it too.
-    pub(crate) fn listen(addr: SocketAddr, reuse_port: bool) -> io::Result<Self> {
+    /// Returns `true` if `error` reports a family of addresses that this system does not
+    /// support.
+    pub(crate) fn is_family_missing(error: &io::Error) -> bool {
+        Errno::from_io_error(error) == Some(Errno::AFNOSUPPORT)
+    }
+
+    /// Listens on `addr`.
+    pub(crate) fn listen(addr: SocketAddr, options: ListenOptions) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
         // A restarted server can bind although old connections are in TIME-WAIT.
         socket.set_reuse_address(true)?;
-        socket.set_reuse_port(reuse_port)?;
+        socket.set_reuse_port(options.reuse_port)?;
+        if options.only_v6 && addr.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
         // Accepted sockets inherit it: small replies are sent at once.
         socket.set_tcp_nodelay(true)?;
         Self::start_listening(socket, &addr.into())

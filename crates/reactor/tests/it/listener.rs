@@ -115,6 +115,71 @@ fn burst_of_connections_fits_the_backlog() {
     }
 }
 
+/// Returns the addresses of `listeners`.
+fn inet_addrs(listeners: &[Listener]) -> Vec<SocketAddr> {
+    listeners.iter().map(|listener| listener.local_addr().as_inet().unwrap()).collect()
+}
+
+#[test]
+fn every_address_of_a_name_is_bound_to_one_port() {
+    let both: [SocketAddr; 3] =
+        ["[::1]:0", "127.0.0.1:0", "[::1]:0"].map(|addr| addr.parse().unwrap());
+    let wildcards: [SocketAddr; 2] = ["[::]:0", "0.0.0.0:0"].map(|addr| addr.parse().unwrap());
+    for addrs in [&both[..], &wildcards[..]] {
+        let log = Log::default();
+        let seen = log.clone();
+        let accepted = move |peer: &Address| {
+            seen.note(peer.to_string());
+            Ok(Echo)
+        };
+        let listeners = Listener::bind_all(addrs, accepted).unwrap();
+        let bound = inet_addrs(&listeners);
+        assert_eq!(bound.len(), 2, "without the duplicate");
+        assert_eq!(bound[0].port(), bound[1].port());
+        let mut reactor = Reactor::new().unwrap();
+        for listener in listeners {
+            reactor.add(listener).unwrap();
+        }
+        for ip in ["127.0.0.1", "::1"] {
+            let peer = TcpStream::connect((ip, bound[0].port())).unwrap();
+            assert_echo(&mut reactor, &peer);
+            assert!(log.has(&peer.local_addr().unwrap().to_string()), "{:?}", log.lines());
+        }
+    }
+}
+
+#[test]
+fn address_of_another_machine_is_skipped_unless_it_is_the_only_one() {
+    let remote: SocketAddr = "192.0.2.1:0".parse().unwrap();
+    let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let listeners = Listener::bind_all(&[remote, local][..], |_| Ok(Echo)).unwrap();
+    assert_eq!(inet_addrs(&listeners)[0].ip(), local.ip());
+    let error = Listener::bind_all(remote, |_| Ok(Echo)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
+    assert!(error.to_string().starts_with("192.0.2.1:0: "), "{error}");
+    let error = Listener::bind_all(&[][..], |_| Ok(Echo)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn one_of_several_addresses_in_use_is_an_error() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = other.local_addr().unwrap();
+    let addrs = [SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, addr.port())), addr];
+    for result in [
+        Listener::bind_all(&addrs[..], |_| Ok(Echo)),
+        Listener::bind_all_reuse_port(&addrs[..], |_| Ok(Echo)),
+    ] {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        assert!(error.to_string().starts_with(&addr.to_string()), "{error}");
+    }
+    drop(other);
+    let first = Listener::bind_all_reuse_port(&addrs[..], |_| Ok(Echo)).unwrap();
+    let second = Listener::bind_all_reuse_port(&addrs[..], |_| Ok(Echo)).unwrap();
+    assert_eq!(inet_addrs(&first), inet_addrs(&second));
+}
+
 #[test]
 fn stale_unix_path_is_replaced_and_live_one_is_not() {
     let dir = tempfile::tempdir().unwrap();
