@@ -1,14 +1,16 @@
-//! Listening on TCP addresses: one, or every address of a name.
+//! Listening on a TCP address, every address of a name, or a Unix socket.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
 use std::rc::Rc;
 
 use crate::address::{Address, try_each_addr};
-use crate::listener::Listener;
+use crate::listener::{Listener, stream_handler};
 use crate::stream::protocol::Protocol;
 use crate::sys::socket::{ListenOptions, Socket};
+use crate::sys::socket_path::SocketPath;
 
 /// How often to select another port for port 0, if one of the addresses has no free
 /// port of the same number.
@@ -67,6 +69,21 @@ impl Listener {
         let options = ListenOptions { reuse_port: true, ..ListenOptions::default() };
         let socket = try_each_addr(addr, |addr| Socket::listen(addr, options))?;
         Self::from_socket(socket, handle_accepted)
+    }
+
+    /// Listens on a Unix socket. A path that a terminated server left behind is replaced.
+    /// The path is removed when the listener is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the path if it cannot be bound; `AddrInUse` if a server
+    /// listens on it.
+    pub fn bind_unix<P: Protocol>(
+        path: impl AsRef<Path>,
+        handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
+    ) -> io::Result<Self> {
+        let (socket, path) = SocketPath::listen(path.as_ref())?;
+        Self::from_parts(socket, path, stream_handler(handle_accepted))
     }
 
     /// Listens on every address of `addrs`, for a name such as `localhost` that has

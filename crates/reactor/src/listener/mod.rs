@@ -8,7 +8,6 @@ mod rejection;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -100,21 +99,6 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on a Unix socket. A path that a terminated server left behind is replaced.
-    /// The path is removed when the listener is dropped.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error that names the path if it cannot be bound; `AddrInUse` if a server
-    /// listens on it.
-    pub fn bind_unix<P: Protocol>(
-        path: impl AsRef<Path>,
-        handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
-    ) -> io::Result<Self> {
-        let (socket, path) = SocketPath::listen(path.as_ref())?;
-        Self::from_parts(socket, path, stream_handler(handle_accepted))
-    }
-
     /// Takes over a listening socket: a `TcpListener`, a `UnixListener`, an inherited
     /// socket, or one created with custom options.
     ///

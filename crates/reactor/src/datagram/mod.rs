@@ -1,0 +1,218 @@
+//! [`Datagram`]: a datagram socket and its protocol.
+
+mod channel;
+mod protocol;
+
+use std::fmt;
+use std::io;
+use std::net::ToSocketAddrs;
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+
+use crate::address::try_each_addr;
+use crate::reactor::{Cause, CloseReason, Context, Dispatcher, READ_BUFFER_SIZE, TimerId};
+use crate::sys::datagram_socket::{DatagramSocket, Received};
+use crate::sys::descriptor::OwnedDescriptor;
+use crate::sys::socket_path::SocketPath;
+use crate::sys::source::Source;
+
+pub use channel::{DatagramChannel, DatagramIo};
+pub use protocol::DatagramProtocol;
+
+/// How many datagrams one event receives, so that many of them do not delay the other
+/// channels for longer.
+const MAX_DATAGRAMS_PER_EVENT: usize = 64;
+
+/// A datagram socket (UDP or Unix) driven by protocol `P`.
+///
+/// Nothing is queued: the kernel accepts a datagram, or [`DatagramChannel::send_to`]
+/// returns an error. An ICMP message about an earlier datagram (no program receives it)
+/// does not close the socket; it is logged at debug level.
+///
+/// Through its token it has the methods of its [`DatagramChannel`].
+#[must_use]
+pub struct Datagram<P> {
+    protocol: P,
+    channel: DatagramChannel,
+}
+
+impl<P: DatagramProtocol> Datagram<P> {
+    /// Binds a UDP socket to `addr`; port 0 selects a free port. A name is resolved, which
+    /// blocks; of several addresses the first that can be bound is used.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the address if none can be bound.
+    pub fn bind(addr: impl ToSocketAddrs, protocol: P) -> io::Result<Self> {
+        let socket = try_each_addr(addr, DatagramSocket::bind)?;
+        Self::from_parts(socket, None, protocol)
+    }
+
+    /// Binds a UDP socket to a free port and connects it to `addr`: it sends to and
+    /// receives from that address only, with [`DatagramChannel::send`].
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the address if no socket can be connected to it.
+    pub fn connect(addr: impl ToSocketAddrs, protocol: P) -> io::Result<Self> {
+        let socket = try_each_addr(addr, DatagramSocket::connect)?;
+        Self::from_parts(socket, None, protocol)
+    }
+
+    /// Binds a Unix datagram socket to `path`, which is removed with the socket. A path
+    /// that a terminated program left behind is replaced.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the path if it cannot be bound; `AddrInUse` if another
+    /// socket uses it.
+    pub fn bind_unix(path: impl AsRef<Path>, protocol: P) -> io::Result<Self> {
+        let (socket, path) = SocketPath::bind_datagram(path.as_ref())?;
+        Self::from_parts(socket, path, protocol)
+    }
+
+    /// Takes over a datagram socket: a `UdpSocket`, a `UnixDatagram`, one end of a pair.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if it is no socket.
+    pub fn new(socket: impl Into<OwnedDescriptor>, protocol: P) -> io::Result<Self> {
+        Self::from_parts(DatagramSocket::from_owned(socket.into())?, None, protocol)
+    }
+
+    fn from_parts(
+        socket: DatagramSocket,
+        path: Option<SocketPath>,
+        protocol: P,
+    ) -> io::Result<Self> {
+        Ok(Datagram { protocol, channel: DatagramChannel::new(socket, path)? })
+    }
+
+    /// Returns the protocol.
+    pub fn protocol(&self) -> &P {
+        &self.protocol
+    }
+
+    /// Returns the protocol, to change its state.
+    pub fn protocol_mut(&mut self) -> &mut P {
+        &mut self.protocol
+    }
+
+    fn parts_mut<'a>(&'a mut self, cx: &'a mut Context) -> (&'a mut P, DatagramIo<'a>) {
+        (&mut self.protocol, DatagramIo::new(&mut self.channel, cx))
+    }
+
+    /// Receives the datagrams that are pending, up to the limits for one event.
+    fn receive_pending(&mut self, cx: &mut Context, buffer: &mut [u8]) -> io::Result<()> {
+        let mut budget = READ_BUFFER_SIZE;
+        for _ in 0..MAX_DATAGRAMS_PER_EVENT {
+            if self.channel.is_closed() || cx.is_closing() || !self.protocol.readable() {
+                break;
+            }
+            let Some(Received { len, from }) = self.channel.receive(buffer)? else { break };
+            if len > buffer.len() {
+                let local = self.channel.local_addr();
+                log::warn!("{local}: dropped a datagram of {len} bytes: too long");
+                continue;
+            }
+            cx.count_received(len);
+            let (protocol, mut io) = self.parts_mut(cx);
+            if let Err(error) = protocol.handle_datagram(&mut io, &buffer[..len], &from) {
+                protocol.handle_datagram_error(&mut io, &from, &error);
+            }
+            budget = budget.saturating_sub(len);
+            if budget == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<P: DatagramProtocol> Dispatcher for Datagram<P> {
+    fn source(&self) -> Source<'_> {
+        self.channel.source()
+    }
+
+    fn readable(&self) -> bool {
+        self.protocol.readable()
+    }
+
+    fn writable(&self) -> bool {
+        self.protocol.writable()
+    }
+
+    fn poll_close(&mut self, _cx: &mut Context) -> Option<Cause> {
+        self.channel.is_closed().then_some(Cause::Local)
+    }
+
+    fn handle_add(&mut self, cx: &mut Context) -> io::Result<()> {
+        if self.channel.is_closed() {
+            return Ok(());
+        }
+        cx.record_progress();
+        let (protocol, mut io) = self.parts_mut(cx);
+        protocol.handle_add(&mut io)
+    }
+
+    fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
+        let mut buffer = cx.lend_read_buffer();
+        let result = self.receive_pending(cx, &mut buffer);
+        cx.return_read_buffer(buffer);
+        result
+    }
+
+    fn handle_write(&mut self, cx: &mut Context) -> io::Result<()> {
+        if self.channel.is_closed() || !self.protocol.writable() {
+            return Ok(());
+        }
+        let (protocol, mut io) = self.parts_mut(cx);
+        protocol.handle_write(&mut io)
+    }
+
+    fn handle_timer(&mut self, cx: &mut Context, timer: TimerId) -> io::Result<()> {
+        if self.channel.is_closed() {
+            return Ok(());
+        }
+        let (protocol, mut io) = self.parts_mut(cx);
+        protocol.handle_timer(&mut io, timer)
+    }
+
+    fn handle_drain(&mut self, cx: &mut Context) -> io::Result<()> {
+        if self.channel.is_closed() {
+            return Ok(());
+        }
+        let (protocol, mut io) = self.parts_mut(cx);
+        protocol.handle_drain(&mut io)
+    }
+
+    fn handle_error(&mut self, cx: &mut Context, cause: &Cause) {
+        let (protocol, mut io) = self.parts_mut(cx);
+        protocol.handle_error(&mut io, cause);
+    }
+
+    fn handle_close(&mut self, cx: &mut Context, reason: &CloseReason) {
+        let (protocol, mut io) = self.parts_mut(cx);
+        protocol.handle_close(&mut io, reason);
+    }
+}
+
+impl<P> Deref for Datagram<P> {
+    type Target = DatagramChannel;
+
+    fn deref(&self) -> &DatagramChannel {
+        &self.channel
+    }
+}
+
+impl<P> DerefMut for Datagram<P> {
+    fn deref_mut(&mut self) -> &mut DatagramChannel {
+        &mut self.channel
+    }
+}
+
+impl<P> fmt::Debug for Datagram<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Datagram").field(&self.channel).finish()
+    }
+}
