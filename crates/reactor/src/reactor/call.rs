@@ -214,8 +214,18 @@ impl Ending {
     /// `handle_error`: asyncore's `_DISCONNECTED`.
     #[cold]
     fn from_error(error: io::Error) -> Self {
-        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
+        use io::ErrorKind::{
+            BrokenPipe, ConnectionAborted, ConnectionReset, HostUnreachable, NetworkDown,
+            NetworkUnreachable, NotConnected, TimedOut,
+        };
         match error.kind() {
+            // From the kernel, the peer is out of reach; from anywhere else, an error of
+            // the program.
+            TimedOut | HostUnreachable | NetworkUnreachable | NetworkDown
+                if error.raw_os_error().is_some() =>
+            {
+                Ending::Ended(Cause::Error(error))
+            }
             ConnectionReset | BrokenPipe | ConnectionAborted | NotConnected => {
                 Ending::Ended(Cause::Error(error))
             }

@@ -29,7 +29,8 @@ use crate::sys::source::Source;
 /// [`handle_error`](Self::handle_error) and closes this channel; the loop continues.
 /// Errors that are an ordinary end of a connection (`ConnectionReset`, `BrokenPipe`,
 /// `ConnectionAborted`, `NotConnected`) close it without `handle_error`, as in
-/// asyncore.
+/// asyncore; and so do errors of the operating system that report a lost peer
+/// (`TimedOut`, `HostUnreachable`, `NetworkUnreachable`, `NetworkDown`).
 ///
 /// # Examples
 ///
