@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, ToSocketAddrs};
 use std::path::PathBuf;
 
 /// The address of one end of a channel.
@@ -23,6 +23,9 @@ pub enum Address {
     Inet(SocketAddr),
     /// A Unix socket: its path, or `None` for an unnamed socket.
     Unix(Option<PathBuf>),
+    /// A Unix socket in Linux's abstract namespace: its name, without the leading zero
+    /// byte. It is shown as `unix:@name`.
+    Abstract(Box<[u8]>),
     /// A host name and port that are not resolved yet.
     Host(Box<str>),
     /// A pipe, a terminal or a file, identified by its descriptor.
@@ -34,8 +37,21 @@ impl Address {
     pub fn as_inet(&self) -> Option<SocketAddr> {
         match self {
             Address::Inet(addr) => Some(*addr),
-            Address::Unix(_) | Address::Host(_) | Address::Descriptor(_) => None,
+            Address::Unix(_) | Address::Abstract(_) | Address::Host(_) | Address::Descriptor(_) => {
+                None
+            }
         }
+    }
+}
+
+/// IPv4 peers of an IPv6 socket are shown as IPv4: `192.0.2.1:80`, not
+/// `[::ffff:192.0.2.1]:80`.
+impl From<SocketAddr> for Address {
+    fn from(mut addr: SocketAddr) -> Self {
+        if let IpAddr::V4(ip) = addr.ip().to_canonical() {
+            addr = (ip, addr.port()).into();
+        }
+        Address::Inet(addr)
     }
 }
 
@@ -88,6 +104,9 @@ impl fmt::Display for Address {
         match self {
             Address::Inet(addr) => write!(f, "{addr}"),
             Address::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
+            Address::Abstract(name) => {
+                write!(f, "unix:@{}", String::from_utf8_lossy(name).escape_debug())
+            }
             Address::Unix(None) => f.write_str("unix:unnamed"),
             Address::Host(name) => f.write_str(name),
             Address::Descriptor(fd) => write!(f, "descriptor {fd}"),

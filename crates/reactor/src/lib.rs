@@ -204,6 +204,7 @@
 //! ```
 
 mod address;
+mod backoff;
 mod chat;
 mod compact_instant;
 mod datagram;

@@ -1,34 +1,63 @@
 //! [`DatagramChannel`]: what a program does with a datagram socket; [`DatagramIo`]: the
 //! same during a callback.
 
+use std::cell::Cell;
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use crate::address::Address;
 use crate::reactor::{Context, TimerId};
-use crate::sys::datagram_socket::{DatagramSocket, Received, is_deferred_icmp_error};
+use crate::sys::datagram_socket::{DatagramError, DatagramSocket, Destination, Received};
 use crate::sys::socket::SockRef;
 use crate::sys::socket_path::SocketPath;
 use crate::sys::source::Source;
 use crate::token::Token;
 
-/// The socket of a [`Datagram`]: what a program does with it, whether in a callback
+/// How many queued errors one event discards.
+const MAX_QUEUED_ERRORS: usize = 64;
+
+/// The socket of a [`Datagram`](crate::Datagram): what a program does with it, whether in a callback
 /// through [`DatagramIo`], or through its token.
 #[must_use]
 pub struct DatagramChannel {
     socket: DatagramSocket,
     local: Address,
     closed: bool,
+    /// The datagram being handled.
+    arrival: Option<Arrival>,
+    /// How many ICMP errors were not added to the statistics yet.
+    icmp_errors: Cell<u64>,
     /// Removed with the socket.
     _path: Option<SocketPath>,
+}
+
+/// Where the datagram being handled came from, and was sent.
+struct Arrival {
+    from: Address,
+    destination: Option<SocketAddr>,
+    reply_from: Option<IpAddr>,
+}
+
+/// The result of one attempt to receive.
+pub(super) enum Receipt {
+    Datagram {
+        len: usize,
+        from: Address,
+        to: Option<Destination>,
+    },
+    /// There may be more: an error was read, or a signal arrived.
+    Nothing,
+    WouldBlock,
 }
 
 impl DatagramChannel {
     pub(super) fn new(socket: DatagramSocket, path: Option<SocketPath>) -> io::Result<Self> {
         let local = socket.local_addr()?;
-        Ok(DatagramChannel { socket, local, closed: false, _path: path })
+        let (arrival, icmp_errors) = (None, Cell::new(0));
+        Ok(DatagramChannel { socket, local, closed: false, arrival, icmp_errors, _path: path })
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -42,14 +71,47 @@ impl DatagramChannel {
     /// Sends a datagram. `Ok` means that the kernel accepted it; the network may still
     /// lose it.
     ///
+    /// A reply to the datagram being handled comes from the address that it was sent to,
+    /// also if the socket is bound to a wildcard.
+    ///
     /// # Errors
     ///
     /// * `WouldBlock` if the kernel has no room; it was not sent, and
-    ///   [`DatagramProtocol::handle_write`] is called when there is room;
+    ///   [`DatagramProtocol::handle_write`](crate::DatagramProtocol::handle_write) is called
+    ///   when there is room;
     /// * the socket's error if it cannot be sent at all: it is too long, there is no route
     ///   to the address, or no socket at the path.
     pub fn send_to(&self, data: &[u8], to: &Address) -> io::Result<()> {
-        self.send_with_retry(|| self.socket.send_to(data, to))
+        match (&self.arrival, to) {
+            (Some(Arrival { from, reply_from: Some(source), .. }), Address::Inet(addr))
+                if from == to =>
+            {
+                self.send_with_retry(|| self.socket.send_from(data, *addr, *source))
+            }
+            _ => self.send_with_retry(|| self.socket.send_to(data, to)),
+        }
+    }
+
+    /// As [`send_to`](Self::send_to), with `source`, an address of this machine, as the
+    /// datagram's source: for a reply that is sent later. See
+    /// [`destination`](Self::destination).
+    ///
+    /// # Errors
+    ///
+    /// As [`send_to`](Self::send_to); the socket's error if this machine does not have the
+    /// address `source`.
+    pub fn send_from(&self, data: &[u8], to: SocketAddr, source: IpAddr) -> io::Result<()> {
+        self.send_with_retry(|| self.socket.send_from(data, to, source))
+    }
+
+    /// Returns the address to which the datagram being handled was sent: for a socket that
+    /// is bound to a wildcard, which of this machine's addresses, or a broadcast or
+    /// multicast address. Returns `None` outside of
+    /// [`handle_datagram`](crate::DatagramProtocol::handle_datagram) and
+    /// [`handle_datagram_error`](crate::DatagramProtocol::handle_datagram_error), for a
+    /// Unix socket, and if the system does not report it.
+    pub fn destination(&self) -> Option<SocketAddr> {
+        self.arrival.as_ref().and_then(|arrival| arrival.destination)
     }
 
     /// Sends a datagram to the peer that the socket is connected to.
@@ -77,32 +139,89 @@ impl DatagramChannel {
         self.socket.options()
     }
 
-    /// Receives the next datagram, or returns `None` if none is pending.
-    pub(super) fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Received>> {
-        loop {
-            match self.socket.receive(buffer) {
-                Ok(received) => return Ok(Some(received)),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-                Err(error) if is_deferred_icmp_error(&error) => {
-                    log::debug!("{}: {error}", self.local);
-                }
-                Err(error) => return Err(error),
+    /// Receives the next datagram.
+    pub(super) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Receipt> {
+        let error = match self.socket.receive(buffer) {
+            Ok(Received { len, from, to }) => return Ok(Receipt::Datagram { len, from, to }),
+            Err(error) => error,
+        };
+        match DatagramError::classify(&error) {
+            DatagramError::WouldBlock => Ok(Receipt::WouldBlock),
+            DatagramError::Interrupted => Ok(Receipt::Nothing),
+            DatagramError::Icmp => {
+                self.record_icmp_error(&error);
+                Ok(Receipt::Nothing)
             }
+            DatagramError::Transient => {
+                log::debug!("{}: receive: {error}", self.local);
+                Ok(Receipt::Nothing)
+            }
+            DatagramError::Fatal => Err(error),
         }
     }
 
-    /// Sends; a second time if the first call only reported an earlier datagram.
+    /// Records the arrival of the datagram that is handled from now on.
+    pub(super) fn start_arrival(&mut self, from: &Address, to: Option<Destination>) {
+        let local = self.local.as_inet();
+        let destination = local.map(|local| match to {
+            Some(to) => SocketAddr::new(to.addr, local.port()),
+            None => local,
+        });
+        let destination = destination.filter(|addr| !addr.ip().is_unspecified());
+        let reply_from = to.and_then(|to| to.reply_from);
+        self.arrival = Some(Arrival { from: from.clone(), destination, reply_from });
+    }
+
+    pub(super) fn end_arrival(&mut self) {
+        self.arrival = None;
+    }
+
+    /// Empties the queue of errors of a socket for which the program has requested one
+    /// (`IP_RECVERR`): the socket stays ready until it is empty. Bounded, as the network
+    /// fills it.
+    #[cold]
+    pub(super) fn discard_queued_errors(&self) {
+        for _ in 0..MAX_QUEUED_ERRORS {
+            if !self.socket.take_queued_error() {
+                return;
+            }
+            self.icmp_errors.set(self.icmp_errors.get() + 1);
+        }
+    }
+
+    /// Returns the number of ICMP errors since the last call, and resets it.
+    pub(super) fn take_icmp_errors(&self) -> u64 {
+        self.icmp_errors.take()
+    }
+
+    fn record_icmp_error(&self, error: &io::Error) {
+        self.icmp_errors.set(self.icmp_errors.get() + 1);
+        log::debug!("{}: about an earlier datagram: {error}", self.local);
+    }
+
+    /// Sends, and again if the error may concern an earlier datagram. If it concerns this
+    /// one, the next attempt fails in the same way.
     fn send_with_retry(&self, send: impl Fn() -> io::Result<()>) -> io::Result<()> {
-        let mut reported = false;
+        let mut earlier: Option<io::Error> = None;
         loop {
-            match send() {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if is_deferred_icmp_error(&error) && !reported => {
-                    log::debug!("{}: {error}", self.local);
-                    reported = true;
+            let error = match send() {
+                Ok(()) => {
+                    earlier.iter().for_each(|error| self.record_icmp_error(error));
+                    return Ok(());
                 }
-                result => return result,
+                Err(error) => error,
+            };
+            match DatagramError::classify(&error) {
+                DatagramError::Interrupted => {}
+                DatagramError::Icmp
+                    if earlier
+                        .as_ref()
+                        .is_none_or(|earlier| earlier.raw_os_error() != error.raw_os_error()) =>
+                {
+                    earlier.iter().for_each(|error| self.record_icmp_error(error));
+                    earlier = Some(error);
+                }
+                _ => return Err(error),
             }
         }
     }

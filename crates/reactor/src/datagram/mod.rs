@@ -8,10 +8,13 @@ use std::io;
 use std::net::ToSocketAddrs;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
+use std::time::Instant;
 
 use crate::address::try_each_addr;
+use crate::backoff::Backoff;
+use crate::datagram::channel::Receipt;
 use crate::reactor::{Cause, CloseReason, Context, Dispatcher, READ_BUFFER_SIZE, TimerId};
-use crate::sys::datagram_socket::{DatagramSocket, Received};
+use crate::sys::datagram_socket::DatagramSocket;
 use crate::sys::descriptor::OwnedDescriptor;
 use crate::sys::socket_path::SocketPath;
 use crate::sys::source::Source;
@@ -27,13 +30,16 @@ const MAX_DATAGRAMS_PER_EVENT: usize = 64;
 ///
 /// Nothing is queued: the kernel accepts a datagram, or [`DatagramChannel::send_to`]
 /// returns an error. An ICMP message about an earlier datagram (no program receives it)
-/// does not close the socket; it is logged at debug level.
+/// neither closes the socket nor fails a later call; it is counted
+/// ([`Stats::icmp_errors`](crate::Stats::icmp_errors)) and logged at debug level.
 ///
 /// Through its token it has the methods of its [`DatagramChannel`].
 #[must_use]
 pub struct Datagram<P> {
     protocol: P,
     channel: DatagramChannel,
+    /// After receiving failed again and again.
+    backoff: Backoff,
 }
 
 impl<P: DatagramProtocol> Datagram<P> {
@@ -75,7 +81,7 @@ impl<P: DatagramProtocol> Datagram<P> {
     ///
     /// # Errors
     ///
-    /// Returns an error if it is no socket.
+    /// Returns an error if it is no socket; `InvalidInput` if it is one for streams.
     pub fn new(socket: impl Into<OwnedDescriptor>, protocol: P) -> io::Result<Self> {
         Self::from_parts(DatagramSocket::from_owned(socket.into())?, None, protocol)
     }
@@ -85,7 +91,11 @@ impl<P: DatagramProtocol> Datagram<P> {
         path: Option<SocketPath>,
         protocol: P,
     ) -> io::Result<Self> {
-        Ok(Datagram { protocol, channel: DatagramChannel::new(socket, path)? })
+        Ok(Datagram {
+            protocol,
+            channel: DatagramChannel::new(socket, path)?,
+            backoff: Backoff::default(),
+        })
     }
 
     /// Returns the protocol.
@@ -105,25 +115,43 @@ impl<P: DatagramProtocol> Datagram<P> {
     /// Receives the datagrams that are pending, up to the limits for one event.
     fn receive_pending(&mut self, cx: &mut Context, buffer: &mut [u8]) -> io::Result<()> {
         let mut budget = READ_BUFFER_SIZE;
+        let mut is_fruitless = true;
         for _ in 0..MAX_DATAGRAMS_PER_EVENT {
             if self.channel.is_closed() || cx.is_closing() || !self.protocol.readable() {
-                break;
+                return Ok(());
             }
-            let Some(Received { len, from }) = self.channel.receive(buffer)? else { break };
+            let (len, from, to) = match self.channel.receive(buffer)? {
+                Receipt::Datagram { len, from, to } => (len, from, to),
+                Receipt::Nothing => continue,
+                Receipt::WouldBlock => {
+                    if is_fruitless {
+                        self.channel.discard_queued_errors();
+                    }
+                    return Ok(());
+                }
+            };
+            is_fruitless = false;
+            self.backoff.reset();
             if len > buffer.len() {
                 let local = self.channel.local_addr();
                 log::warn!("{local}: dropped a datagram of {len} bytes: too long");
                 continue;
             }
             cx.count_received(len);
+            self.channel.start_arrival(&from, to);
             let (protocol, mut io) = self.parts_mut(cx);
             if let Err(error) = protocol.handle_datagram(&mut io, &buffer[..len], &from) {
                 protocol.handle_datagram_error(&mut io, &from, &error);
             }
+            self.channel.end_arrival();
             budget = budget.saturating_sub(len);
             if budget == 0 {
-                break;
+                return Ok(());
             }
+        }
+        if is_fruitless {
+            // Nothing but errors, which may persist: they must not spin.
+            self.backoff.start(cx.now());
         }
         Ok(())
     }
@@ -135,15 +163,25 @@ impl<P: DatagramProtocol> Dispatcher for Datagram<P> {
     }
 
     fn readable(&self) -> bool {
-        self.protocol.readable()
+        self.protocol.readable() && self.backoff.until().is_none()
     }
 
     fn writable(&self) -> bool {
         self.protocol.writable()
     }
 
-    fn poll_close(&mut self, _cx: &mut Context) -> Option<Cause> {
+    fn poll_close(&mut self, cx: &mut Context) -> Option<Cause> {
+        cx.count_icmp_errors(self.channel.take_icmp_errors());
         self.channel.is_closed().then_some(Cause::Local)
+    }
+
+    fn update_deadline(&mut self, _cx: &Context) -> Option<Instant> {
+        self.backoff.until()
+    }
+
+    fn handle_deadline(&mut self, _cx: &mut Context) -> io::Result<()> {
+        self.backoff.end();
+        Ok(())
     }
 
     fn handle_add(&mut self, cx: &mut Context) -> io::Result<()> {
@@ -165,6 +203,10 @@ impl<P: DatagramProtocol> Dispatcher for Datagram<P> {
     fn handle_write(&mut self, cx: &mut Context) -> io::Result<()> {
         if self.channel.is_closed() || !self.protocol.writable() {
             return Ok(());
+        }
+        if !self.readable() {
+            // Otherwise `handle_read` has done so.
+            self.channel.discard_queued_errors();
         }
         let (protocol, mut io) = self.parts_mut(cx);
         protocol.handle_write(&mut io)

@@ -1,6 +1,5 @@
 //! [`Listener`]: accepts connections, whatever happens.
 
-mod accept_pause;
 mod bind;
 mod rate_limited_log;
 mod rejection;
@@ -14,7 +13,7 @@ use std::time::Instant;
 use crate::sys::socket::SockRef;
 
 use crate::address::Address;
-use crate::listener::accept_pause::AcceptPause;
+use crate::backoff::Backoff;
 use crate::listener::rate_limited_log::RateLimitedLog;
 use crate::listener::rejection::Lingering;
 use crate::reactor::{Cause, CloseReason, Context, Dispatcher};
@@ -93,7 +92,9 @@ pub struct Listener {
     rejected: RateLimitedLog,
     /// The user has paused it.
     paused: bool,
-    accept_pause: AcceptPause,
+    /// After accept(2) failed.
+    backoff: Backoff,
+    failures: RateLimitedLog,
     /// How many more connections are accepted before a drain closes the listener.
     drain_remaining: Option<usize>,
 }
@@ -194,7 +195,8 @@ impl Listener {
             lingering: Lingering::default(),
             rejected: RateLimitedLog::default(),
             paused: false,
-            accept_pause: AcceptPause::default(),
+            backoff: Backoff::default(),
+            failures: RateLimitedLog::default(),
             drain_remaining: None,
         })
     }
@@ -288,7 +290,7 @@ impl Listener {
                 Ok((socket, peer)) => {
                     cx.count_accepted();
                     last_error = None;
-                    self.accept_pause.reset();
+                    self.backoff.reset();
                     self.drain_remaining = self.drain_remaining.map(|remaining| remaining - 1);
                     self.handle_accepted(cx, socket, peer);
                     continue;
@@ -325,7 +327,8 @@ impl Listener {
     fn pause_after(&mut self, cx: &mut Context, error: &io::Error) {
         cx.count_accept_pause();
         let (local, open) = (&self.local, self.limit.open_count());
-        self.accept_pause.start(cx.now(), |count| {
+        self.backoff.start(cx.now());
+        self.failures.record(cx.now(), |count| {
             log::error!(
                 "{local}: cannot accept with {open} connections open, trying again: \
                  {error}{} ({count} times so far)",
@@ -378,11 +381,11 @@ impl Dispatcher for Listener {
     }
 
     fn readable(&self) -> bool {
-        self.accept_pause.until().is_none() && (!self.paused || self.drain_remaining.is_some())
+        self.backoff.until().is_none() && (!self.paused || self.drain_remaining.is_some())
     }
 
     fn update_deadline(&mut self, _cx: &Context) -> Option<Instant> {
-        self.accept_pause.until()
+        self.backoff.until()
     }
 
     fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
@@ -390,7 +393,7 @@ impl Dispatcher for Listener {
     }
 
     fn handle_deadline(&mut self, cx: &mut Context) -> io::Result<()> {
-        self.accept_pause.end();
+        self.backoff.end();
         self.accept_pending(cx)
     }
 

@@ -48,6 +48,9 @@ pub struct Stats {
     /// How often accepting paused because accept(2) failed, for example without
     /// descriptors or memory.
     pub accept_pauses: u64,
+    /// ICMP messages about datagrams that were sent before: no program received them, or
+    /// the network dropped them.
+    pub icmp_errors: u64,
     /// Callbacks that exceeded
     /// [`ReactorBuilder::slow_callback_threshold`](crate::ReactorBuilder::slow_callback_threshold).
     pub slow_callbacks: u64,
@@ -92,6 +95,10 @@ impl Context {
 
     pub(crate) fn count_accept_error(&mut self) {
         self.stats.accept_errors += 1;
+    }
+
+    pub(crate) fn count_icmp_errors(&mut self, count: u64) {
+        self.stats.icmp_errors += count;
     }
 
     pub(crate) fn count_accept_pause(&mut self) {

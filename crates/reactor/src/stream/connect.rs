@@ -9,6 +9,7 @@ use crate::address::Address;
 use crate::reactor::{Context, Dispatcher};
 use crate::sys::socket::Socket;
 use crate::sys::source::Source;
+use crate::sys::unix_address::path_address;
 use crate::token::Token;
 
 /// Delay before the next address is tried in parallel: RFC 8305, section 5,
@@ -91,7 +92,7 @@ impl Connecting {
     pub(super) fn to_path(path: PathBuf) -> (Self, Option<(Socket, Address)>) {
         match Socket::connect_unix(&path) {
             Ok(socket) => {
-                let attempt = Some((socket, Address::Unix(Some(path))));
+                let attempt = Some((socket, path_address(&path)));
                 (Self::new(Phase::Trying(Race::default())), attempt)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -163,7 +164,7 @@ impl Connecting {
             }
             Phase::QueueFull { path, retry_at } => match Socket::connect_unix(path) {
                 Ok(socket) => {
-                    let peer = Address::Unix(Some(std::mem::take(path)));
+                    let peer = path_address(path);
                     self.phase = Phase::Trying(Race::default());
                     ConnectStep::Attempt(socket, peer)
                 }

@@ -30,6 +30,7 @@ use crate::stream::protocol::{Io, Protocol};
 use crate::sys::descriptor::{Descriptor, OwnedDescriptor};
 use crate::sys::endpoint::Endpoint;
 use crate::sys::socket::Socket;
+use crate::sys::unix_address::path_address;
 use crate::token::Token;
 
 /// A stream socket (TCP or Unix) driven by protocol `P`.
@@ -152,7 +153,7 @@ impl<P: Protocol> Stream<P> {
     /// [`Protocol::handle_close`].
     pub fn connect_unix(path: impl AsRef<Path>, protocol: P) -> Self {
         let path = path.as_ref().to_path_buf();
-        let peer = Address::Unix(Some(path.clone()));
+        let peer = path_address(&path);
         let (connecting, attempt) = Connecting::to_path(path);
         Self::from_connecting(connecting, attempt, peer, protocol)
     }

@@ -1,40 +1,83 @@
 //! [`DatagramSocket`]: a UDP or Unix datagram socket.
 
-use std::ffi::OsStr;
-use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd};
 
+use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
+    sockopt,
+};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketAddrAny};
 use socket2::{Domain, SockAddr, SockRef, Type};
 
 use crate::address::Address;
 use crate::sys::source::Source;
+use crate::sys::unix_address::{unix_address, unix_sock_addr};
+
+/// Room for the control messages of a datagram, also for those of options that the
+/// program sets.
+const CONTROL_SIZE: usize = 256;
 
 /// A datagram that was received.
 pub(crate) struct Received {
     /// Its length in bytes, which may exceed that of the buffer.
     pub(crate) len: usize,
     pub(crate) from: Address,
+    /// `None` if the socket is not bound to a wildcard.
+    pub(crate) to: Option<Destination>,
+}
+
+/// Where a datagram was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Destination {
+    /// The address in the datagram: perhaps a broadcast or multicast address.
+    pub(crate) addr: IpAddr,
+    /// The address of this machine from which to reply; `None` for the system's choice.
+    pub(crate) reply_from: Option<IpAddr>,
 }
 
 /// A datagram socket in non-blocking mode.
-pub(crate) struct DatagramSocket(socket2::Socket);
+pub(crate) struct DatagramSocket {
+    inner: socket2::Socket,
+    is_v6: bool,
+    /// The buffer for control messages; empty if the kernel does not report where a
+    /// datagram was sent.
+    control: Box<[u8]>,
+}
 
 impl DatagramSocket {
     /// Takes over an open socket: sets it to non-blocking mode, and to be closed by
     /// execve(2), as an inherited one is not.
+    ///
+    /// # Errors
+    ///
+    /// Returns `InvalidInput` if it is a stream socket.
     pub(crate) fn from_owned(socket: OwnedFd) -> io::Result<Self> {
         let socket = socket2::Socket::from(socket);
+        if socket.r#type()? == Type::STREAM {
+            let message = "the socket is not for datagrams";
+            return Err(io::Error::new(ErrorKind::InvalidInput, message));
+        }
         socket.set_cloexec(true)?;
         Self::from_socket(socket)
     }
 
     fn from_socket(socket: socket2::Socket) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        Ok(DatagramSocket(socket))
+        let local = socket.local_addr()?.as_socket();
+        let is_v6 = local.is_some_and(|local| local.is_ipv6());
+        let is_wildcard = local.is_some_and(|local| local.ip().is_unspecified());
+        let reports = is_wildcard
+            && if is_v6 {
+                setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true).is_ok()
+            } else {
+                setsockopt(&socket, sockopt::Ipv4PacketInfo, &true).is_ok()
+            };
+        let control = vec![0; if reports { CONTROL_SIZE } else { 0 }].into_boxed_slice();
+        Ok(DatagramSocket { inner: socket, is_v6, control })
     }
 
     pub(crate) fn bind(addr: SocketAddr) -> io::Result<Self> {
@@ -49,68 +92,218 @@ impl DatagramSocket {
         Self::from_socket(socket)
     }
 
-    /// Binds to a free port and connects to `addr`.
+    /// Connects to `addr`, from a free port.
     pub(crate) fn connect(addr: SocketAddr) -> io::Result<Self> {
-        let any: SocketAddr = match addr {
-            SocketAddr::V4(_) => ([0; 4], 0).into(),
-            SocketAddr::V6(_) => ([0; 16], 0).into(),
-        };
-        let socket = Self::bind(any)?;
-        socket.0.connect(&addr.into())?;
-        Ok(socket)
+        let socket = socket2::Socket::new(Domain::for_address(addr), Type::DGRAM, None)?;
+        socket.connect(&addr.into())?;
+        Self::from_socket(socket)
     }
 
     /// Receives one datagram into `buffer`.
-    pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
+    pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+        if !self.control.is_empty() {
+            return self.receive_with_destination(buffer);
+        }
         // TRUNC reports the whole length of a datagram longer than the buffer.
-        let (_, len, from) = rustix::net::recvfrom(&self.0, buffer, RecvFlags::TRUNC)?;
-        Ok(Received { len, from: from.map_or(Address::Unix(None), from_rustix_addr) })
+        let (_, len, from) = rustix::net::recvfrom(&self.inner, buffer, RecvFlags::TRUNC)?;
+        Ok(Received { len, from: from.map_or(Address::Unix(None), from_rustix_addr), to: None })
+    }
+
+    fn receive_with_destination(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+        let mut buffers = [IoSliceMut::new(buffer)];
+        let (fd, control) = (self.inner.as_raw_fd(), Some(&mut self.control[..]));
+        let message = recvmsg::<SockaddrStorage>(fd, &mut buffers, control, MsgFlags::MSG_TRUNC)?;
+        let from = message.address.and_then(|from| to_inet(&from));
+        // Without room for all control messages, the system selects the address of replies.
+        let to = message.cmsgs().ok().and_then(|mut messages| messages.find_map(to_destination));
+        let from = from.map_or(Address::Unix(None), Address::from);
+        Ok(Received { len: message.bytes, from, to })
+    }
+
+    /// Removes a message from the queue of errors (ip(7), `IP_RECVERR`). Returns `false`
+    /// if there is none.
+    pub(crate) fn take_queued_error(&self) -> bool {
+        take_queued_error(&self.inner)
     }
 
     /// Sends `data` to the connected peer.
     pub(crate) fn send(&self, data: &[u8]) -> io::Result<()> {
-        self.0.send(data).map(drop)
+        self.inner.send(data).map(drop)
     }
 
     /// Sends `data` to `to`.
     pub(crate) fn send_to(&self, data: &[u8], to: &Address) -> io::Result<()> {
         let to = match to {
-            Address::Inet(addr) => (*addr).into(),
-            Address::Unix(Some(path)) => SockAddr::unix(path)?,
+            Address::Inet(addr) => self.to_own_family(*addr).into(),
+            Address::Unix(Some(path)) => unix_sock_addr(path)?,
+            Address::Abstract(name) => abstract_sock_addr(name)?,
             Address::Unix(None) | Address::Host(_) | Address::Descriptor(_) => {
                 let message = format!("cannot send to {to}");
                 return Err(io::Error::new(ErrorKind::InvalidInput, message));
             }
         };
-        self.0.send_to(data, &to).map(drop)
+        self.inner.send_to(data, &to).map(drop)
+    }
+
+    /// Sends `data` to `to`, with the address `from` of this machine as its source.
+    pub(crate) fn send_from(&self, data: &[u8], to: SocketAddr, from: IpAddr) -> io::Result<()> {
+        let to = SockaddrStorage::from(self.to_own_family(to));
+        let data = [IoSlice::new(data)];
+        let send = |control: ControlMessage<'_>| {
+            let fd = self.inner.as_raw_fd();
+            sendmsg(fd, &data, &[control], MsgFlags::empty(), Some(&to))
+        };
+        match from {
+            IpAddr::V4(from) if !self.is_v6 => send(ControlMessage::Ipv4PacketInfo(&in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: in_addr { s_addr: u32::from(from).to_be() },
+                ipi_addr: in_addr { s_addr: 0 },
+            })),
+            from => {
+                let from = match from {
+                    IpAddr::V4(from) => from.to_ipv6_mapped(),
+                    IpAddr::V6(from) => from,
+                };
+                send(ControlMessage::Ipv6PacketInfo(&in6_pktinfo {
+                    ipi6_addr: in6_addr { s6_addr: from.octets() },
+                    ipi6_ifindex: 0,
+                }))
+            }
+        }?;
+        Ok(())
+    }
+
+    /// An IPv6 socket that also serves IPv4 takes such addresses in their mapped form.
+    fn to_own_family(&self, addr: SocketAddr) -> SocketAddr {
+        match addr {
+            SocketAddr::V4(addr) if self.is_v6 => (addr.ip().to_ipv6_mapped(), addr.port()).into(),
+            addr => addr,
+        }
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<Address> {
-        self.0.local_addr().map(Address::from)
+        self.inner.local_addr().map(Address::from)
     }
 
     /// Returns a reference on which socket options can be read and set.
     pub(crate) fn options(&self) -> SockRef<'_> {
-        SockRef::from(&self.0)
+        SockRef::from(&self.inner)
     }
 
     pub(crate) fn source(&self) -> Source<'_> {
-        Source::from(&self.0)
+        Source::from(&self.inner)
     }
 }
 
-/// Returns `true` if `error` is an ICMP message about an earlier datagram, which
-/// the next call on the socket reports: udp(7), "Error handling".
-pub(crate) fn is_deferred_icmp_error(error: &io::Error) -> bool {
-    use ErrorKind::{ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable};
-    matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable | NetworkDown)
+/// The class of an error of a datagram socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DatagramError {
+    /// Nothing is pending, or there is no room.
+    WouldBlock,
+    /// A signal arrived.
+    Interrupted,
+    /// Perhaps an ICMP message about an earlier datagram, which the next call on the
+    /// socket reports: ip(7) and udp(7), "Errors". It may also concern this call.
+    Icmp,
+    /// It fails at the moment, and may work later.
+    Transient,
+    /// The socket itself is broken.
+    Fatal,
+}
+
+impl DatagramError {
+    pub(crate) fn classify(error: &io::Error) -> Self {
+        match Errno::from_io_error(error) {
+            Some(Errno::AGAIN) => DatagramError::WouldBlock,
+            Some(Errno::INTR) => DatagramError::Interrupted,
+            Some(
+                Errno::CONNREFUSED
+                | Errno::CONNRESET
+                | Errno::HOSTUNREACH
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::NETDOWN
+                | Errno::NOPROTOOPT
+                | Errno::PROTO
+                | Errno::ACCESS
+                | Errno::PERM
+                | Errno::MSGSIZE
+                | Errno::OPNOTSUPP
+                | Errno::TIMEDOUT,
+            ) => DatagramError::Icmp,
+            #[cfg(target_os = "linux")]
+            Some(Errno::NONET) => DatagramError::Icmp,
+            Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::FAULT) => {
+                DatagramError::Fatal
+            }
+            _ => DatagramError::Transient,
+        }
+    }
+}
+
+/// Removes a message from the queue of errors of a socket.
+pub(super) fn take_queued_error(socket: &socket2::Socket) -> bool {
+    #[cfg(target_os = "linux")]
+    return rustix::net::recv(socket, &mut [0; 1], RecvFlags::ERRQUEUE).is_ok();
+    #[cfg(not(target_os = "linux"))]
+    return false;
+}
+
+fn abstract_sock_addr(name: &[u8]) -> io::Result<SockAddr> {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+    let path = OsString::from_vec([&[0], name].concat());
+    unix_sock_addr(path.as_ref())
+}
+
+fn to_inet(addr: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = addr.as_sockaddr_in().map(|addr| SocketAddr::V4((*addr).into()));
+    v4.or_else(|| addr.as_sockaddr_in6().map(|addr| SocketAddr::V6((*addr).into())))
+}
+
+fn to_destination(message: ControlMessageOwned) -> Option<Destination> {
+    match message {
+        ControlMessageOwned::Ipv4PacketInfo(info) => {
+            let ip = |addr: in_addr| IpAddr::V4(Ipv4Addr::from(u32::from_be(addr.s_addr)));
+            let reply_from = Some(ip(info.ipi_spec_dst)).filter(|ip| !ip.is_unspecified());
+            Some(Destination { addr: ip(info.ipi_addr), reply_from })
+        }
+        ControlMessageOwned::Ipv6PacketInfo(info) => {
+            let addr = IpAddr::from(info.ipi6_addr.s6_addr).to_canonical();
+            let is_unicast = !addr.is_multicast() && addr != IpAddr::V4(Ipv4Addr::BROADCAST);
+            Some(Destination { addr, reply_from: is_unicast.then_some(addr) })
+        }
+        _ => None,
+    }
 }
 
 fn from_rustix_addr(addr: SocketAddrAny) -> Address {
     if let Ok(addr) = SocketAddr::try_from(addr.clone()) {
-        return Address::Inet(addr);
+        return Address::from(addr);
     }
-    let unix = rustix::net::SocketAddrUnix::try_from(addr).ok();
-    let path = unix.as_ref().and_then(|unix| unix.path_bytes());
-    Address::Unix(path.map(|path| Path::new(OsStr::from_bytes(path)).to_path_buf()))
+    let Ok(unix) = rustix::net::SocketAddrUnix::try_from(addr) else { return Address::Unix(None) };
+    #[cfg(target_os = "linux")]
+    if let Some(name) = unix.abstract_name() {
+        return Address::Abstract(name.into());
+    }
+    unix.path_bytes().map_or(Address::Unix(None), |path| unix_address(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All error numbers.
+    #[test]
+    fn only_errors_of_the_socket_itself_are_fatal() {
+        for errno in 1..=200 {
+            let error = io::Error::from_raw_os_error(errno);
+            let is_fatal = DatagramError::classify(&error) == DatagramError::Fatal;
+            let socket_is_broken = matches!(
+                Errno::from_raw_os_error(errno),
+                Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::FAULT
+            );
+            assert_eq!(is_fatal, socket_is_broken, "{errno}: {error}");
+        }
+    }
 }

@@ -17,3 +17,4 @@ pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod socket_path;
 pub(crate) mod source;
+pub(crate) mod unix_address;

@@ -13,6 +13,7 @@ use socket2::{Domain, SockAddr, Type};
 
 use crate::address::Address;
 use crate::sys::source::{Source, check_ready};
+use crate::sys::unix_address::unix_sock_addr;
 
 pub use socket2::SockRef;
 
@@ -79,7 +80,7 @@ impl Socket {
     /// Starts to connect to the Unix socket at `path`.
     pub(crate) fn connect_unix(path: &Path) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        Self::start_connect(socket, &SockAddr::unix(path)?)
+        Self::start_connect(socket, &unix_sock_addr(path)?)
     }
 
     fn start_connect(socket: socket2::Socket, addr: &SockAddr) -> io::Result<Self> {
@@ -248,10 +249,14 @@ fn to_io_error(errno: Errno) -> io::Error {
 
 impl From<SockAddr> for Address {
     fn from(addr: SockAddr) -> Self {
-        match addr.as_socket() {
-            Some(addr) => Address::Inet(addr),
-            None => Address::Unix(addr.as_pathname().map(Path::to_path_buf)),
+        if let Some(addr) = addr.as_socket() {
+            return Address::from(addr);
         }
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some(name) = addr.as_abstract_namespace() {
+            return Address::Abstract(name.into());
+        }
+        Address::Unix(addr.as_pathname().map(Path::to_path_buf))
     }
 }
 

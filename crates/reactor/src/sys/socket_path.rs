@@ -14,6 +14,7 @@ use socket2::{Domain, SockAddr, Type};
 use crate::sys::datagram_socket::DatagramSocket;
 use crate::sys::process::Owner;
 use crate::sys::socket::Socket;
+use crate::sys::unix_address::{is_abstract, shown, unix_sock_addr};
 
 /// How often to try to lock a directory that another program has locked.
 const MAX_LOCK_ATTEMPTS: u32 = 100;
@@ -51,8 +52,12 @@ impl SocketPath {
         bind: impl Fn(&SockAddr) -> io::Result<T>,
     ) -> io::Result<(T, Option<Self>)> {
         let named =
-            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        let addr = SockAddr::unix(path).map_err(named)?;
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", shown(path)));
+        let addr = unix_sock_addr(path).map_err(named)?;
+        if is_abstract(path) {
+            // There is no file: the name is free once the socket is closed.
+            return bind(&addr).map(|socket| (socket, None)).map_err(named);
+        }
         let _lock = lock_parent_dir(path);
         let socket = match bind(&addr) {
             Err(error)

@@ -36,6 +36,7 @@ mod inbox;
 mod inherited;
 mod isolation;
 mod listener;
+mod lost_peers;
 mod peer_view;
 mod posts;
 mod rate_limits;
