@@ -140,7 +140,7 @@
 //! | Where is a panic caught? | `reactor/call.rs` | `enter` for callbacks; `catch_panic` for jobs, `handle_error` and `handle_close` |
 //! | Where do many posts cause one wake-up? | `reactor/handle.rs` | `post` wakes only a loop that is `Asleep`; see `Attention` |
 //! | What keeps a hang-up from spinning? | `reactor/turn.rs` | `dispatch_hangup` removes the source from the poller until something is wanted from it |
-//! | What bounds an orderly close? | `stream/timeouts.rs` | `stall_deadline`: the stall timeout while output is queued, then the linger timeout of `stream/closing.rs` |
+//! | What bounds an orderly close? | `stream/timeouts.rs` | `stall_deadline`: the stall timeout while output is queued, then the linger timeout of `stream/closing.rs`; `close_deadline` bounds the whole |
 //! | Where is the registered interest decided? | `reactor/settle.rs` | `settle` compares `update` with what is registered; a stream answers in `readable` and `writable` of `stream/dispatch.rs` |
 //! | What must change to set a socket option on accepted streams? | `sys/accept.rs` | `accept`; a program calls `io.socket_options()` in `handle_connect` |
 //! | What must change to run on a virtual clock? | `sys/clock.rs` | `now`, the only place that reads the clock; and `wait` in `poll/mod.rs`, which must advance it |

@@ -113,6 +113,8 @@ pub enum TimeoutKind {
     Idle,
     /// The peer read none of the pending output for the stall timeout.
     Stall,
+    /// The peer did not read all output in time after the stream was closed.
+    Close,
     /// A message was not complete in time.
     Message,
     /// A deadline of the dispatcher.
@@ -125,6 +127,7 @@ impl fmt::Display for TimeoutKind {
             TimeoutKind::Connect => "connect timeout",
             TimeoutKind::Idle => "idle timeout",
             TimeoutKind::Stall => "stall timeout",
+            TimeoutKind::Close => "close timeout",
             TimeoutKind::Message => "message timeout",
             TimeoutKind::Deadline => "deadline exceeded",
         })

@@ -22,6 +22,18 @@ pub(super) struct ActiveState {
     pub(super) pending_error: Option<io::Error>,
     /// Since when the peer has read no output, or a closing stream has waited.
     pub(super) stalled_since: Option<Instant>,
+    pub(super) linger: Option<Linger>,
+}
+
+/// The progress of a stream that is closing and flushed.
+pub(super) struct Linger {
+    pub(super) since: Instant,
+    /// When it was last seen that the peer reads.
+    pub(super) progress_at: Instant,
+    /// What the kernel had not sent then, as
+    /// [`measure_send_queue`](crate::sys::endpoint::Endpoint::measure_send_queue) returns
+    /// it.
+    pub(super) unsent: Option<u32>,
 }
 
 impl ActiveState {
@@ -31,5 +43,6 @@ impl ActiveState {
             || self.throttles.write.is_some()
             || self.pending_error.is_some()
             || self.stalled_since.is_some()
+            || self.linger.is_some()
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::sys::socket::SendQueue;
 
-/// How long a closing stream waits for its last bytes to leave, and for its peer to
-/// end.
+/// How long a closing stream waits while none of its last bytes leave, and then for
+/// input or the end of its peer.
 pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// State machine for the end of a stream.
@@ -28,7 +28,9 @@ pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// | the same | flushed; the kernel holds nothing; input was discarded | `Lingering`, write half `Shut` |
 /// | `AwaitingTransmit`, `Lingering` | input | the same; the input is discarded |
 /// | the same | end of input | `Closed` |
-/// | the same | [`LINGER_TIMEOUT`] | `Closed` |
+/// | `AwaitingTransmit` | [`LINGER_TIMEOUT`] without output that leaves | `Closed` |
+/// | `Lingering` | [`LINGER_TIMEOUT`] without input | `Closed` |
+/// | `AwaitingTransmit`, `Lingering` | the close timeout | the channel ends, `TimedOut` |
 /// | `Open` | read half `Eof` and write half `Shut` | the channel ends, `PeerClosed` |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseState {

@@ -437,7 +437,10 @@ impl Connection {
     pub(super) fn discard(&mut self, buffer: &mut [u8]) {
         match self.endpoint.read(buffer) {
             Ok(0) => self.close_state = self.close_state.after_linger(),
-            Ok(_) => self.discarded_input = true,
+            Ok(_) => {
+                self.discarded_input = true;
+                self.activity = Activity::Received;
+            }
             Err(error) if is_would_block(&error) => {}
             Err(error) => self.active_mut().pending_error = Some(error),
         }

@@ -35,9 +35,11 @@ impl Connection {
     /// `Err`, the stream ends without writing.
     ///
     /// TCP answers a close with unread input by a reset, which discards output
-    /// (RFC 1122, section 4.2.2.13). So a stream whose peer has not ended waits for up
-    /// to two seconds: until all output has left this machine, and, if input arrives
-    /// that is not read, until the peer ends.
+    /// (RFC 1122, section 4.2.2.13). So a stream whose peer has not ended waits until all
+    /// output has left this machine, and, if input arrives that is not read, until the
+    /// peer ends. It gives up after two seconds without progress, or with
+    /// [`TimeoutKind::Close`](crate::TimeoutKind::Close) after
+    /// [`Limits::close_timeout`](crate::Limits::close_timeout).
     pub fn close(&mut self) {
         self.close_state = self.close_state.after_close();
     }

@@ -32,6 +32,10 @@ pub struct Limits {
     /// Closes a stream whose peer reads none of the queued output for this long;
     /// `None` for never. Default: one minute.
     pub stall_timeout: Option<Duration>,
+    /// Limits how long [`close`](crate::Connection::close) may take once all queued
+    /// output is written to the socket, until the peer has read it; `None` for as long as
+    /// the peer continues to read or to send. Default: two minutes.
+    pub close_timeout: Option<Duration>,
     /// Limits how long connecting may take, for all addresses together, name
     /// resolution included; `None` for the system's own limit. Default: 30 seconds.
     pub connect_timeout: Option<Duration>,
@@ -57,6 +61,7 @@ impl Default for Limits {
             low_water: 16 * 1024,
             idle_timeout: None,
             stall_timeout: Some(Duration::from_secs(60)),
+            close_timeout: Some(Duration::from_secs(120)),
             connect_timeout: Some(Duration::from_secs(30)),
             read_rate: None,
             write_rate: None,

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::reactor::TimeoutKind;
-use crate::stream::active::Throttles;
-use crate::stream::closing::LINGER_TIMEOUT;
+use crate::stream::active::{Linger, Throttles};
+use crate::stream::closing::{CloseState, LINGER_TIMEOUT};
 use crate::stream::connection::{Activity, Connection};
 use crate::stream::throttle::Throttle;
 
@@ -84,10 +84,11 @@ impl Connection {
             self.last_activity = Some(now);
         }
         let is_waiting = !self.is_connecting() && self.waits_for_peer();
-        let wrote = activity == Activity::Wrote;
-        if is_waiting {
+        if self.discards_input() {
+            self.record_linger(activity, now);
+        } else if is_waiting {
             let stalled_since = &mut self.active_mut().stalled_since;
-            if wrote || stalled_since.is_none() {
+            if activity == Activity::Wrote || stalled_since.is_none() {
                 *stalled_since = Some(now);
             }
         } else if let Some(active) = &mut self.active {
@@ -96,6 +97,25 @@ impl Connection {
                 self.active = None;
             }
         }
+    }
+
+    /// Restarts the linger timeout of a closing stream that was flushed, if there is
+    /// progress: output that left, or, once all has left, input.
+    #[cold]
+    fn record_linger(&mut self, activity: Activity, now: Instant) {
+        let is_lingering = self.close_state == CloseState::Lingering;
+        if let Some(active) = &mut self.active
+            && active.linger.is_some()
+        {
+            if is_lingering && activity != Activity::None {
+                active.stalled_since = Some(now);
+            }
+            return;
+        }
+        let unsent = self.endpoint.measure_send_queue();
+        let active = self.active_mut();
+        active.linger = Some(Linger { since: now, progress_at: now, unsent });
+        active.stalled_since = Some(now);
     }
 
     /// Returns `true` if the peer must read output, or end. Output that waits for its
@@ -109,7 +129,8 @@ impl Connection {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let rates = self.throttles().into_iter().flat_map(|both| [&both.read, &both.write]);
         let rates = rates.flatten().filter_map(Throttle::ready_at);
-        [self.stall_deadline(), self.idle_deadline()].into_iter().flatten().chain(rates).min()
+        let timeouts = [self.stall_deadline(), self.close_deadline(), self.idle_deadline()];
+        timeouts.into_iter().flatten().chain(rates).min()
     }
 
     fn stall_deadline(&self) -> Option<Instant> {
@@ -119,7 +140,16 @@ impl Connection {
         stalled_since.checked_add(timeout)
     }
 
+    fn close_deadline(&self) -> Option<Instant> {
+        let linger = self.active.as_ref()?.linger.as_ref()?;
+        linger.since.checked_add(self.limits().close_timeout?)
+    }
+
+    /// Does not cover a stream that is closing: that has an end of its own.
     fn idle_deadline(&self) -> Option<Instant> {
+        if !self.close_state.is_open() {
+            return None;
+        }
         self.last_activity?.checked_add(self.limits().idle_timeout?)
     }
 
@@ -128,12 +158,49 @@ impl Connection {
     pub(super) fn expire(&mut self, now: Instant) -> Option<TimeoutKind> {
         self.release_throttles(now);
         let has_passed = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now);
+        if has_passed(self.close_deadline()) {
+            return Some(TimeoutKind::Close);
+        }
         if has_passed(self.stall_deadline()) {
-            if !self.discards_input() {
-                return Some(TimeoutKind::Stall);
-            }
-            self.close_state = self.close_state.after_linger();
+            return if self.discards_input() {
+                self.expire_linger(now)
+            } else {
+                Some(TimeoutKind::Stall)
+            };
         }
         has_passed(self.idle_deadline()).then_some(TimeoutKind::Idle)
+    }
+
+    /// The linger timeout has passed. Restarts it if the peer has read something
+    /// meanwhile; if that cannot be seen, up to the stall timeout.
+    fn expire_linger(&mut self, now: Instant) -> Option<TimeoutKind> {
+        let is_sending = self.close_state == CloseState::AwaitingTransmit;
+        let stall_timeout = self.limits().stall_timeout;
+        let unsent = if is_sending { self.endpoint.measure_send_queue() } else { None };
+        if let Some(active) = &mut self.active
+            && let Some(linger) = &mut active.linger
+            && is_sending
+        {
+            let has_progressed = match (linger.unsent, unsent) {
+                (Some(before), Some(unsent)) => unsent < before,
+                // The send buffer was too full to tell.
+                (None, Some(_)) => true,
+                (_, None) => false,
+            };
+            if has_progressed {
+                linger.progress_at = now;
+                linger.unsent = unsent;
+            }
+            let waited = now.saturating_duration_since(linger.progress_at);
+            if unsent.is_none() && stall_timeout.is_some_and(|timeout| waited >= timeout) {
+                return Some(TimeoutKind::Stall);
+            }
+            if has_progressed || unsent.is_none() {
+                active.stalled_since = Some(now);
+                return None;
+            }
+        }
+        self.close_state = self.close_state.after_linger();
+        None
     }
 }

@@ -97,6 +97,14 @@ impl Endpoint {
         }
     }
 
+    /// See [`Socket::measure_send_queue`].
+    pub(crate) fn measure_send_queue(&self) -> Option<u32> {
+        match self {
+            Endpoint::Socket(socket) => socket.measure_send_queue(),
+            Endpoint::Descriptor(_) | Endpoint::Unconnected => None,
+        }
+    }
+
     /// See [`Socket::take_urgent_byte`].
     pub(crate) fn take_urgent_byte(&self) -> Option<u8> {
         match self {

@@ -28,6 +28,15 @@ const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 const SEND_FLAGS: SendFlags = SendFlags::empty();
 
+/// The largest send queue that is measured, above any limit of a system
+/// (`net.ipv4.tcp_wmem`).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const MAX_MEASURED_QUEUE: u32 = 1 << 30;
+
+/// A change of a send queue by less is not seen.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const MEASURE_PRECISION: u32 = 64;
+
 /// How much of what was written the kernel still holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SendQueue {
@@ -204,6 +213,32 @@ impl Socket {
             Ok(addr) if addr.as_socket().is_none() => SendQueue::Empty,
             _ => SendQueue::Unknown,
         }
+    }
+
+    /// Measures how much output the kernel has not sent yet, in a unit of its own, after
+    /// [`watch_send_queue`](Self::watch_send_queue). Returns `None` while the send buffer
+    /// is too full to tell (the socket is not writable whatever the threshold), and where
+    /// this cannot be measured.
+    pub(crate) fn measure_send_queue(&self) -> Option<u32> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            // The socket is writable while less is unsent than the threshold. There is no
+            // safe wrapper for `SIOCOUTQ`.
+            let is_below = |threshold| {
+                self.0.set_tcp_notsent_lowat(threshold).is_ok()
+                    && check_ready(self.0.as_fd(), PollFlags::OUT)
+            };
+            let (mut low, mut high) = (0, MAX_MEASURED_QUEUE);
+            let is_measurable = is_below(high);
+            while is_measurable && high - low > MEASURE_PRECISION {
+                let middle = low + (high - low) / 2;
+                if is_below(middle) { high = middle } else { low = middle }
+            }
+            is_below(1);
+            is_measurable.then_some(high)
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        None
     }
 
     /// Checks what the kernel holds, after [`watch_send_queue`](Self::watch_send_queue).

@@ -3,11 +3,14 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use reactor::{Chat, ChatIo, ChatProtocol, Context, Io, Limits, Reactor, Stream};
 
-use crate::common::{Call, Log, Probe, run, silence_panics, tcp_pair, turn_until};
+use socket2::SockRef;
+
+use crate::common::{Call, Log, Probe, run, run_with, silence_panics, tcp_pair, turn_until};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -153,4 +156,140 @@ fn invariant_4_peer_can_tell_complete_stream_from_truncated_one() {
         let expected = if end.resets() { Err(ErrorKind::ConnectionReset) } else { Ok(()) };
         assert_eq!(outcome, expected, "{end:?}: {:?}", log.lines());
     }
+}
+
+/// Sends much when connected, and closes when the reactor drains.
+fn sends_much(log: &Log) -> Probe {
+    Probe::new("a", log, |call, io| {
+        match call {
+            Call::Connect => io.send(&vec![9; 3 << 20])?,
+            Call::Drain => io.close(),
+            _ => {}
+        }
+        Ok(())
+    })
+}
+
+/// At the end of a server, a client reads what it was sent slowly and steadily; it may
+/// send meanwhile.
+fn check_slow_reader(sends: bool) {
+    let (mut peer, ours) = tcp_pair();
+    SockRef::from(&peer).set_recv_buffer_size(16 * 1024).unwrap();
+    let log = Log::default();
+    let mut reactor = Reactor::new().unwrap();
+    reactor.add(Stream::new(ours, sends_much(&log)).unwrap()).unwrap();
+    reactor.context().call_later(100 * MS, |cx| cx.drain(15_000 * MS));
+    let client = thread::spawn(move || {
+        thread::sleep(200 * MS);
+        let (mut buffer, mut got) = (vec![0; 40_000], 0);
+        loop {
+            if sends {
+                let _ = peer.write_all(b"and this");
+            }
+            match peer.read(&mut buffer) {
+                Ok(0) => return Ok(got),
+                Ok(read) => got += read,
+                Err(error) => return Err(format!("{error} after {got} bytes")),
+            }
+            thread::sleep(50 * MS); // 3 MiB in 4 s or more
+        }
+    });
+    run(&mut reactor);
+    assert_eq!(client.join().unwrap(), Ok(3 << 20), "{:?}", log.lines());
+    assert_eq!(log.lines().last().unwrap(), "a close: closed");
+}
+
+#[test]
+fn invariant_4_close_waits_for_slow_reader() {
+    check_slow_reader(false);
+}
+
+#[test]
+fn invariant_4_close_waits_for_slow_reader_that_sends() {
+    check_slow_reader(true);
+}
+
+/// A peer that neither reads nor ends, and one that sends forever, hold a closing stream
+/// up for a limited time.
+#[test]
+fn invariant_4_close_timeout_limits_an_orderly_close() {
+    for floods in [false, true] {
+        let (peer, ours) = tcp_pair();
+        let log = Log::default();
+        let mut reactor = Reactor::new().unwrap();
+        let limits =
+            Limits { close_timeout: Some(300 * MS), stall_timeout: None, ..Limits::default() };
+        let probe = Probe::new("a", &log, move |call, io| {
+            if matches!(call, Call::Read(_)) {
+                io.send(&vec![0; if floods { 10 } else { 100_000 }])?;
+                io.close();
+            }
+            Ok(())
+        });
+        SockRef::from(&peer).set_recv_buffer_size(4096).unwrap();
+        (&peer).write_all(&vec![0; 100_000]).unwrap();
+        reactor.add(Stream::new(ours, probe).unwrap().with_limits(limits)).unwrap();
+        let begin = Instant::now();
+        let writer = thread::spawn(move || {
+            while floods && (&peer).write_all(&[0; 1000]).is_ok() {
+                thread::sleep(MS);
+            }
+            peer
+        });
+        run(&mut reactor);
+        let (lines, lasted) = (log.lines(), begin.elapsed());
+        assert_eq!(lines.last().unwrap(), "a close: timed out: close timeout", "{lines:?}");
+        assert!(lasted >= 300 * MS && lasted < 2_000 * MS, "{lasted:?}");
+        drop(writer.join().unwrap());
+    }
+}
+
+/// A peer that does not read is given up after the linger timeout; the kernel keeps what
+/// it has.
+#[test]
+fn invariant_4_close_gives_up_on_peer_that_does_not_read() {
+    let (mut peer, ours) = tcp_pair();
+    SockRef::from(&peer).set_recv_buffer_size(4096).unwrap();
+    let log = Log::default();
+    let mut reactor = Reactor::new().unwrap();
+    let probe = Probe::new("a", &log, |call, io| {
+        if call == Call::Connect {
+            io.send(&vec![0; 200_000])?;
+            io.close();
+        }
+        Ok(())
+    });
+    reactor.add(Stream::new(ours, probe).unwrap()).unwrap();
+    let begin = Instant::now();
+    run(&mut reactor);
+    let lasted = begin.elapsed();
+    assert!(lasted > 1_500 * MS && lasted < 6_000 * MS, "{lasted:?}");
+    assert_eq!(log.lines().last().unwrap(), "a close: closed");
+    let mut rest = Vec::new();
+    peer.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest.len(), 200_000);
+}
+
+/// An idle timeout that expires during an orderly close does not change its reason.
+#[test]
+fn invariant_2_idle_timeout_does_not_interrupt_a_close() {
+    let (mut peer, ours) = tcp_pair();
+    let log = Log::default();
+    let mut reactor = Reactor::new().unwrap();
+    let limits = Limits { idle_timeout: Some(200 * MS), ..Limits::default() };
+    let probe = Probe::new("a", &log, |call, io| {
+        if call == Call::Connect {
+            io.send(&vec![0; 20_000_000])?;
+            io.close();
+        }
+        Ok(())
+    });
+    reactor.add(Stream::new(ours, probe).unwrap().with_limits(limits)).unwrap();
+    let got = run_with(&mut reactor, move || {
+        thread::sleep(600 * MS);
+        let mut rest = Vec::new();
+        peer.read_to_end(&mut rest).map(|_| rest.len()).map_err(|error| error.kind())
+    });
+    assert_eq!(log.lines(), ["a connect", "a close: closed"]);
+    assert_eq!(got, Ok(20_000_000));
 }

@@ -423,7 +423,7 @@ impl World {
             }
             Cause::TimedOut(TimeoutKind::Idle) => {
                 let passed = |idle| channel.idle_since.elapsed() >= idle;
-                (channel.idle.is_some_and(passed), "idle")
+                (channel.idle.is_some_and(passed) && channel.closing.is_none(), "idle")
             }
             Cause::TimedOut(TimeoutKind::Stall) => {
                 (channel.spec.stall.is_some() && reason.unsent > 0, "stalled")
