@@ -5,33 +5,75 @@ use std::io;
 use std::rc::Rc;
 use std::time::Instant;
 
-use reactor::{Cause, CloseReason, Context, Io, Protocol};
+use reactor::{Cause, CloseReason, Context, Io, Protocol, Stream, TimeoutKind, Token};
 
-use crate::workload::{REPLY_TIMEOUT, Workload};
+use crate::workload::Workload;
 
 /// Sends messages and verifies the replies, which must contain the same bytes
 /// in the same order, however they are divided.
 pub(crate) struct Conversation {
     workload: Rc<Workload>,
-    /// The time before connecting: with churn, the latency includes it.
-    started_at: Instant,
+    state: State,
     sent: u64,
     received: u64,
     /// When each message was sent whose reply is not complete.
     in_flight: VecDeque<Instant>,
 }
 
+/// State machine for a conversation: `Opening` → `Ready` → `Running`. One that
+/// opens after the start of the load is `Running` at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Connecting, or the first reply is pending.
+    Opening,
+    /// The first reply was received. Waits for the other connections.
+    Ready,
+    /// Sends a message for each reply.
+    Running,
+}
+
 impl Conversation {
-    pub(crate) fn new(workload: Rc<Workload>) -> Self {
-        let in_flight = VecDeque::with_capacity(workload.pipeline());
-        Conversation { workload, started_at: Instant::now(), sent: 0, received: 0, in_flight }
+    /// Opens a conversation and adds it to the reactor.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the reactor accepts no more channels.
+    pub(crate) fn open(cx: &mut Context, workload: &Rc<Workload>) -> io::Result<()> {
+        let conversation = Conversation {
+            workload: Rc::clone(workload),
+            state: if workload.has_started() { State::Running } else { State::Opening },
+            sent: 0,
+            received: 0,
+            in_flight: VecDeque::new(),
+        };
+        workload.open(cx, conversation)?;
+        workload.count_opened();
+        Ok(())
+    }
+
+    /// Makes a conversation that is ready send its messages. Call it after the
+    /// workload has started.
+    pub(crate) fn start(cx: &mut Context, token: Token) {
+        // Access through the token makes the reactor query `writable`.
+        let _ = cx.get_mut::<Stream<Conversation>>(token);
     }
 
     fn send_message(&mut self, io: &mut Io<'_>, now: Instant) -> io::Result<()> {
         let workload = &self.workload;
         io.send(workload.data_at(self.sent, workload.size()))?;
         self.sent += workload.size() as u64;
-        self.in_flight.push_back(if workload.is_churn() { self.started_at } else { now });
+        self.in_flight.push_back(now);
+        Ok(())
+    }
+
+    /// Sends as many messages as may be in flight.
+    fn run(&mut self, io: &mut Io<'_>) -> io::Result<()> {
+        self.state = State::Running;
+        io.set_idle_timeout(Some(self.workload.reply_timeout()));
+        let now = Instant::now();
+        for _ in 0..self.workload.pipeline() {
+            self.send_message(io, now)?;
+        }
         Ok(())
     }
 
@@ -47,9 +89,20 @@ impl Conversation {
         Ok(())
     }
 
-    /// Records a complete reply, and sends the next message or closes.
+    /// Handles a complete reply.
     fn finish_message(&mut self, io: &mut Io<'_>, now: Instant) -> io::Result<()> {
         let Some(sent_at) = self.in_flight.pop_front() else { return Ok(()) };
+        if self.state == State::Opening {
+            self.state = State::Ready;
+            self.workload.record_ready(io.token());
+            if self.workload.is_churn() {
+                io.abort();
+            } else {
+                // Nothing is in flight until the load starts.
+                io.set_idle_timeout(None);
+            }
+            return Ok(());
+        }
         let is_finished = {
             let mut record = self.workload.record_mut();
             record.record_reply(sent_at, now);
@@ -63,16 +116,38 @@ impl Conversation {
         }
         Ok(())
     }
+
+    /// Returns the error that `cause` is, if any.
+    fn error(&self, cause: &Cause) -> Option<String> {
+        match cause {
+            // The end of the run is not an error of a connection.
+            Cause::Local | Cause::Shutdown => None,
+            Cause::TimedOut(TimeoutKind::Idle) => {
+                Some(format!("no reply for {:?}", self.workload.reply_timeout()))
+            }
+            cause => Some(cause.to_string()),
+        }
+    }
 }
 
 impl Protocol for Conversation {
     fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
         self.workload.record_mut().record_connection();
-        let now = Instant::now();
-        for _ in 0..self.workload.pipeline() {
-            self.send_message(io, now)?;
+        match self.state {
+            State::Running => self.run(io),
+            State::Opening | State::Ready => {
+                io.set_idle_timeout(Some(self.workload.reply_timeout()));
+                self.send_message(io, Instant::now())
+            }
         }
-        Ok(())
+    }
+
+    fn writable(&self) -> bool {
+        self.state == State::Ready && self.workload.has_started()
+    }
+
+    fn handle_write(&mut self, io: &mut Io<'_>) -> io::Result<()> {
+        self.run(io)
     }
 
     fn handle_read(&mut self, io: &mut Io<'_>, mut data: &[u8]) -> io::Result<()> {
@@ -100,25 +175,19 @@ impl Protocol for Conversation {
 
     fn handle_close(&mut self, io: &mut Io<'_>, reason: &CloseReason) {
         let workload = &self.workload;
-        match &reason.cause {
-            Cause::Local => {}
-            // The drain timed out.
-            Cause::Shutdown if self.in_flight.is_empty() => {}
-            Cause::Shutdown => workload.record_mut().record_error(format!(
-                "no reply within {} s after the end of the measurement",
-                REPLY_TIMEOUT.as_secs()
-            )),
-            cause => workload.record_mut().record_error(cause.to_string()),
+        let (is_last, cx) = (workload.count_closed(), io.context());
+        if let Some(error) = self.error(&reason.cause) {
+            workload.fail(cx, error);
+        } else if workload.record().is_finished() {
+            // Idle connections were open until here.
+            if is_last {
+                cx.stop();
+            }
+        } else if workload.is_churn()
+            && self.state == State::Running
+            && let Err(error) = Conversation::open(cx, workload)
+        {
+            workload.fail(cx, error.to_string());
         }
-        if workload.is_churn() && !workload.record().is_finished() {
-            reopen(io.context(), workload);
-        }
-    }
-}
-
-/// Opens the next connection of a churn.
-fn reopen(cx: &mut Context, workload: &Rc<Workload>) {
-    if let Err(error) = workload.open(cx, Conversation::new(Rc::clone(workload))) {
-        workload.record_mut().record_error(error.to_string());
     }
 }

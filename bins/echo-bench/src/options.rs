@@ -10,7 +10,11 @@ use crate::pattern::Pattern;
 
 /// Measures a TCP echo server and reports throughput and latency
 ///
-/// Every byte of the replies is verified.
+/// Every byte of the replies is verified. An error ends the measurement: the
+/// report then covers the time before.
+///
+/// The load starts when each connection has received a first reply. Latencies
+/// cover sending a message and receiving its reply, and not connecting.
 ///
 /// Each connection sends a message when it has received the reply to an earlier
 /// one (closed loop). So if the server pauses, fewer messages are sent, and few
@@ -23,8 +27,16 @@ use crate::pattern::Pattern;
 #[command(version, after_help = AFTER_HELP)]
 pub(crate) struct Options {
     /// Address of the server
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9999")]
-    pub(crate) addr: String,
+    ///
+    /// If a name has several addresses, one that accepts a connection is
+    /// measured.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:9999",
+        value_parser = value::host_and_port,
+    )]
+    pub(crate) addr: (String, u16),
 
     /// Number of connections that exchange messages
     #[arg(long, value_name = "N", default_value = "64", value_parser = value::count)]
@@ -45,6 +57,13 @@ pub(crate) struct Options {
     /// Duration of the load before the measurement
     #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = value::duration)]
     pub(crate) warm_up: Duration,
+
+    /// End with an error if a connection has no reply for DURATION
+    ///
+    /// A server that has stopped, or does not reply to a message, ends the
+    /// measurement after this time.
+    #[arg(long, value_name = "DURATION", default_value = "1500ms", value_parser = value::timeout)]
+    pub(crate) reply_timeout: Duration,
 
     /// Number of additional idle connections
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -81,7 +100,8 @@ Examples:
 Exit codes:
   0  all replies were correct
   1  the server could not be measured, or replies were wrong or missing
-  2  invalid command line";
+  2  invalid command line
+130  interrupted by SIGINT (Ctrl-C), after a report of the time before";
 
 fn size(text: &str) -> Result<usize, String> {
     match text.parse() {

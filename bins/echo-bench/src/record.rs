@@ -59,17 +59,22 @@ impl Record {
         })
     }
 
-    /// Starts the measurement. Connections are counted from zero again.
+    /// Starts the measurement, unless the run has ended. Connections are counted
+    /// from zero again.
     pub(crate) fn start_measuring(&mut self, now: Instant) {
+        if self.is_finished() {
+            return;
+        }
         self.phase = Phase::Measuring { since: now };
         self.connections = 0;
     }
 
-    /// Ends the measurement.
+    /// Ends the measurement, unless it has ended.
     pub(crate) fn finish(&mut self, now: Instant) {
         let since = match self.phase {
             Phase::WarmUp => now,
-            Phase::Measuring { since } | Phase::Finished { since, .. } => since,
+            Phase::Measuring { since } => since,
+            Phase::Finished { .. } => return,
         };
         self.phase = Phase::Finished { since, until: now };
     }

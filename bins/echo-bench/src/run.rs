@@ -1,19 +1,31 @@
 //! A run: a generator on each thread, started at the same time, and the report.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 
 use anyhow::{Context as _, anyhow, bail};
 use cli::error::without_errno;
+use reactor::InboxSender;
 
+use crate::coordinator::{Coordinator, Event};
 use crate::generator::Generator;
 use crate::options::Options;
 use crate::pattern::Pattern;
-use crate::progress::Progress;
+use crate::progress::MessageCount;
 use crate::record::Record;
 use crate::report::Report;
 use crate::share::Share;
+use crate::target;
+
+/// How a run ended that was not a failure.
+pub(crate) enum Ending {
+    /// All replies were correct.
+    Complete,
+    /// A signal with this number ended it. The report covers the time before.
+    Interrupted(i32),
+}
 
 /// Measures the server and prints the report.
 ///
@@ -21,27 +33,28 @@ use crate::share::Share;
 ///
 /// Returns an error if the server cannot be measured, and, after the report, if
 /// replies were missing or wrong.
-pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let addr = resolve(&options.addr)?;
+pub(crate) fn run(options: &Options) -> anyhow::Result<Ending> {
+    let (host, port) = &options.addr;
+    let addr = target::select(host, *port)?;
     check_open_file_limit(options)?;
 
-    let record = measure(addr, options)?;
-    let report = Report::new(options, addr, &record);
-    let text = if options.json { format!("{}\n", report.to_json()) } else { report.to_string() };
-    cli::stdio::write(text.as_bytes())
-        .map_err(|error| anyhow!("cannot write standard output: {}", without_errno(&error)))?;
-    if !record.is_success() {
-        bail!("{addr}: replies missing or wrong; see the report");
+    let (record, signal) = measure(addr, options)?;
+    print_report(&Report::new(options, addr, &record), options)?;
+    match signal {
+        Some(signal) => Ok(Ending::Interrupted(signal)),
+        None if record.is_success() => Ok(Ending::Complete),
+        None => bail!("{addr}: replies missing or wrong; see the report"),
     }
-    Ok(())
 }
 
-/// Returns the first address of `addr`.
-fn resolve(addr: &str) -> anyhow::Result<SocketAddr> {
-    let mut addrs = addr.to_socket_addrs().map_err(|error| {
-        anyhow!("cannot resolve {addr:?}: {}; specify HOST:PORT with --addr", without_errno(&error))
-    })?;
-    addrs.next().with_context(|| format!("cannot resolve {addr:?}: it has no address"))
+fn print_report(report: &Report<'_>, options: &Options) -> anyhow::Result<()> {
+    let text = if options.json { format!("{}\n", report.to_json()) } else { report.to_string() };
+    match cli::stdio::write(text.as_bytes()) {
+        // The reader has seen enough, as in `| head -1`.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => bail!("cannot write standard output: {}", without_errno(&error)),
+        Ok(()) => Ok(()),
+    }
 }
 
 /// Raises the open file limit, and compares it with the number of descriptors
@@ -62,43 +75,92 @@ fn check_open_file_limit(options: &Options) -> anyhow::Result<()> {
     }
 }
 
-/// Opens all connections, then starts the measurement on all threads.
-fn measure(addr: SocketAddr, options: &Options) -> anyhow::Result<Record> {
+/// Opens all connections, then starts the measurement on all threads. Returns
+/// what they measured, and the signal that ended it, if any.
+fn measure(addr: SocketAddr, options: &Options) -> anyhow::Result<(Record, Option<i32>)> {
     let pattern = Arc::new(Pattern::new(options.size));
-    thread::scope(|scope| {
-        let (ready_tx, ready_rx) = mpsc::channel();
-        let (mut start_txs, mut threads) = (Vec::new(), Vec::new());
-        for share in Share::for_threads(options) {
-            let (start_tx, start_rx) = mpsc::channel::<Arc<Progress>>();
-            let (ready_tx, pattern) = (ready_tx.clone(), Arc::clone(&pattern));
-            let generate = move || {
-                let generator = Generator::open(addr, share, pattern, options)?;
-                let _ = ready_tx.send(());
-                drop(ready_tx);
-                match start_rx.recv() {
-                    Ok(progress) => generator.measure(progress),
-                    // Another thread has failed, and returns the error.
-                    Err(_) => Record::new(),
+    let shares = Share::for_threads(options);
+    let total = options.warm_up.saturating_add(options.duration);
+    let (mut reactor, sender, coordinator) = Coordinator::new(total, shares.len())?;
+    let results = thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for share in shares {
+            let (start_tx, start_rx) = mpsc::channel();
+            let (sender, pattern) = (EndGuard::new(sender.clone()), Arc::clone(&pattern));
+            let generate = move || generate(addr, share, pattern, options, sender, &start_rx);
+            match thread::Builder::new().spawn_scoped(scope, generate) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    coordinator.borrow_mut().abort();
+                    threads.clear();
+                    bail!("cannot start a thread: {error}; use fewer --threads");
                 }
-            };
-            let thread = thread::Builder::new().spawn_scoped(scope, generate);
-            threads.push(thread.context("cannot start a thread; use fewer --threads")?);
-            start_txs.push(start_tx);
-        }
-        drop(ready_tx);
-        // Ends when each thread is ready or has failed.
-        if ready_rx.iter().count() == start_txs.len() {
-            let progress = Arc::new(Progress::new(options.warm_up + options.duration));
-            for start_tx in &start_txs {
-                let _ = start_tx.send(Arc::clone(&progress));
             }
+            coordinator.borrow_mut().add_thread(start_tx);
         }
-        drop(start_txs);
+        drop(sender);
+        // Returns when all threads have ended.
+        let result = reactor.run().context("the event loop failed");
+        coordinator.borrow_mut().abort();
+        // All of them, so that a second panic does not replace the first error.
+        let results: Vec<_> = threads.into_iter().map(join).collect();
+        result.map(|()| results)
+    })?;
+    let mut merged = Record::new()?;
+    for record in results {
+        merged.merge(record?)?;
+    }
+    let signal = coordinator.borrow().signal();
+    Ok((merged, signal))
+}
 
-        let mut merged = Record::new()?;
-        for thread in threads {
-            merged.merge(thread.join().map_err(|_| anyhow!("a thread panicked"))??)?;
+fn join(thread: ScopedJoinHandle<'_, anyhow::Result<Record>>) -> anyhow::Result<Record> {
+    thread.join().map_err(|_| anyhow!("a thread panicked"))?
+}
+
+/// The work of one thread.
+fn generate(
+    addr: SocketAddr,
+    share: Share,
+    pattern: Arc<Pattern>,
+    options: &Options,
+    mut end: EndGuard,
+    start_rx: &mpsc::Receiver<Arc<MessageCount>>,
+) -> anyhow::Result<Record> {
+    let mut generator = Generator::new(addr, share, pattern, options)?;
+    end.send(Event::Opening(generator.handle()));
+    let is_stopped = || matches!(start_rx.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+    if generator.open(is_stopped)? {
+        end.send(Event::Ready);
+        // An error if all threads must end.
+        if let Ok(progress) = start_rx.recv() {
+            generator.measure(&progress)?;
         }
-        Ok(merged)
-    })
+    }
+    let record = generator.finish()?;
+    end.is_success = record.errors().is_empty();
+    Ok(record)
+}
+
+/// Reports the end of a thread, also if it panics.
+struct EndGuard {
+    sender: InboxSender<Event>,
+    is_success: bool,
+}
+
+impl EndGuard {
+    fn new(sender: InboxSender<Event>) -> Self {
+        EndGuard { sender, is_success: false }
+    }
+
+    fn send(&self, event: Event) {
+        // The main thread receives until all threads have ended.
+        let _ = self.sender.send(event);
+    }
+}
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        self.send(Event::Ended { is_success: self.is_success });
+    }
 }

@@ -4,16 +4,16 @@ use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use reactor::{Context, Limits, Protocol, Stream};
+use reactor::{Context, Limits, Protocol, Stream, Token};
 
 use crate::options::Options;
 use crate::pattern::Pattern;
 use crate::record::Record;
 
-/// Time to connect, and for the last replies after the end of the measurement.
-pub(crate) const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time to connect, before the load starts.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum number of connections from one loopback address, which has about
 /// 28,000 ports.
@@ -30,12 +30,24 @@ pub(crate) struct Workload {
     size: usize,
     pipeline: usize,
     churn: bool,
+    reply_timeout: Duration,
     use_many_sources: bool,
     /// Shared by all threads.
     pattern: Arc<Pattern>,
     /// Number of the next connection, among those of all threads.
     next_number: Cell<u32>,
+    /// Number of open conversations.
+    open_count: Cell<usize>,
+    stage: RefCell<Stage>,
     record: RefCell<Record>,
+}
+
+/// State machine for the load: `Opening` → `Started`.
+enum Stage {
+    /// These conversations have received their first reply.
+    Opening { ready: Vec<Token> },
+    /// All conversations send messages.
+    Started,
 }
 
 impl Workload {
@@ -53,9 +65,12 @@ impl Workload {
             size: options.size,
             pipeline: if options.churn { 1 } else { options.pipeline.get() },
             churn: options.churn,
+            reply_timeout: options.reply_timeout,
             use_many_sources: options.churn || connections > CONNECTIONS_PER_SOURCE as usize,
             pattern,
             next_number: Cell::new(first_number),
+            open_count: Cell::new(0),
+            stage: RefCell::new(Stage::Opening { ready: Vec::new() }),
             record: RefCell::new(Record::new()?),
         })
     }
@@ -76,11 +91,73 @@ impl Workload {
         let limits = Limits {
             // More than the messages in flight, so that reading never stops.
             high_water: self.size * self.pipeline + 1,
-            connect_timeout: Some(REPLY_TIMEOUT),
+            connect_timeout: Some(if self.has_started() {
+                self.reply_timeout
+            } else {
+                CONNECT_TIMEOUT
+            }),
             stall_timeout: None,
             ..Limits::default()
         };
         cx.add(stream.with_limits(limits)).map(drop)
+    }
+
+    /// Records an error, and ends the run: a measurement with errors is of no
+    /// use, and a server that has stopped sends no more replies.
+    pub(crate) fn fail(&self, cx: &mut Context, error: String) {
+        let mut record = self.record.borrow_mut();
+        record.record_error(error);
+        record.finish(Instant::now());
+        cx.stop();
+    }
+
+    /// Counts a conversation that was opened.
+    pub(crate) fn count_opened(&self) {
+        self.open_count.set(self.open_count.get() + 1);
+    }
+
+    /// Counts a conversation that has closed. Returns `true` if it was the last.
+    pub(crate) fn count_closed(&self) -> bool {
+        self.open_count.set(self.open_count.get().saturating_sub(1));
+        self.open_count.get() == 0
+    }
+
+    /// Returns the number of open conversations.
+    pub(crate) fn open_count(&self) -> usize {
+        self.open_count.get()
+    }
+
+    /// Records that a conversation has received its first reply.
+    pub(crate) fn record_ready(&self, token: Token) {
+        if let Stage::Opening { ready } = &mut *self.stage.borrow_mut() {
+            ready.push(token);
+        }
+    }
+
+    /// Returns the number of conversations that are ready.
+    pub(crate) fn ready_count(&self) -> u64 {
+        match &*self.stage.borrow() {
+            Stage::Opening { ready } => ready.len() as u64,
+            Stage::Started => 0,
+        }
+    }
+
+    /// Starts the load, and returns the conversations that are ready.
+    pub(crate) fn start(&self) -> Vec<Token> {
+        match self.stage.replace(Stage::Started) {
+            Stage::Opening { ready } => ready,
+            Stage::Started => Vec::new(),
+        }
+    }
+
+    /// Returns `true` if the load has started.
+    pub(crate) fn has_started(&self) -> bool {
+        matches!(*self.stage.borrow(), Stage::Started)
+    }
+
+    /// Returns the time without a reply after which a run fails.
+    pub(crate) fn reply_timeout(&self) -> Duration {
+        self.reply_timeout
     }
 
     /// Returns the address to connect from, or `None` for the system's choice.

@@ -5,6 +5,7 @@
 //! Each parser returns a description of the expected value, which clap prints
 //! after the option and the value.
 
+use std::net::Ipv6Addr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -25,6 +26,57 @@ pub fn host(text: &str) -> Result<String, String> {
     match inner.unwrap_or(text) {
         "" => Err("expected a host name or an IP address".to_owned()),
         host => Ok(host.to_owned()),
+    }
+}
+
+/// Parses a host with an optional port: `HOST`, `HOST:PORT`, `[IPV6]:PORT`. An
+/// IPv6 address without brackets has no port.
+///
+/// # Errors
+///
+/// Returns an error if the host is empty, or the port is not a number from 1 to
+/// 65535.
+///
+/// # Examples
+///
+/// ```
+/// assert_eq!(cli::value::host_with_port("::1"), Ok(("::1".to_owned(), None)));
+/// assert_eq!(cli::value::host_with_port("[::1]:7"), Ok(("::1".to_owned(), Some(7))));
+/// ```
+pub fn host_with_port(text: &str) -> Result<(String, Option<u16>), String> {
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) if text.parse::<Ipv6Addr>().is_err() && !text.ends_with(']') => {
+            (name, Some(self::port(port)?))
+        }
+        _ => (text, None),
+    };
+    if name.contains(':') && name.trim_matches(['[', ']']).parse::<Ipv6Addr>().is_err() {
+        return Err("expected HOST, HOST:PORT or [IPV6]:PORT".to_owned());
+    }
+    Ok((host(name)?, port))
+}
+
+/// Parses `HOST:PORT`.
+///
+/// # Errors
+///
+/// As [`host_with_port`], and if there is no port.
+pub fn host_and_port(text: &str) -> Result<(String, u16), String> {
+    match host_with_port(text)? {
+        (host, Some(port)) => Ok((host, port)),
+        (_, None) => Err("expected HOST:PORT".to_owned()),
+    }
+}
+
+/// Parses the port of a server.
+///
+/// # Errors
+///
+/// Returns an error if `text` is not a number from 1 to 65535.
+pub fn port(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(port @ 1..) if text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(port),
+        _ => Err("expected a port from 1 to 65535".to_owned()),
     }
 }
 
@@ -77,6 +129,25 @@ mod tests {
         for text in ["", "[]"] {
             assert!(host(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn port_follows_the_host() {
+        for (text, host, port) in [
+            ("localhost", "localhost", None),
+            ("localhost:7", "localhost", Some(7)),
+            ("127.0.0.1:65535", "127.0.0.1", Some(65535)),
+            ("::1", "::1", None),
+            ("[::1]", "::1", None),
+            ("[::1]:80", "::1", Some(80)),
+        ] {
+            assert_eq!(host_with_port(text), Ok((host.to_owned(), port)), "{text}");
+        }
+        for text in ["", ":7", "a:", "a:0", "a:65536", "a:+7", "a:b", "a:7:7", "[::1]7", "[]:7"] {
+            assert!(host_with_port(text).is_err(), "{text}");
+        }
+        assert_eq!(host_and_port("localhost:7"), Ok(("localhost".to_owned(), 7)));
+        assert!(host_and_port("localhost").is_err());
     }
 
     #[test]

@@ -7,6 +7,7 @@
     reason = "a panic in a test or its helpers is the report of a failure"
 )]
 
+mod hosts_file;
 mod peer;
 mod process;
 
@@ -15,6 +16,7 @@ use std::io::{self, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use hosts_file::HostsFile;
 pub use peer::{expect, expect_end, expect_reset, reset, with_timeouts};
 pub use process::{
     Lines, Process, command, python_with_asyncore, run, status_kib, through_shell, with_fault,

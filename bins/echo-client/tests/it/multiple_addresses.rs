@@ -1,58 +1,30 @@
 //! Names with several addresses.
 
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Command;
 use std::time::Instant;
 
-use tempfile::NamedTempFile;
-use testing::{report_skip, run};
+use testing::{HostsFile, report_skip, run};
 
 use crate::common::{
     CLIENT, Server, Unresponsive, echo, echo_server_on, failure, ten_lines, to_host,
 };
 
-/// A hosts file in which a name has several addresses. It replaces the system's
-/// in a mount namespace that only the client uses.
-struct Hosts(NamedTempFile);
+const NAME: &str = "several.test";
 
-impl Hosts {
-    const NAME: &str = "several.test";
-
-    fn new(addresses: &[IpAddr]) -> Option<Self> {
-        let file = NamedTempFile::new().unwrap();
-        let lines = addresses.iter().map(|address| format!("{address} {}\n", Self::NAME));
-        fs::write(&file, lines.collect::<String>()).unwrap();
-        let hosts = Hosts(file);
-        let resolved = hosts.run("getent").args(["ahosts", Self::NAME]).output();
-        if resolved.is_ok_and(|output| output.status.success()) {
-            return Some(hosts);
-        }
-        report_skip("no namespaces are available, or the hosts file is not used");
-        None
-    }
-
-    fn run(&self, program: &str) -> Command {
-        let mut command = testing::command("unshare");
-        let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
-        command.args(["--map-root-user", "--mount", "sh", "-c", script]);
-        command.arg(self.0.path()).arg(program);
-        command
-    }
-
-    fn client(&self, port: u16) -> Command {
-        to_host(self.run(CLIENT), Self::NAME, port)
-    }
+/// Creates the command for a client of the name.
+fn client(hosts: &HostsFile, port: u16) -> Command {
+    to_host(hosts.command(CLIENT), NAME, port)
 }
 
 #[test]
 fn addresses_are_tried_until_one_connects() {
     let addresses = [2, 3, 4].map(|last| IpAddr::from([127, 0, 41, last]));
-    let Some(hosts) = Hosts::new(&addresses) else { return };
+    let Some(hosts) = HostsFile::new(NAME, &addresses) else { return };
     let mut refusals = 0;
     for address in addresses {
         let server = echo_server_on(address);
-        let (code, lines, log) = run(hosts.client(server.addr.port()).arg("-vv"));
+        let (code, lines, log) = run(client(&hosts, server.addr.port()).arg("-vv"));
         assert_eq!((code, lines), (0, ten_lines()), "{address} {log:#?}");
         refusals += log.iter().filter(|line| line.contains("Connection refused")).count();
         assert!(log.iter().any(|line| line.contains(&format!("connected to {}", server.addr))));
@@ -70,10 +42,10 @@ fn name_with_both_ip_versions_reaches_either() {
         return;
     }
     let addresses = ["::1", "127.0.0.1"].map(|address| address.parse().unwrap());
-    let Some(hosts) = Hosts::new(&addresses) else { return };
+    let Some(hosts) = HostsFile::new(NAME, &addresses) else { return };
     for address in addresses {
         let server = echo_server_on(address);
-        let outcome = run(&mut hosts.client(server.addr.port()));
+        let outcome = run(&mut client(&hosts, server.addr.port()));
         assert_eq!(outcome, (0, ten_lines(), vec![]), "{address}");
         server.join();
     }
@@ -83,7 +55,7 @@ fn name_with_both_ip_versions_reaches_either() {
 #[test]
 fn unresponsive_address_does_not_block_the_next() {
     let addresses = [5, 6].map(|last| Ipv4Addr::new(127, 0, 41, last));
-    let Some(hosts) = Hosts::new(&addresses.map(IpAddr::from)) else { return };
+    let Some(hosts) = HostsFile::new(NAME, &addresses.map(IpAddr::from)) else { return };
     // In one of the two orders, the unresponsive address is tried first.
     for [unresponsive, listening] in [addresses, [addresses[1], addresses[0]]] {
         let unresponsive = Unresponsive::on(unresponsive);
@@ -91,7 +63,7 @@ fn unresponsive_address_does_not_block_the_next() {
         let listener = TcpListener::bind(SocketAddr::from((listening, port))).unwrap();
         let server = Server::on(listener, |peer| echo(&peer, |_| {}));
         let started_at = Instant::now();
-        let outcome = run(hosts.client(port).args(["--timeout", "4s"]));
+        let outcome = run(client(&hosts, port).args(["--timeout", "4s"]));
         eprintln!("{} did not respond: {:?}", unresponsive.addr, started_at.elapsed());
         assert_eq!(outcome, (0, ten_lines(), vec![]));
         server.join();
@@ -101,9 +73,9 @@ fn unresponsive_address_does_not_block_the_next() {
 #[test]
 fn refused_addresses_are_all_listed() {
     let addresses = [7, 8].map(|last| IpAddr::from([127, 0, 41, last]));
-    let Some(hosts) = Hosts::new(&addresses) else { return };
-    let line = failure(&mut hosts.client(1), &[]);
-    let what = format!("echo-client: cannot connect to {}:1 (127.0.41.", Hosts::NAME);
+    let Some(hosts) = HostsFile::new(NAME, &addresses) else { return };
+    let line = failure(&mut client(&hosts, 1), &[]);
+    let what = format!("echo-client: cannot connect to {}:1 (127.0.41.", NAME);
     assert!(line.starts_with(&what) && line.contains("Connection refused"), "{line}");
     assert!(line.contains("127.0.41.7:1") && line.contains("127.0.41.8:1"), "{line}");
 }

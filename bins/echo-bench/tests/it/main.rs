@@ -5,6 +5,9 @@
     reason = "a panic in a test or its helpers is the report of a failure"
 )]
 
+mod endings;
+mod target;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -203,6 +206,8 @@ fn invalid_command_line_exits_with_2() {
         &["--size", "0"] as &[_],
         &["--connections", "0"],
         &["--pipeline", "0"],
+        &["--addr", "localhost"],
+        &["--addr", "localhost:0"],
         &["--duration", "soon"],
         &["--duration", "0s"],
         &["--churn", "--pipeline", "2"],
