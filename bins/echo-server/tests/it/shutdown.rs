@@ -127,3 +127,25 @@ fn restart_after_kill_binds_same_port() {
     echo(&server.connect(), b"done");
     eprintln!("failed binds 0 of {ROUNDS}");
 }
+
+/// A shell that blocks signals passes its mask on to the server.
+#[test]
+fn signals_blocked_by_the_parent_end_the_server() {
+    const SCRIPT: &str = "import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+os.execv(sys.argv[1], sys.argv[1:])";
+    if testing::command("python3").arg("--version").output().is_err() {
+        testing::report_skip("no python3 is available");
+        return;
+    }
+    for threads in ["1", "2"] {
+        for signal in ["TERM", "INT"] {
+            let mut command = testing::command("python3");
+            command.args(["-c", SCRIPT, crate::common::SERVER, "--port", "0"]);
+            let mut server = Server::spawn(command.args(["--threads", threads]));
+            echo(&server.connect(), b"hello");
+            server.signal(signal);
+            assert_eq!(server.exit_code(), 0, "SIG{signal}, {threads} threads");
+        }
+    }
+}
