@@ -4,8 +4,8 @@
 //!
 //! - [`options`]: the command line.
 //! - [`cpu`]: the processors that a thread can be pinned to.
-//! - [`thread_config`]: each thread's part of the limits and of the processors.
-//! - [`listen`]: the protocol and the listening socket.
+//! - [`thread_config`]: each thread's part of the processors.
+//! - [`listen`]: the protocol and the listening sockets.
 //! - [`workers`]: further threads, with a reactor each.
 //! - [`server`]: sets up the reactor and runs it. Start reading here.
 

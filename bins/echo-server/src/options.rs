@@ -9,8 +9,8 @@ use log::LevelFilter;
 
 /// TCP echo server: sends received data back to the sender
 ///
-/// Serves any number of peers at once. Prints `Listening on ADDRESS` when it
-/// accepts connections, and `Incoming connection from ADDRESS` for each peer.
+/// Serves any number of peers at once. Prints `Listening on ADDRESS` for each
+/// address when it accepts connections, and `Incoming connection from ADDRESS` for each peer.
 /// Log messages are written to standard error.
 ///
 /// SIGINT or SIGTERM starts an orderly shutdown: the server accepts the
@@ -23,20 +23,21 @@ pub(crate) struct Options {
     ///
     /// 0.0.0.0 stands for all IPv4 addresses of this machine, :: for all IPv6
     /// addresses (on most systems also for the IPv4 addresses). If a name has
-    /// several addresses, the first that can be bound is used. An IPv6 address
-    /// may be written in brackets.
+    /// several addresses, such as `localhost`, the server listens on all that
+    /// this machine has. An IPv6 address may be written in brackets.
     #[arg(long, default_value = "127.0.0.1", value_parser = value::host)]
     pub(crate) host: String,
 
     /// TCP port to listen on; 0 selects a free one
     ///
-    /// The `Listening on` line shows the port.
+    /// The `Listening on` lines show the port.
     #[arg(long, default_value_t = 9999)]
     pub(crate) port: u16,
 
     /// Maximum number of open connections
     ///
-    /// A connection above the maximum is accepted and closed at once, so that
+    /// The maximum applies to all threads and addresses together. A connection
+    /// above it is accepted and closed at once, so that
     /// its client is notified, and is counted in the log. By default only the
     /// open file limit applies: further peers wait until others disconnect.
     #[arg(long, value_name = "N", value_parser = value::count)]
@@ -46,7 +47,8 @@ pub(crate) struct Options {
     ///
     /// Each thread has its own event loop and listening socket
     /// (`SO_REUSEPORT`), so a connection stays on the thread that accepted it.
-    /// --max-connections is divided among the threads. More threads than
+    /// When these sockets close after a signal, Linux resets a connection that
+    /// arrives at that moment, unless `net.ipv4.tcp_migrate_req` is 1. More threads than
     /// processors gain nothing. If other programs keep the processors busy,
     /// start the server with `chrt --batch 0`: messages then accumulate while
     /// the other programs run, instead of causing a context switch each.

@@ -1,16 +1,17 @@
-//! [`Server`]: a listener, two signals and the worker threads, on a reactor.
+//! [`Server`]: listeners, two signals and the worker threads, on a reactor.
 
 use std::cell::Cell;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use anyhow::{Context as _, anyhow, bail};
 use cli::error::without_errno;
 use cli::output::{STDERR, STDOUT};
 use reactor::signal::{SIGINT, SIGTERM, Signals};
-use reactor::{Address, Handle, Reactor};
+use reactor::{ConnectionLimit, Handle, Reactor};
 
-use crate::listen::{bind_hint, listen, resolve};
+use crate::listen::{bind_hint, listen_on_all, resolve};
 use crate::options::Options;
 use crate::thread_config::ThreadConfig;
 use crate::workers::Workers;
@@ -31,10 +32,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     raise_open_file_limit(options);
 
     let server = Server::setup(&mut reactor, options)?;
-    // After the signal handlers are installed: the reader of this line may send
-    // a signal at once.
-    STDOUT.write_line(&format!("Listening on {}", server.addr));
-    log::info!("listening on {}", server.addr);
+    // After the signal handlers are installed: the reader of these lines may
+    // send a signal at once.
+    for addr in &server.addrs {
+        STDOUT.write_line(&format!("Listening on {addr}"));
+        log::info!("listening on {addr}");
+    }
 
     // Returns when the last channel has closed, or at the second signal.
     reactor.run().context("the event loop failed")?;
@@ -43,29 +46,37 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
 /// A server that was added to a reactor.
 struct Server {
-    addr: Address,
+    addrs: Vec<SocketAddr>,
     workers: Workers,
     signals_received: Rc<Cell<u32>>,
 }
 
 impl Server {
-    /// Adds the listener, the worker threads and the signals to `reactor`.
+    /// Adds the listeners, the worker threads and the signals to `reactor`.
     ///
     /// # Errors
     ///
-    /// Returns an error if the host does not resolve, no address of it can be
-    /// bound, or a thread, a processor or a signal is not available.
+    /// Returns an error if the host does not resolve, an address of it cannot
+    /// be bound, or a thread, a processor or a signal is not available.
     fn setup(reactor: &mut Reactor, options: &Options) -> anyhow::Result<Self> {
         let addrs = resolve(&options.host, options.port)?;
         let configs = ThreadConfig::for_threads(options)?;
-        let listener = listen(&addrs, configs[0].max_connections(), options).map_err(|error| {
+        // One limit for all threads.
+        let limit = match options.max_connections {
+            Some(max) => ConnectionLimit::new(max.get()),
+            None => ConnectionLimit::default(),
+        };
+        let listeners = listen_on_all(&addrs, &limit, options).map_err(|error| {
             // The error's own text begins with the address.
             anyhow!("cannot listen on {}; {}", without_errno(&error), bind_hint(&error))
         })?;
-        let addr = listener.local_addr().clone();
-        reactor.add(listener)?;
+        let addrs: Vec<_> =
+            listeners.iter().filter_map(|listener| listener.local_addr().as_inet()).collect();
+        for listener in listeners {
+            reactor.add(listener)?;
+        }
 
-        let workers = Workers::start(reactor, &configs[1..], &addr, options)?;
+        let workers = Workers::start(reactor, &configs[1..], &addrs, &limit, options)?;
         // After all other threads started, since a thread inherits the affinity.
         STDOUT.start();
         STDERR.start();
@@ -77,7 +88,7 @@ impl Server {
                 anyhow!("cannot catch signals: {}; {FD_HINT}", without_errno(&error))
             })?;
         reactor.add(signals)?;
-        Ok(Server { addr, workers, signals_received })
+        Ok(Server { addrs, workers, signals_received })
     }
 
     /// Joins the worker threads and returns how the server ended. Call it after
@@ -88,7 +99,7 @@ impl Server {
             0 => bail!(
                 "stopped listening on {}: the listening socket failed; \
                  see the log, and start the server again",
-                self.addr
+                join(&self.addrs)
             ),
             1 => Ok(()),
             _ => bail!(
@@ -97,6 +108,11 @@ impl Server {
             ),
         }
     }
+}
+
+/// Returns the addresses as a text, separated by commas.
+fn join(addrs: &[SocketAddr]) -> String {
+    addrs.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Raises the open file limit, since each connection needs a descriptor.

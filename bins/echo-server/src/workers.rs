@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, anyhow};
 use cli::error::without_errno;
-use reactor::{Address, Handle, Io, Protocol, Reactor, Stream};
+use reactor::{ConnectionLimit, Handle, Io, Protocol, Reactor, Stream};
 
 use crate::listen::listen;
 use crate::options::Options;
@@ -28,7 +28,8 @@ struct Worker {
 }
 
 impl Workers {
-    /// Starts a worker for each of `configs`, listening on `addr`.
+    /// Starts a worker for each of `configs`, listening on each of `addrs`.
+    /// Connections count in `limit`, whichever thread accepts them.
     ///
     /// Adds a channel to `main` for each worker, which closes when the worker
     /// ends. So `main` runs at least as long as every worker.
@@ -39,13 +40,13 @@ impl Workers {
     pub(crate) fn start(
         main: &mut Reactor,
         configs: &[ThreadConfig],
-        addr: &Address,
+        addrs: &[SocketAddr],
+        limit: &ConnectionLimit,
         options: &Options,
     ) -> anyhow::Result<Self> {
-        let addr = addr.as_inet().context("several threads can serve TCP only")?;
         let workers = configs.iter().map(|&config| {
             let (ours, theirs) = UnixStream::pair().map_err(start_error)?;
-            let worker = Worker::start(theirs, addr, config, options)?;
+            let worker = Worker::start(theirs, addrs.to_vec(), config, limit.clone(), options)?;
             main.add(Stream::new(ours, WorkerLiveness)?)?;
             Ok(worker)
         });
@@ -62,12 +63,18 @@ impl Workers {
     ///
     /// # Errors
     ///
-    /// Returns the first error of a thread.
+    /// Returns the first error of a thread. The further ones are logged.
     pub(crate) fn join(self) -> anyhow::Result<()> {
+        let mut first = Ok(());
         for worker in self.0 {
-            worker.thread.join().map_err(|_| anyhow!("a thread panicked; see the log"))??;
+            let panicked = |_| Err(anyhow!("a thread panicked; see the log"));
+            match (worker.thread.join().unwrap_or_else(panicked), &first) {
+                (Err(error), Ok(())) => first = Err(error),
+                (Err(error), Err(_)) => log::error!("another thread: {error:#}"),
+                (Ok(()), _) => {}
+            }
         }
-        Ok(())
+        first
     }
 }
 
@@ -76,8 +83,9 @@ impl Worker {
     /// open while it runs.
     fn start(
         liveness: UnixStream,
-        addr: SocketAddr,
+        addrs: Vec<SocketAddr>,
         config: ThreadConfig,
+        limit: ConnectionLimit,
         options: &Options,
     ) -> anyhow::Result<Self> {
         let (ready_tx, ready_rx) = mpsc::channel();
@@ -86,9 +94,10 @@ impl Worker {
             config.pin_thread()?;
             let mut reactor =
                 Reactor::builder().busy_poll(options.busy_poll).build().map_err(start_error)?;
-            let listener =
-                listen(&[addr], config.max_connections(), &options).map_err(start_error)?;
-            reactor.add(listener)?;
+            for addr in addrs {
+                let listener = listen(addr, &limit, &options).map_err(start_error)?;
+                reactor.add(listener)?;
+            }
             // The receiver exists until this arrives.
             let _ = ready_tx.send(reactor.handle());
             let result = reactor.run().context("the event loop failed");

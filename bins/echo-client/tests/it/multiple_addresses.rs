@@ -75,7 +75,7 @@ fn refused_addresses_are_all_listed() {
     let addresses = [7, 8].map(|last| IpAddr::from([127, 0, 41, last]));
     let Some(hosts) = HostsFile::new(NAME, &addresses) else { return };
     let line = failure(&mut client(&hosts, 1), &[]);
-    let what = format!("echo-client: cannot connect to {}:1 (127.0.41.", NAME);
+    let what = format!("echo-client: cannot connect to {NAME}:1 (127.0.41.");
     assert!(line.starts_with(&what) && line.contains("Connection refused"), "{line}");
     assert!(line.contains("127.0.41.7:1") && line.contains("127.0.41.8:1"), "{line}");
 }
