@@ -23,7 +23,7 @@ use crate::target::Target;
 /// is no event loop.
 pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     let started_at = Instant::now();
-    let target = Target::resolve(&options.host, options.port, options.timeout)?;
+    let target = Target::resolve(options.host(), options.port(), options.timeout)?;
     // Resolving the name is part of connecting.
     let connect_timeout = options.timeout.saturating_sub(started_at.elapsed());
 
@@ -51,7 +51,7 @@ fn setup(
         connect(reactor, target, Pipe::new(options.timeout, outcome), limits)?;
     } else {
         let limits = Limits { idle_timeout: Some(options.timeout), ..limits };
-        connect(reactor, target, Messages::new(options.messages, outcome), limits)?;
+        connect(reactor, target, Messages::new(options.into_messages(), outcome), limits)?;
     }
     Ok(result_rx)
 }

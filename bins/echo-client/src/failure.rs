@@ -93,7 +93,8 @@ impl fmt::Display for Failure {
         match self {
             Failure::UnknownHost { host, cause } => {
                 write!(f, "cannot resolve host {host:?}: {cause}; ")?;
-                write!(f, "check the name, or specify an address with --host")
+                write!(f, "check the name, or specify an address with --host ")?;
+                write!(f, "(to send a message: -m)")
             }
             Failure::Connect { server, cause, hint } => {
                 write!(f, "cannot connect to {server}: {cause}; {hint}")

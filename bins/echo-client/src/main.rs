@@ -30,14 +30,13 @@ mod target;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use log::LevelFilter;
 
 use crate::failure::Failure;
 use crate::options::Options;
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = Options::parse_args();
     cli::logging::init(options.log_level(), LevelFilter::Warn);
     match client::run(options) {
         // The reader has seen enough, as in `| head -1`. By convention this is

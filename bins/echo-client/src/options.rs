@@ -5,16 +5,18 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{ArgAction, Parser};
+use clap::error::ErrorKind;
+use clap::{ArgAction, CommandFactory, Parser};
 use cli::value;
 use log::LevelFilter;
 
 const AFTER_HELP: &str = "\
 Examples:
   echo-client                         send 1 to 10 to 127.0.0.1:9999
-  echo-client hello 'how are you?'    send two messages
-  echo-client --host ::1 --port 7     use another server
-  echo-client -- -1 -2                send messages that begin with a dash
+  echo-client localhost:7             use another server
+  echo-client ::1 7                   the same, with the port separate
+  echo-client -m hello -m 'and you?'  send two messages
+  echo-client -- hello -1 -2          send messages, also with a dash
   echo-client --stdin <file | cmp - file
                                       send a file, and compare the reply
   echo-client -vv                     log each send and receive
@@ -24,6 +26,9 @@ Exit codes:
   1  no connection, or a reply was missing or wrong; see standard error
   2  invalid command line";
 
+/// The messages without `--message`.
+const DEFAULT_MESSAGES: [&str; 10] = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"];
+
 /// Sends messages to an echo server and prints the replies
 ///
 /// Each message is sent unchanged, without a line feed. Each reply is verified
@@ -32,16 +37,34 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(version, after_help = AFTER_HELP)]
 pub(crate) struct Options {
-    /// Name or address of the server
+    /// Server: a name or an address, and its port
     ///
-    /// An IPv6 address may be written in brackets. If a name has several
-    /// addresses, they are tried in turn until one accepts the connection.
-    #[arg(long, default_value = "127.0.0.1", value_parser = value::host)]
-    pub(crate) host: String,
+    /// An IPv6 address with a port is written in brackets, as in
+    /// `[::1]:9999`. If
+    /// a name has several addresses, they are tried in turn until one accepts
+    /// the connection.
+    #[arg(
+        value_name = "HOST[:PORT]",
+        value_parser = value::host_with_port,
+        conflicts_with = "host",
+    )]
+    server: Option<(String, Option<u16>)>,
 
     /// TCP port of the server
+    #[arg(value_name = "PORT", value_parser = value::port, conflicts_with = "port")]
+    server_port: Option<u16>,
+
+    /// Name or address of the server
+    ///
+    /// The same as the argument HOST.
+    #[arg(long, default_value = "127.0.0.1", value_parser = value::host)]
+    host: String,
+
+    /// TCP port of the server
+    ///
+    /// The same as the argument PORT.
     #[arg(long, default_value_t = 9999, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) port: u16,
+    port: u16,
 
     /// Time to wait for the server, such as 500ms, 10s or "1min 30s"
     ///
@@ -58,7 +81,7 @@ pub(crate) struct Options {
     /// client exits when the whole reply was received. At most 1 MiB is in
     /// flight at a time, so a server that replies only after the end of its
     /// input cannot be sent more.
-    #[arg(long, conflicts_with = "messages")]
+    #[arg(long, conflicts_with_all = ["message", "messages"])]
     pub(crate) stdin: bool,
 
     /// Increase log verbosity (may be repeated)
@@ -73,19 +96,60 @@ pub(crate) struct Options {
     #[arg(short, long)]
     quiet: bool,
 
-    /// Messages to send, in order
+    /// Message to send (may be repeated) [default: 1 to 10]
     ///
     /// A message may contain any bytes but must not be empty: an empty message
     /// has no reply.
     #[arg(
+        short,
+        long,
         value_name = "MESSAGE",
-        default_values = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"],
+        allow_hyphen_values = true,
         value_parser = OsStringValueParser::new().try_map(message),
     )]
-    pub(crate) messages: Vec<Message>,
+    message: Vec<Message>,
+
+    /// Further messages to send, after `--`
+    #[arg(
+        value_name = "MESSAGE",
+        last = true,
+        value_parser = OsStringValueParser::new().try_map(message),
+    )]
+    messages: Vec<Message>,
 }
 
 impl Options {
+    /// Parses the command line. An invalid one ends the program with exit
+    /// code 2.
+    pub(crate) fn parse_args() -> Self {
+        let options = Self::parse();
+        if let (Some((_, Some(_))), Some(port)) = (&options.server, options.server_port) {
+            let text = format!("the port {port} cannot be used with a port in HOST:PORT");
+            Self::command().error(ErrorKind::ArgumentConflict, text).exit();
+        }
+        options
+    }
+
+    /// Returns the name or address of the server.
+    pub(crate) fn host(&self) -> &str {
+        self.server.as_ref().map_or(&self.host, |(host, _)| host)
+    }
+
+    /// Returns the port of the server.
+    pub(crate) fn port(&self) -> u16 {
+        let port = self.server.as_ref().and_then(|(_, port)| *port);
+        port.or(self.server_port).unwrap_or(self.port)
+    }
+
+    /// Returns the messages to send, in order.
+    pub(crate) fn into_messages(self) -> Vec<Message> {
+        let messages = [self.message, self.messages].concat();
+        if messages.is_empty() {
+            return DEFAULT_MESSAGES.map(|text| Message(text.into())).into();
+        }
+        messages
+    }
+
     /// Returns the log level that the command line requests, if any.
     pub(crate) fn log_level(&self) -> Option<LevelFilter> {
         if self.quiet {
@@ -116,11 +180,47 @@ fn message(argument: OsString) -> Result<Message, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn command_line_definition_is_consistent() {
         Options::command().debug_assert();
+    }
+
+    #[test]
+    fn server_is_an_argument_or_an_option() {
+        for (line, host, port) in [
+            (&[][..], "127.0.0.1", 9999),
+            (&["here"], "here", 9999),
+            (&["here:7"], "here", 7),
+            (&["here", "7"], "here", 7),
+            (&["here", "--port", "7"], "here", 7),
+            (&["[::1]:7"], "::1", 7),
+            (&["::1", "7"], "::1", 7),
+            (&["--host", "here", "--port", "7"], "here", 7),
+        ] {
+            let options = Options::parse_from([&["echo-client"], line].concat());
+            assert_eq!((options.host(), options.port()), (host, port), "{line:?}");
+        }
+        for line in [&["here:0"][..], &["here", "there"], &["here", "--host", "there"]] {
+            assert!(
+                Options::try_parse_from([&["echo-client"], line].concat()).is_err(),
+                "{line:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn messages_are_options_or_follow_two_dashes() {
+        for (line, messages) in [
+            (&["-m", "a", "--message", "-b"][..], &["a", "-b"][..]),
+            (&["--", "a", "-b"], &["a", "-b"]),
+            (&["-m", "a", "here", "--", "b"], &["a", "b"]),
+            (&["here"], &DEFAULT_MESSAGES),
+        ] {
+            let options = Options::parse_from([&["echo-client"], line].concat());
+            let parsed: Vec<_> = options.into_messages().into_iter().map(|m| m.0).collect();
+            assert_eq!(parsed, messages.iter().map(|text| text.as_bytes()).collect::<Vec<_>>());
+        }
     }
 
     #[test]

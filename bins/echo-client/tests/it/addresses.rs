@@ -5,7 +5,7 @@ use std::process::Command;
 
 use testing::{report_skip, run};
 
-use crate::common::{CLIENT, echo_server_on, ten_lines, to_host};
+use crate::common::{CLIENT, echo_server, echo_server_on, failure, ten_lines, to_host};
 
 /// Creates the command for the client, with the server at `host`.
 fn client_for_host(host: &str, port: u16) -> Command {
@@ -39,4 +39,19 @@ fn host_name_is_resolved() {
         assert_eq!(outcome, (0, ten_lines(), vec![]), "{address}");
         server.join();
     }
+}
+
+/// An address as an argument is never a message to the default server.
+#[test]
+fn server_may_be_an_argument() {
+    for separator in [":", " "] {
+        let server = echo_server();
+        let line = format!("127.0.0.1{separator}{}", server.addr.port());
+        let mut command = testing::command(CLIENT);
+        let outcome = run(command.args(line.split(' ')).args(["-m", "hello"]));
+        assert_eq!(outcome, (0, vec!["hello".to_owned()], vec![]), "{line}");
+        server.join();
+    }
+    let line = failure(testing::command(CLIENT).arg("nope.invalid:7"), &[]);
+    assert!(line.starts_with("echo-client: cannot resolve host \"nope.invalid\": "), "{line}");
 }

@@ -37,7 +37,7 @@ fn asyncore_server_echoes_messages() {
 fn asyncore_server_echoes_long_messages() {
     let Some((_server, _stdout, addr)) = asyncore_server() else { return };
     let message = "asyncore".repeat(10_000);
-    let (code, bytes, stderr) = run_bytes(client(addr).args([OsStr::new(&message); 5]));
+    let (code, bytes, stderr) = run_bytes(client(addr).arg("--").args([OsStr::new(&message); 5]));
     assert_eq!((code, stderr), (0, vec![]));
     assert!(bytes == format!("{message}\n").repeat(5).into_bytes(), "{} bytes", bytes.len());
 }

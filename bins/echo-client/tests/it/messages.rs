@@ -93,7 +93,7 @@ fn replies_split_anywhere_are_joined() {
     for cut in 1..WIRE.len() {
         let (first, second) = WIRE.split_at(cut);
         let server = reply_server(WIRE, vec![first.to_vec(), second.to_vec()]);
-        let (code, lines, stderr) = run(client(server.addr).args(["alpha", "beta", "gamma"]));
+        let (code, lines, stderr) = run(client(server.addr).args(["--", "alpha", "beta", "gamma"]));
         assert_eq!((code, stderr), (0, vec![]), "cut at {cut}");
         assert_eq!(lines, ["alpha", "beta", "gamma"], "cut at {cut}");
         server.join();
@@ -114,10 +114,19 @@ fn messages_may_contain_any_bytes() {
         echo(&peer, |piece| wire.extend_from_slice(piece));
         wire
     });
-    let outcome = run_bytes(client(server.addr).args(messages.map(OsStr::from_bytes)));
+    let outcome = run_bytes(client(server.addr).arg("--").args(messages.map(OsStr::from_bytes)));
     let lines: Vec<u8> = messages.map(|message| [message, b"\n"].concat()).concat();
     assert_eq!(outcome, (0, lines, vec![]));
     assert_eq!(server.join(), messages.concat());
+}
+
+#[test]
+fn messages_may_be_options() {
+    let server = reply_server(b"one-2", vec![b"one-2".to_vec()]);
+    let (code, lines, stderr) = run(client(server.addr).args(["-m", "one", "--message", "-2"]));
+    assert_eq!((code, stderr), (0, vec![]));
+    assert_eq!(lines, ["one", "-2"]);
+    server.join();
 }
 
 #[test]
@@ -135,7 +144,7 @@ fn long_messages_are_echoed() {
     let server = echo_server();
     let message = long_message();
     let messages = [OsStr::from_bytes(&message); 12];
-    let (code, bytes, stderr) = run_bytes(client(server.addr).args(messages));
+    let (code, bytes, stderr) = run_bytes(client(server.addr).arg("--").args(messages));
     assert_eq!((code, stderr), (0, vec![]));
     assert!(bytes == [&message[..], b"\n"].concat().repeat(12), "{} bytes", bytes.len());
     assert_eq!(server.join(), 12 * message.len() as u64);
@@ -148,7 +157,7 @@ fn slow_stdout_reader_does_not_time_out() {
     let message = long_message();
     let server = echo_server();
     let mut command = client(server.addr);
-    command.args(["--timeout", "1s"]).args([OsStr::from_bytes(&message); 10]);
+    command.args(["--timeout", "1s", "--"]).args([OsStr::from_bytes(&message); 10]);
     let mut process = Process::start(command.stdout(Stdio::piped()));
     let stdout = process.take_stdout();
     // Not to wait for a result: this is the fault.
