@@ -50,19 +50,29 @@ end_of() {
     fi
 }
 
-# `cargo run` becomes the program, so that its process is the program's, and
-# it knows where the build lies.
-run() {
-    exec cargo run --quiet --locked --package "$1" -- "${@:2}"
-}
-
 CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
-# A debug build: it takes seconds where the optimised one takes minutes, and
-# eleven lines need no speed. --locked: a demonstration changes no versions.
-cargo build --quiet --locked --package echo-server --package echo-client
+# Builds both programs with one command, so that no dependency is compiled twice,
+# and before anything starts. Cargo shows its progress on standard error; the
+# compiler has no deadline. A debug build takes seconds, an optimised one minutes.
+# --locked: a demonstration changes no versions.
+#
+# The messages on standard output contain the path of each program.
+messages=$(cargo build --locked --package echo-server --package echo-client \
+    --message-format json-render-diagnostics)
 
-coproc SERVER { run echo-server --port 0; }
+# Prints the path of program $1.
+program() {
+    local path
+    path=$(sed -n "s|.*\"executable\":\"\([^\"]*/$1\)\".*|\1|p" <<<"$messages")
+    [[ -x $path ]] || fail "cargo reports no path for $1"
+    printf '%s\n' "$path"
+}
+
+echo_server=$(program echo-server)
+echo_client=$(program echo-client)
+
+coproc SERVER { exec "$echo_server" --port 0; }
 server=$SERVER_PID
 # bash forgets the coprocess's own descriptor when that ends.
 exec {server_output}<&"${SERVER[0]}"
@@ -73,7 +83,7 @@ next_line "$server_output" "'Listening on' line from echo-server"
 port=${BASH_REMATCH[1]}
 printf '%s\n' "$line"
 
-exec {client_output}< <(run echo-client --port "$port")
+exec {client_output}< <(exec "$echo_client" --port "$port")
 client=$!
 
 next_line "$server_output" "'Incoming connection' line from echo-server"
@@ -92,7 +102,7 @@ wait "$client" || status=$?
 client=''
 ((status == 0)) || fail "echo-client ended with exit code $status"
 
-kill -TERM "$server" || fail "echo-server is gone"
+kill -TERM "$server" || fail "echo-server has ended"
 end_of "$server_output" echo-server
 status=0
 wait "$server" || status=$?
