@@ -79,7 +79,7 @@ impl<P: ChatProtocol> Chat<P> {
         let mut empty_messages = 0;
         while self.can_parse(io) && (!data.is_empty() || self.state.terminator.is_complete()) {
             if self.state.is_congested(io) {
-                self.state.parsing_blocked = true;
+                self.state.block_parsing(io);
                 break;
             }
             if self.state.terminator.is_complete() {
@@ -133,7 +133,7 @@ impl<P: ChatProtocol> Chat<P> {
         if let Some(timeout) = self.state.message_timeout
             && self.state.message_timer.is_none()
             && is_partial
-            && !self.state.parsing_blocked
+            && !self.state.is_parsing_blocked()
         {
             self.state.message_timer = Some(io.set_timer(timeout));
         }
@@ -148,11 +148,11 @@ impl<P: ChatProtocol> Chat<P> {
 
 impl<P: ChatProtocol> Protocol for Chat<P> {
     fn readable(&self) -> bool {
-        !self.state.parsing_blocked && !self.state.is_ending()
+        !self.state.is_parsing_blocked() && !self.state.is_ending()
     }
 
     fn writable(&self) -> bool {
-        self.state.parsing_blocked
+        self.state.can_resume_parsing()
             || self.state.has_output()
             || (self.state.is_output_empty() && self.protocol.writable())
     }
@@ -177,7 +177,7 @@ impl<P: ChatProtocol> Protocol for Chat<P> {
     /// wait.
     fn handle_write(&mut self, io: &mut Io<'_>) -> io::Result<()> {
         self.state.flush_queue(io)?;
-        if mem::take(&mut self.state.parsing_blocked) {
+        if self.state.unblock_parsing() {
             let data = mem::take(&mut self.state.input);
             self.parse(io, &data)?;
         }

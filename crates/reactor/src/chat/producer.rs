@@ -11,7 +11,8 @@ pub enum Produced {
     /// The buffer contains the next piece.
     Data,
     /// Nothing is available yet: the producer is called again after
-    /// [`ChatIo::resume_output`](crate::ChatIo::resume_output).
+    /// [`ChatIo::resume_output`](crate::ChatIo::resume_output). That must not depend on
+    /// further input: once too many replies wait behind the producer, no message is parsed.
     Later,
     /// There is no more.
     End,

@@ -21,6 +21,16 @@ enum OutputItem {
     Close,
 }
 
+/// If messages are parsed, or wait for room for the replies to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Parsing {
+    Running,
+    /// The output of the stream is congested.
+    BlockedByStream,
+    /// The queue in front of the stream is full.
+    BlockedByQueue,
+}
+
 /// A chat without its protocol.
 pub(super) struct ChatState {
     pub(super) terminator: Terminator,
@@ -32,8 +42,7 @@ pub(super) struct ChatState {
     /// How much of the current message was passed to the protocol.
     pub(super) partial_len: usize,
     pub(super) collected: Vec<u8>,
-    /// Parsing waits for room for output.
-    pub(super) parsing_blocked: bool,
+    parsing: Parsing,
     /// A callback discarded what was received.
     pub(super) input_discarded: bool,
     /// How long a message may take, and the timer for the current one.
@@ -55,7 +64,7 @@ impl ChatState {
             input: Vec::new(),
             partial_len: 0,
             collected: Vec::new(),
-            parsing_blocked: false,
+            parsing: Parsing::Running,
             input_discarded: false,
             message_timeout: None,
             message_timer: None,
@@ -84,9 +93,39 @@ impl ChatState {
 
     /// Returns `true` if replies must wait, and so the messages that need them.
     pub(super) fn is_congested(&self, connection: &Connection) -> bool {
-        connection.is_congested()
-            || self.queued_bytes >= connection.high_water()
-            || self.output.len() >= MAX_QUEUED_ITEMS
+        connection.is_congested() || self.is_queue_full(connection)
+    }
+
+    fn is_queue_full(&self, connection: &Connection) -> bool {
+        self.queued_bytes >= connection.high_water() || self.output.len() >= MAX_QUEUED_ITEMS
+    }
+
+    /// Stops parsing until there is room for output.
+    pub(super) fn block_parsing(&mut self, connection: &Connection) {
+        self.parsing = if self.is_queue_full(connection) {
+            Parsing::BlockedByQueue
+        } else {
+            Parsing::BlockedByStream
+        };
+    }
+
+    /// Lets parsing continue. Returns `true` if it was blocked.
+    pub(super) fn unblock_parsing(&mut self) -> bool {
+        std::mem::replace(&mut self.parsing, Parsing::Running) != Parsing::Running
+    }
+
+    pub(super) fn is_parsing_blocked(&self) -> bool {
+        self.parsing != Parsing::Running
+    }
+
+    /// Returns `true` if parsing is blocked, and room in the stream may unblock it: not if
+    /// a full queue waits for a producer that has nothing.
+    pub(super) fn can_resume_parsing(&self) -> bool {
+        match self.parsing {
+            Parsing::Running => false,
+            Parsing::BlockedByStream => true,
+            Parsing::BlockedByQueue => !self.waits_for_producer,
+        }
     }
 
     /// Returns `true` if the chat closes once its output is sent.
