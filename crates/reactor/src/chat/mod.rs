@@ -98,7 +98,7 @@ impl<P: ChatProtocol> Chat<P> {
                 Scan::NeedMore { len } => (len, len, false, true),
                 Scan::Complete { len, consumed } => (len, consumed, true, false),
             };
-            self.state.add_to_message(len)?;
+            self.state.add_to_message(prefix_len + len)?;
             let (message, rest) = (&data[..len], &data[consumed..]);
             data = rest;
             if len > 0 {
@@ -189,10 +189,10 @@ impl<P: ChatProtocol> Protocol for Chat<P> {
     }
 
     fn handle_eof(&mut self, io: &mut Io<'_>) -> io::Result<()> {
-        // It looked like the start of a terminator.
+        // It looked like the start of a terminator, or is part of a length.
         let rest = mem::take(&mut self.state.input);
         self.state.add_to_message(rest.len())?;
-        if !rest.is_empty() {
+        if !rest.is_empty() && !self.state.terminator.is_length() {
             let (protocol, mut chat) = self.parts_mut(io, &[]);
             protocol.collect_incoming_data(&mut chat, &rest)?;
         }

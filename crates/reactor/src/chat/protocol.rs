@@ -158,7 +158,8 @@ impl<'a> ChatIo<'a> {
         mem::take(&mut self.state.collected)
     }
 
-    /// Returns how many bytes of an incomplete message have arrived.
+    /// Returns how many bytes of an incomplete message have arrived, including the length
+    /// that it starts with ([`Terminator::Prefixed`]).
     #[must_use]
     pub fn partial_len(&self) -> usize {
         self.state.partial_len
