@@ -22,6 +22,7 @@
 mod accept_errors;
 mod api;
 mod busy_poll;
+mod chat;
 mod close;
 mod common;
 mod connect;
