@@ -31,6 +31,7 @@ mod drain;
 mod embedding;
 mod fairness;
 mod files;
+mod gather;
 mod happy_eyeballs;
 mod idle;
 mod inbox;
