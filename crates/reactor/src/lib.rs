@@ -39,7 +39,7 @@
 //!   that uses the same slot or descriptor.
 //! - Bytes that [`send`](Connection::send) accepted are written in order, or the
 //!   [`CloseReason`] counts those that were not. [`close`](Connection::close) writes
-//!   queued output first.
+//!   queued output first. A TCP peer that was not sent all sees a reset.
 //! - The memory of a connection is bounded by its [`Limits`]. A peer that does not read
 //!   is not read from, and is closed after the stall timeout.
 //! - An error or a panic in a callback closes that channel and no other.
@@ -91,7 +91,8 @@
 //! | signals | [`signal::Signals`] |
 //! | limits on memory, time and rate | [`Limits`] |
 //! | a limit on connections, also over several threads | [`Listener::with_max_connections`], [`ConnectionLimit`] |
-//! | not accepting for a while | [`Listener::pause`] |
+//! | a message to connections over the limit | [`Listener::with_rejection`] |
+//! | pausing a listener, or the input of a stream | [`Listener::pause`], [`Connection::pause`] |
 //! | socket options | [`Connection::socket_options`], [`Listener::socket_options`] |
 //! | an accepted socket for another reactor | [`Listener::with_handler`] |
 //! | ending in good order | [`Context::drain`] |
@@ -109,21 +110,22 @@
 //! 2. `turn` passes each event to `dispatch_event`. The event contains a key, which
 //!    `Slots::resolve` (`reactor/slots.rs`) translates into a [`Token`]: slot and
 //!    generation. If the generation differs, the event is dropped.
-//! 3. `reactor/call.rs`: `call` takes the channel's [`Dispatcher`] out of its slot
-//!    (`enter`), so that it can receive a [`Context`] over all others, and calls its
-//!    `handle_read`. Errors and panics end here.
+//! 3. `reactor/call.rs`: `Context::call` takes the channel's [`Dispatcher`] out of its
+//!    slot (`enter`), so that it can receive a [`Context`] over all others.
+//!    `Channel::call` calls its `handle_read`, then settles it (step 6). Errors and
+//!    panics end here.
 //! 4. `stream/dispatch.rs`: the dispatcher is a [`Stream`]. Its `handle_read` borrows
 //!    the reactor's read buffer, reads once (`receive` in `stream/connection.rs`), and
 //!    calls [`Protocol::handle_read`] with an [`Io`] and the bytes.
 //! 5. `stream/connection.rs`: [`send`](Connection::send) appends the reply to an output
 //!    buffer that the reactor lends for the time of the callback.
-//! 6. `reactor/settle.rs`: after the callback, still within `call`, `settle` queries the
-//!    channel once (`update`). First its `poll_close` writes the gathered output with one
-//!    system call; if the kernel accepts all of it, the buffer is returned, and nothing
-//!    is left to do. What the kernel does not accept stays queued.
-//! 7. `update` then queries `readable` and `writable`. If they equal what is registered,
-//!    the event is finished. Otherwise (output is queued, so the stream is writable)
-//!    `update_registration` in `reactor/registration.rs` changes the poller's interest.
+//! 6. `reactor/call.rs`: `settle` first queries `poll_close` (`stream/dispatch.rs`), which
+//!    writes the gathered output with one system call. If the kernel accepts all of it,
+//!    the buffer is returned; what it does not accept stays queued.
+//! 7. `settle` then queries `readable`, `writable` and `update_deadline`. If nothing
+//!    differs from what is watched (`is_watched`), the event is finished. Otherwise, for
+//!    example because output is queued, `watch` (`reactor/settle.rs`) changes the timers
+//!    and, by `update_registration` (`reactor/registration.rs`), the poller's interest.
 //!
 //! When all events are dispatched, `turn` runs timers and posted jobs, and settles the
 //! channels that were added, reached through their token, or are closing.
@@ -134,14 +136,14 @@
 //! | --- | --- | --- |
 //! | When does reading stop for a peer that does not read? | `stream/connection.rs` | `wants_read`: not while `is_congested`, from the high-water mark to the low one |
 //! | When does a chat stop parsing for such a peer? | `chat/mod.rs` | `parse` |
-//! | Where does accepting pause without descriptors? | `listener/mod.rs` | `pause_after`; the errors are classified by `classify` in `sys/accept.rs` |
+//! | Where does accepting pause without descriptors? | `listener/mod.rs` | `pause_after`; the length is in `listener/accept_pause.rs`, the classes of errors in `sys/accept.rs` |
 //! | Where is an event for a reused slot dropped? | `reactor/slots.rs` | `resolve`: the generation in the key differs |
 //! | How do unsent bytes reach the close reason? | `reactor/settle.rs` | `finish_close` queries `Dispatcher::unsent` and calls `handle_close` |
 //! | Where is a panic caught? | `reactor/call.rs` | `enter` for callbacks; `catch_panic` for jobs, `handle_error` and `handle_close` |
 //! | Where do many posts cause one wake-up? | `reactor/handle.rs` | `post` wakes only a loop that is `Asleep`; see `Attention` |
-//! | What keeps a hang-up from spinning? | `reactor/turn.rs` | `dispatch_hangup` removes the source from the poller until something is wanted from it |
+//! | What keeps a hang-up from spinning? | `reactor/turn.rs` | `dispatch_hangup` removes the source from the poller until something is wanted from it; see `HungUp` in `reactor/registration.rs` |
 //! | What bounds an orderly close? | `stream/timeouts.rs` | `stall_deadline`: the stall timeout while output is queued, then the linger timeout of `stream/closing.rs`; `close_deadline` bounds the whole |
-//! | Where is the registered interest decided? | `reactor/settle.rs` | `settle` compares `update` with what is registered; a stream answers in `readable` and `writable` of `stream/dispatch.rs` |
+//! | Where is the registered interest decided? | `reactor/call.rs` | `settle`; a stream's part is `readable` and `writable` in `stream/dispatch.rs` |
 //! | What must change to set a socket option on accepted streams? | `sys/accept.rs` | `accept`; a program calls `io.socket_options()` in `handle_connect` |
 //! | What must change to run on a virtual clock? | `sys/clock.rs` | `now`, the only place that reads the clock; and `wait` in `poll/mod.rs`, which must advance it |
 //! | What must change to put TLS between socket and protocol? | `stream/connection.rs` | `receive` (decrypt), `send` (encrypt), and `try_finish_close` (end of session) in `stream/ending.rs`; in `stream/dispatch.rs`, `call_handle_connect` after the handshake |
@@ -165,19 +167,22 @@
 //!   socket_path.rs         the file that a Unix socket is bound to
 //!   resolver.rs            name resolution on threads
 //!   signals.rs             signals as a source
+//!   eventfd.rs             a descriptor that wakes a poller
+//!   process.rs             the process that a reactor belongs to
 //!   clock.rs               the monotonic clock
 //! poll/                    readiness, on `polling`; the only `unsafe`
 //!   mod.rs                 Poller: add, modify, delete, wait
+//!   event.rs               Interest: what is wanted; Event: what is reported
 //!   epoll.rs               waits with one system call (other systems: fallback.rs)
-//!   busy_poll.rs           polling for a while before sleeping
+//!   busy_poll.rs           polling without blocking before a wait
 //! reactor/                 the loop; every channel is a `dyn Dispatcher`
 //!   mod.rs                 Reactor: what a program calls
 //!   turn.rs                the turn, from top to bottom
-//!   call.rs                calling a channel; its errors and panics
-//!   settle.rs              after a callback: what the channel wants, or its end
+//!   call.rs                calling and settling a channel; its errors and panics
+//!   settle.rs              what is watched for a channel, and its removal
 //!   slots.rs               the table of channels, and the life of a slot
 //!   registration.rs        what the poller watches for a channel
-//!   timers.rs              timers and deadlines, in order
+//!   timers.rs, schedule.rs timers and deadlines, in order
 //!   context.rs             Context: the reactor, as callbacks see it
 //!   dispatcher.rs          Dispatcher: the interface of a channel
 //!   close_reason.rs        CloseReason, Cause: why a channel ended
