@@ -41,9 +41,9 @@ impl<P: ChatProtocol> Chat<P> {
         Chat { protocol, state: ChatState::new(terminator.into(), MAX_MESSAGE) }
     }
 
-    /// Closes the stream with [`MessageTooLong`] if a message that ends with a terminator
-    /// is longer than `max` bytes, or [`ChatIo::collect`] would keep more. Default:
-    /// 64 KiB.
+    /// Closes the stream with [`MessageTooLong`](crate::MessageTooLong) if a message that
+    /// ends with a terminator is longer than `max` bytes, or [`ChatIo::collect`] would keep
+    /// more. Default: 64 KiB.
     pub fn with_max_message(mut self, max: usize) -> Self {
         self.state.max_message = max;
         self

@@ -94,14 +94,15 @@ pub trait ChatProtocol: 'static {
         Ok(())
     }
 
-    /// As [`Protocol::handle_error`]. Output pushed here is written if the kernel accepts
-    /// it at once. Default: logs a warning.
+    /// As [`Protocol::handle_error`](crate::Protocol::handle_error). Output pushed here is
+    /// written if the kernel accepts it at once. Default: logs a warning.
     fn handle_error(&mut self, chat: &mut ChatIo<'_>, cause: &Cause) {
         log::warn!("{}: {cause}", chat.io().peer_addr());
     }
 
-    /// As [`Protocol::handle_close`]. Default: logs the reason at debug level. Output that
-    /// producers had not produced is not counted in the reason.
+    /// As [`Protocol::handle_close`](crate::Protocol::handle_close). Output that producers
+    /// had not produced is not counted in the reason. Default: logs the reason at debug
+    /// level.
     fn handle_close(&mut self, chat: &mut ChatIo<'_>, reason: &CloseReason) {
         log::debug!("{}: {reason}", chat.io().peer_addr());
     }
@@ -135,8 +136,9 @@ impl<'a> ChatIo<'a> {
     ///
     /// # Errors
     ///
-    /// Returns [`MessageTooLong`] if more than [`Chat::with_max_message`] would be kept,
-    /// unless the length of the message is given.
+    /// Returns [`MessageTooLong`] if more would be kept than
+    /// [`Chat::with_max_message`](crate::Chat::with_max_message) allows, unless the length
+    /// of the message is given.
     pub fn collect(&mut self, data: &[u8]) -> io::Result<()> {
         let limit = self.state.max_message;
         let kept = self.state.collected.len() + data.len();

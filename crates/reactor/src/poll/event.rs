@@ -30,7 +30,7 @@ impl Interest {
 /// The readiness of one source.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Event {
-    /// [`Token::key`] of the channel that was registered.
+    /// [`Token::key`](crate::token::Token::key) of the channel that was registered.
     pub(crate) key: usize,
     pub(crate) readable: bool,
     pub(crate) writable: bool,

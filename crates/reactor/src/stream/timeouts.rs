@@ -12,14 +12,14 @@ use crate::stream::connection::{Activity, Connection};
 use crate::stream::throttle::Throttle;
 
 impl Connection {
-    /// Limits reading to `bytes_per_second`, as [`Limits::read_rate`] does; `None`
-    /// for no limit.
+    /// Limits reading to `bytes_per_second`, as
+    /// [`Limits::read_rate`](crate::Limits::read_rate) does; `None` for no limit.
     pub fn set_read_rate(&mut self, bytes_per_second: Option<NonZeroU64>) {
         self.active_mut().throttles.read = bytes_per_second.map(Throttle::new);
     }
 
-    /// Limits writing to `bytes_per_second`, as [`Limits::write_rate`] does; `None`
-    /// for no limit.
+    /// Limits writing to `bytes_per_second`, as
+    /// [`Limits::write_rate`](crate::Limits::write_rate) does; `None` for no limit.
     pub fn set_write_rate(&mut self, bytes_per_second: Option<NonZeroU64>) {
         self.active_mut().throttles.write = bytes_per_second.map(Throttle::new);
     }
