@@ -202,7 +202,7 @@
 //!   establish.rs           their steps that need the reactor
 //!   connection_limit.rs    how many accepted connections may be open
 //!   config.rs              what the streams of one listener share
-//! listener/                accepting connections, whatever happens
+//! listener/                accepting connections, pausing and rejecting
 //! chat/                    messages: framing, output queue, producers
 //! datagram.rs, signal.rs   further channels
 //! porting.rs               documentation only

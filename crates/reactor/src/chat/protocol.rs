@@ -58,9 +58,8 @@ pub trait ChatProtocol: 'static {
     /// Called when the message is complete. It may be empty.
     fn found_terminator(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()>;
 
-    /// Returns `true` if the protocol has output of its own. Meanwhile
-    /// [`handle_write`](Self::handle_write) is called whenever all that was pushed is
-    /// sent. Default: `false`.
+    /// Returns `true` if [`handle_write`](Self::handle_write) has something to push. It is
+    /// called when all that was pushed before is sent. Default: `false`.
     fn writable(&self) -> bool {
         false
     }
@@ -108,7 +107,8 @@ pub trait ChatProtocol: 'static {
     }
 }
 
-/// A [`ChatProtocol`]'s own stream during a callback, and through it the reactor.
+/// A [`ChatProtocol`]'s own stream during a callback. It gives access to the stream
+/// ([`io`](Self::io)) and the reactor ([`context`](Self::context)).
 #[must_use]
 pub struct ChatIo<'a> {
     state: &'a mut ChatState,
@@ -225,7 +225,7 @@ impl<'a> ChatIo<'a> {
         self.io.token()
     }
 
-    /// Returns the reactor: other channels, timers, the end.
+    /// Returns the reactor's context: other channels, timers, stopping.
     pub fn context(&mut self) -> &mut Context {
         self.io.context()
     }

@@ -1,4 +1,4 @@
-//! [`Listener`]: accepts connections, whatever happens.
+//! [`Listener`]: accepts connections, and survives what may go wrong with them.
 
 mod bind;
 mod rate_limited_log;
@@ -113,9 +113,9 @@ impl Listener {
         Self::from_socket(Socket::from_listening(socket.into())?, handle_accepted)
     }
 
-    /// Takes over a listening socket, and passes each accepted connection to
-    /// `handle_accepted` in place of creating a stream, in non-blocking mode: for example
-    /// to pass it to another reactor. [`with_limits`](Self::with_limits) and
+    /// Takes over a listening socket, and passes each accepted socket, in non-blocking
+    /// mode, to `handle_accepted` instead of creating a stream: for example to pass it to
+    /// another reactor. [`with_limits`](Self::with_limits) and
     /// [`with_max_connections`](Self::with_max_connections) have no effect.
     ///
     /// # Errors

@@ -5,11 +5,11 @@ use std::time::Duration;
 /// Polling stops after this many misses in a row.
 const MAX_MISSES: u32 = 4;
 
-/// Decides if polling for a while is worthwhile.
+/// Decides if polling before a wait helps.
 ///
-/// It is if the next event arrives within that while, as the thread need not be
-/// woken then. After several misses polling stops, until a blocking wait shows that
-/// it would have been a hit.
+/// It does if the next event arrives within the limit, as the thread need not be woken
+/// then. After several misses polling stops, until a blocking wait is so short that
+/// polling would have been a hit.
 #[derive(Default)]
 pub(super) struct BusyPoll {
     limit: Duration,

@@ -117,7 +117,7 @@ impl EpollFastPath {
         Ok(WaitOutcome::Done)
     }
 
-    /// Polls without blocking for a while. Returns `true` if there was an event.
+    /// Polls without blocking, up to the limit. Returns `true` if there was an event.
     fn busy_poll(
         &mut self,
         epoll: BorrowedFd<'_>,
@@ -139,7 +139,7 @@ impl EpollFastPath {
 
     fn wait_once(&mut self, epoll: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<()> {
         self.raw.clear();
-        // A timeout beyond the range of a timespec is as good as none.
+        // A timeout beyond the range of a timespec is treated as none.
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         match epoll::wait(epoll, spare_capacity(&mut self.raw), timeout.as_ref()) {
             // Interrupted, for example by a debugger: no event yet.

@@ -53,13 +53,13 @@ impl ReactorBuilder {
         self
     }
 
-    /// Polls without blocking for up to `limit` before the reactor sleeps. The reply to
-    /// a message that arrives meanwhile is sent earlier by what waking a thread takes,
-    /// about 30 µs. A good limit is 100 µs. Default: zero, which is off.
+    /// Polls without blocking for up to `limit` before the reactor sleeps. An event that
+    /// arrives in that time is handled sooner, as no thread must be woken, at the cost of
+    /// processor time. A good limit is 100 µs. Default: zero, which is off.
     ///
     /// After several attempts without an event the reactor sleeps at once, until an
-    /// event that arrives soon shows that polling would have helped. It has no effect
-    /// on systems without epoll.
+    /// event arrives so soon that polling would have caught it. It has no effect on
+    /// systems without epoll.
     pub fn busy_poll(mut self, limit: Duration) -> Self {
         self.busy_poll = limit;
         self

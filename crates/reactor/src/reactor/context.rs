@@ -225,7 +225,7 @@ impl Context {
         self.begin_close(token, Cause::Local);
     }
 
-    /// Closes the channel being called, for this cause.
+    /// Closes the channel being called, with this cause.
     pub fn close_with(&mut self, cause: Cause) {
         self.begin_close(self.current_token, cause);
     }

@@ -65,8 +65,8 @@ impl Handle {
         if queue.waker.is_none() {
             return Err(ReactorClosed);
         }
-        // A child of fork(2) would wake the parent's loop. Checked only where it would, as it
-        // takes a system call.
+        // A child of fork(2) would wake the parent's loop. Checked only if it would, as the
+        // check is a system call.
         if self.0.is_asleep() && !queue.owner.is_this_process() {
             queue.waker = None;
             return Err(ReactorClosed);
@@ -85,8 +85,8 @@ impl Handle {
         Ok(())
     }
 
-    /// Runs `f` on the loop's thread, waits for it, and returns its result. On the
-    /// loop's own thread it would wait forever.
+    /// Runs `f` on the loop's thread, waits for it, and returns its result. Do not call
+    /// it on the loop's own thread, where it would wait forever.
     ///
     /// # Errors
     ///

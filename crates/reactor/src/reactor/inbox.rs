@@ -18,8 +18,9 @@ const MAX_MESSAGES_PER_TURN: usize = 1024;
 ///
 /// Unlike a job of [`Handle::post`](crate::Handle::post), `handler` need not be
 /// [`Send`]: it may own an `Rc` that it shares with protocols. Many messages cause one
-/// wake-up. The channel keeps the loop running until all senders are dropped, and then
-/// closes. At most `capacity` messages are queued; `usize::MAX` for no limit.
+/// wake-up. The channel keeps the loop running, also during a
+/// [`drain`](Context::drain), until all senders are dropped, and then closes. At most
+/// `capacity` messages are queued; `usize::MAX` for no limit.
 ///
 /// # Examples
 ///

@@ -57,8 +57,8 @@ impl Context {
     }
 
     /// As [`call_later`](Self::call_later), at the instant `at`: for regular intervals
-    /// that do not depend on how long callbacks take. An instant in the past is as
-    /// good as now.
+    /// that do not depend on how long callbacks take. For an instant in the past, `job`
+    /// is called in the next turn.
     pub fn call_at(&mut self, at: Instant, job: impl FnOnce(&mut Context) + 'static) -> TimerId {
         self.timers.set(at, TimerAction::Call(Box::new(job)))
     }

@@ -71,8 +71,8 @@ fn events_that_disarm_their_source_are_armed_again() {
     assert_eq!(joined.join().unwrap(), data.len());
 }
 
-/// A channel whose deadline has passed and stays so, and the order in which
-/// such channels were told.
+/// A channel whose deadline has passed and stays so. Notes the order in which such
+/// channels are called.
 struct Overdue(UnixStream, Instant, Rc<RefCell<Vec<Token>>>);
 
 impl Dispatcher for Overdue {
@@ -91,17 +91,17 @@ impl Dispatcher for Overdue {
 #[test]
 fn invariant_7_deadlines_that_have_passed_take_turns() {
     let mut reactor = Reactor::new().unwrap();
-    let told = Rc::default();
+    let called = Rc::default();
     let past = Instant::now();
     let mut add = || {
         let source = UnixStream::pair().unwrap().0;
-        reactor.add(Overdue(source, past, Rc::clone(&told))).unwrap()
+        reactor.add(Overdue(source, past, Rc::clone(&called))).unwrap()
     };
     let (first, second) = (add(), add());
     reactor.cx.settle_pending();
     reactor.cx.settle_pending();
     for _ in 0..3 {
-        // As where there is no time for more than one in a turn.
+        // As if there were time for only one in a turn.
         let now = Instant::now();
         let Some(Expiry::Deadline(token)) = reactor.cx.timers.pop_expired(now, NonZeroU64::MAX)
         else {
@@ -110,11 +110,11 @@ fn invariant_7_deadlines_that_have_passed_take_turns() {
         reactor.cx.on_deadline(token);
         reactor.cx.settle_pending();
     }
-    assert_eq!(*told.borrow(), [first, second, first]);
+    assert_eq!(*called.borrow(), [first, second, first]);
 }
 
 #[test]
-fn a_connection_in_oneshot_mode_comes_about() {
+fn oneshot_connect_completes() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut reactor = Reactor::with_poller(Poller::oneshot().unwrap()).unwrap();
     let mut stream = Stream::connect([server.local_addr().unwrap()], Echo);

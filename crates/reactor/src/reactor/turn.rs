@@ -32,8 +32,9 @@ impl Reactor {
     /// without limit), and serves it. Returns `false` if [`Context::stop`] was
     /// called or no work remains, and `true` otherwise.
     ///
-    /// To embed the reactor in another loop, watch [`source`](Self::source) for reading, wait until [`next_deadline`](Self::next_deadline) at
-    /// the latest, and then call `turn(Some(Duration::ZERO))`.
+    /// To embed the reactor in another loop, watch [`source`](Self::source) for reading,
+    /// wait until [`next_deadline`](Self::next_deadline) at the latest, and then call
+    /// `turn(Some(Duration::ZERO))`.
     ///
     /// # Errors
     ///

@@ -44,8 +44,8 @@ pub(super) enum Activity {
     Wrote,
 }
 
-/// The connection of a [`Stream`](crate::Stream): what a program does with it, whether
-/// in a callback through [`Io`](crate::Io), or through the stream and its token.
+/// The connection of a [`Stream`](crate::Stream). Its own callbacks reach it through
+/// [`Io`](crate::Io), other code through the stream and its token.
 ///
 /// Within a callback of its own, output is gathered and written once, after the
 /// callback. Otherwise it is written at once. What the kernel does not accept is queued.

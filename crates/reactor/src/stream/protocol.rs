@@ -41,9 +41,8 @@ pub trait Protocol: 'static {
         true
     }
 
-    /// Returns `true` if the protocol has output of its own. Meanwhile
-    /// [`handle_write`](Self::handle_write) is called whenever the peer has read what
-    /// was sent before. Default: `false`.
+    /// Returns `true` if [`handle_write`](Self::handle_write) has something to send. It is
+    /// called when there is room for output. Default: `false`.
     fn writable(&self) -> bool {
         false
     }
@@ -53,7 +52,8 @@ pub trait Protocol: 'static {
         Ok(())
     }
 
-    /// Called with 1 to 65,536 bytes of input, split and joined as TCP does.
+    /// Called with input, 1 to 65,536 bytes at a time. TCP preserves no boundaries: one
+    /// call may contain a part of what the peer sent at once, or more than that.
     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()>;
 
     /// Called when there is room for output, if [`writable`](Self::writable) returned
@@ -103,8 +103,8 @@ pub trait Protocol: 'static {
     }
 }
 
-/// A [`Protocol`]'s own stream during a callback: its [`Connection`], whose methods it
-/// has, and through [`context`](Self::context) the reactor.
+/// A [`Protocol`]'s own stream during a callback. It has the methods of the
+/// [`Connection`], and gives access to the reactor ([`context`](Self::context)).
 #[must_use]
 pub struct Io<'a> {
     connection: &'a mut Connection,
@@ -137,7 +137,7 @@ impl<'a> Io<'a> {
         self.cx.token()
     }
 
-    /// Returns the reactor: other channels, timers, the end.
+    /// Returns the reactor's context: other channels, timers, stopping.
     pub fn context(&mut self) -> &mut Context {
         self.cx
     }

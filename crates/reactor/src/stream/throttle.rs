@@ -4,8 +4,7 @@ use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 /// A token bucket for a tenth of a second, or for one byte if that takes longer. The
-/// average is kept over any longer time, and each system call moves enough bytes to be
-/// worthwhile.
+/// average is kept over any longer time, and system calls for a few bytes are avoided.
 pub(super) struct Throttle {
     bytes_per_second: NonZeroU64,
     /// When the bucket started to fill; `None` if it is full. It is in the future if
@@ -30,8 +29,8 @@ impl Throttle {
         usize::try_from(bytes / 1_000_000_000).unwrap_or(usize::MAX)
     }
 
-    /// Blocks if no byte may be moved at `now`, until enough are available to be worth
-    /// a system call.
+    /// Blocks if no byte may be moved at `now`, until
+    /// [`ready_at`](Self::ready_at).
     pub(super) fn block_if_empty(&mut self, now: Instant) {
         self.blocked = self.available(now) == 0;
     }

@@ -56,9 +56,9 @@ impl Connection {
         }
     }
 
-    /// Closes the stream after `timeout` without traffic, from now on; `None` for
-    /// never. A stream that differs in this from the others of its listener has limits
-    /// of its own (about 120 bytes).
+    /// Closes the stream after `timeout` without traffic, counted from now; `None` for
+    /// never. A stream whose timeout differs from that of its listener uses more memory,
+    /// for its own copy of the limits.
     pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
         // It starts now, not at the last traffic.
         self.last_activity = None;
