@@ -286,7 +286,7 @@ fn from_rustix_addr(addr: SocketAddrAny) -> Address {
     if let Some(name) = unix.abstract_name() {
         return Address::Abstract(name.into());
     }
-    unix.path_bytes().map_or(Address::Unix(None), |path| unix_address(path))
+    unix.path_bytes().map_or(Address::Unix(None), unix_address)
 }
 
 #[cfg(test)]
