@@ -66,12 +66,12 @@ impl<P: DatagramProtocol> Datagram<P> {
     }
 
     /// Binds a Unix datagram socket to `path`, which is removed with the socket. A path
-    /// that a terminated program left behind is replaced.
+    /// that a terminated program left behind is replaced. On Linux, it may also be a zero
+    /// byte and a name in the abstract namespace.
     ///
     /// # Errors
     ///
-    /// Returns an error that names the path if it cannot be bound; `AddrInUse` if another
-    /// socket uses it.
+    /// As [`Listener::bind_unix`](crate::Listener::bind_unix).
     pub fn bind_unix(path: impl AsRef<Path>, protocol: P) -> io::Result<Self> {
         let (socket, path) = SocketPath::bind_datagram(path.as_ref())?;
         Self::from_parts(socket, path, protocol)

@@ -72,12 +72,14 @@ impl Listener {
     }
 
     /// Listens on a Unix socket. A path that a terminated server left behind is replaced.
-    /// The path is removed when the listener is dropped.
+    /// The path is removed when the listener is dropped. On Linux, a path that consists of a
+    /// zero byte and a name is in the abstract namespace: there is no file.
     ///
     /// # Errors
     ///
-    /// Returns an error that names the path if it cannot be bound; `AddrInUse` if a server
-    /// listens on it.
+    /// Returns an error that names the path if it cannot be bound: `AddrInUse` if a server
+    /// listens on it, `InvalidInput` if it is empty, longer than the system allows (107
+    /// bytes on Linux), or contains a zero byte elsewhere.
     pub fn bind_unix<P: Protocol>(
         path: impl AsRef<Path>,
         handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,

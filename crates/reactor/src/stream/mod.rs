@@ -148,7 +148,8 @@ impl<P: Protocol> Stream<P> {
         Self::from_connecting(Connecting::to_host(host, port), None, peer, protocol)
     }
 
-    /// Connects to a Unix socket. If the listener's queue is full, waits for room until
+    /// Connects to a Unix socket at `path`, or on Linux, if that is a zero byte and a name, in
+    /// the abstract namespace. If the listener's queue is full, waits for room until
     /// [`Limits::connect_timeout`]. All failures are passed to
     /// [`Protocol::handle_close`].
     pub fn connect_unix(path: impl AsRef<Path>, protocol: P) -> Self {

@@ -6,6 +6,10 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+/// The longest host name in bytes, without a final dot, and the longest part of one.
+const MAX_NAME: usize = 253;
+const MAX_LABEL: usize = 63;
+
 /// Receives the result of one lookup, on the thread that made it.
 type Completion = Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>;
 
@@ -73,11 +77,37 @@ fn lock(lookups: &Mutex<Lookups>) -> MutexGuard<'_, Lookups> {
 }
 
 fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    check_name(host)?;
     let addrs: Vec<_> = (host, port).to_socket_addrs()?.collect();
     if addrs.is_empty() {
         return Err(io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address")));
     }
     Ok(addrs)
+}
+
+/// Checks the form of a name (RFC 1035, section 2.3.4), so that an impossible one is not
+/// sent to a name server.
+///
+/// # Errors
+///
+/// Returns `InvalidInput` for a name that is empty or too long, or contains an empty
+/// label or a zero byte.
+fn check_name(host: &str) -> io::Result<()> {
+    let invalid = |message| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    let name = host.strip_suffix('.').unwrap_or(host);
+    if name.is_empty() {
+        return invalid("the host name is empty");
+    }
+    if name.contains('\0') {
+        return invalid("the host name contains a zero byte");
+    }
+    if name.len() > MAX_NAME {
+        return invalid("the host name is longer than 253 bytes");
+    }
+    if name.split('.').any(|label| label.is_empty() || label.len() > MAX_LABEL) {
+        return invalid("a part of the host name is empty or longer than 63 bytes");
+    }
+    Ok(())
 }
 
 #[cfg(test)]

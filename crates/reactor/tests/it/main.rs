@@ -20,6 +20,7 @@
 )]
 
 mod accept_errors;
+mod addresses;
 mod api;
 mod busy_poll;
 mod chat;
