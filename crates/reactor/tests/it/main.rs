@@ -30,6 +30,7 @@ mod connect;
 mod datagrams;
 mod drain;
 mod embedding;
+mod extremes;
 mod fairness;
 mod files;
 mod gather;
