@@ -16,9 +16,6 @@ use crate::sys::socket_path::SocketPath;
 use crate::sys::source::Source;
 use crate::token::Token;
 
-/// How many queued errors one event discards.
-const MAX_QUEUED_ERRORS: usize = 64;
-
 /// The socket of a [`Datagram`](crate::Datagram): what a program does with it, whether in a callback
 /// through [`DatagramIo`], or through its token.
 #[must_use]
@@ -177,16 +174,11 @@ impl DatagramChannel {
     }
 
     /// Empties the queue of errors of a socket for which the program has requested one
-    /// (`IP_RECVERR`): the socket stays ready until it is empty. Bounded, as the network
-    /// fills it.
+    /// (`IP_RECVERR`): the socket stays ready until it is empty.
     #[cold]
     pub(super) fn discard_queued_errors(&self) {
-        for _ in 0..MAX_QUEUED_ERRORS {
-            if !self.socket.take_queued_error() {
-                return;
-            }
-            self.icmp_errors.set(self.icmp_errors.get() + 1);
-        }
+        let discarded = self.socket.discard_queued_errors();
+        self.icmp_errors.set(self.icmp_errors.get() + discarded as u64);
     }
 
     /// Returns the number of ICMP errors since the last call, and resets it.

@@ -468,6 +468,13 @@ impl Connection {
         }
     }
 
+    /// Discards what the socket reports as an error although it is none, which would keep
+    /// it ready.
+    #[cold]
+    pub(super) fn discard_queued_errors(&self) {
+        self.endpoint.discard_queued_errors();
+    }
+
     /// Returns the pending urgent byte, if there is one.
     pub(super) fn take_urgent_byte(&mut self) -> Option<u8> {
         self.endpoint.take_urgent_byte()

@@ -85,7 +85,10 @@ impl<P: Protocol> Dispatcher for Stream<P> {
                 let (protocol, mut io) = self.parts_mut(cx);
                 protocol.handle_read(&mut io, &buffer[..read])
             }
-            Ok(ReadOutcome::WouldBlock) => Ok(()),
+            Ok(ReadOutcome::WouldBlock) => {
+                self.connection.discard_queued_errors();
+                Ok(())
+            }
             Ok(ReadOutcome::Eof) => {
                 cx.record_progress();
                 let (protocol, mut io) = self.parts_mut(cx);
@@ -101,9 +104,13 @@ impl<P: Protocol> Dispatcher for Stream<P> {
         if self.connection.is_connecting() {
             return self.finish_attempt(cx);
         }
+        let unsent = self.connection.unsent();
         if let Err(error) = self.connection.flush(cx.now()) {
             // After a close, only `handle_close` reports it.
             return self.connection.store_or_return_error(error);
+        }
+        if unsent > 0 && self.connection.unsent() == unsent {
+            self.connection.discard_queued_errors();
         }
         if cx.is_closing() || !self.connection.has_room() || !self.protocol.writable() {
             return Ok(());

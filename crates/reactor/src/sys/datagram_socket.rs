@@ -14,6 +14,7 @@ use rustix::net::{RecvFlags, SocketAddrAny};
 use socket2::{Domain, SockAddr, SockRef, Type};
 
 use crate::address::Address;
+use crate::sys::error_queue;
 use crate::sys::source::Source;
 use crate::sys::unix_address::{unix_address, unix_sock_addr};
 
@@ -120,10 +121,9 @@ impl DatagramSocket {
         Ok(Received { len: message.bytes, from, to })
     }
 
-    /// Removes a message from the queue of errors (ip(7), `IP_RECVERR`). Returns `false`
-    /// if there is none.
-    pub(crate) fn take_queued_error(&self) -> bool {
-        take_queued_error(&self.inner)
+    /// Discards the entries of its queue of errors, and returns how many.
+    pub(crate) fn discard_queued_errors(&self) -> usize {
+        error_queue::discard(&self.inner)
     }
 
     /// Sends `data` to the connected peer.
@@ -239,14 +239,6 @@ impl DatagramError {
             _ => DatagramError::Transient,
         }
     }
-}
-
-/// Removes a message from the queue of errors of a socket.
-pub(super) fn take_queued_error(socket: &socket2::Socket) -> bool {
-    #[cfg(target_os = "linux")]
-    return rustix::net::recv(socket, &mut [0; 1], RecvFlags::ERRQUEUE).is_ok();
-    #[cfg(not(target_os = "linux"))]
-    return false;
 }
 
 fn abstract_sock_addr(name: &[u8]) -> io::Result<SockAddr> {

@@ -105,6 +105,13 @@ impl Endpoint {
         }
     }
 
+    /// See [`Socket::discard_queued_errors`].
+    pub(crate) fn discard_queued_errors(&self) {
+        if let Endpoint::Socket(socket) = self {
+            socket.discard_queued_errors();
+        }
+    }
+
     /// See [`Socket::take_urgent_byte`].
     pub(crate) fn take_urgent_byte(&self) -> Option<u8> {
         match self {

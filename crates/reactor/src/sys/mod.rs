@@ -9,6 +9,7 @@ pub(crate) mod clock;
 pub(crate) mod datagram_socket;
 pub(crate) mod descriptor;
 pub(crate) mod endpoint;
+mod error_queue;
 #[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
 pub(crate) mod eventfd;
 pub(crate) mod process;

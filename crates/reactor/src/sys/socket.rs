@@ -12,6 +12,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, SockAddr, Type};
 
 use crate::address::Address;
+use crate::sys::error_queue;
 use crate::sys::source::{Source, check_ready};
 use crate::sys::unix_address::unix_sock_addr;
 
@@ -188,6 +189,11 @@ impl Socket {
     /// Clears the pending error and returns it as `Err`.
     pub(crate) fn take_error(&self) -> io::Result<()> {
         self.0.take_error()?.map_or(Ok(()), Err)
+    }
+
+    /// Discards the entries of its queue of errors.
+    pub(crate) fn discard_queued_errors(&self) {
+        error_queue::discard(&self.0);
     }
 
     /// Reads the urgent byte, or returns `None` if there is none. An urgent byte

@@ -12,7 +12,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 use reactor::{Address, Datagram, DatagramIo, DatagramProtocol, Reactor, Stream};
 
 use crate::common::{
-    Log, Probe, assert_idle, in_process_with_fault, run, tcp_pair, turn_all, turn_until,
+    Log, Probe, assert_echo, assert_idle, in_process_with_fault, run, tcp_pair, turn_all,
+    turn_until,
 };
 
 /// Logs what it receives.
@@ -168,6 +169,28 @@ fn invariant_6_error_queue_does_not_spin() {
         assert_idle(&mut reactor);
         assert!(reactor.stats().icmp_errors >= 3, "{:?}", reactor.stats());
         assert_eq!(log.lines(), [""; 0]);
+    }
+}
+
+/// Timestamps of what was sent are queued as errors too.
+#[cfg(target_os = "linux")]
+#[test]
+fn invariant_6_queue_of_timestamps_does_not_spin() {
+    use nix::sys::socket::TimestampingFlag;
+    for reads in [true, false] {
+        let (peer, ours) = tcp_pair();
+        let flags = TimestampingFlag::SOF_TIMESTAMPING_TX_SOFTWARE
+            | TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE;
+        setsockopt(&ours, sockopt::Timestamping, &flags).unwrap();
+        let mut reactor = Reactor::new().unwrap();
+        let token = reactor.add(Stream::new(ours, crate::common::Echo).unwrap()).unwrap();
+        assert_echo(&mut reactor, &peer);
+        if !reads {
+            // More than the kernel takes: the stream waits to write, and does not read.
+            let stream = reactor.get_mut::<Stream<crate::common::Echo>>(token).unwrap();
+            stream.send(&vec![0; 8_000_000]).unwrap();
+        }
+        assert_idle(&mut reactor);
     }
 }
 
