@@ -16,6 +16,9 @@ use crate::sys::socket_path::SocketPath;
 use crate::sys::source::Source;
 use crate::token::Token;
 
+/// How many errors in a row may concern earlier datagrams, for one that is sent.
+const MAX_EARLIER_ERRORS: u32 = 4;
+
 /// The socket of a [`Datagram`](crate::Datagram): what a program does with it, whether in a callback
 /// through [`DatagramIo`], or through its token.
 #[must_use]
@@ -195,25 +198,30 @@ impl DatagramChannel {
     /// one, the next attempt fails in the same way.
     fn send_with_retry(&self, send: impl Fn() -> io::Result<()>) -> io::Result<()> {
         let mut earlier: Option<io::Error> = None;
+        let mut earlier_count = 0;
         loop {
-            let error = match send() {
-                Ok(()) => {
-                    earlier.iter().for_each(|error| self.record_icmp_error(error));
-                    return Ok(());
-                }
-                Err(error) => error,
+            let result = send();
+            let class = result.as_ref().err().map(DatagramError::classify);
+            if class == Some(DatagramError::Interrupted) {
+                continue;
+            }
+            let is_repeated = match (&result, &earlier) {
+                (Err(error), Some(earlier)) => error.raw_os_error() == earlier.raw_os_error(),
+                _ => false,
             };
-            match DatagramError::classify(&error) {
-                DatagramError::Interrupted => {}
-                DatagramError::Icmp
-                    if earlier
-                        .as_ref()
-                        .is_none_or(|earlier| earlier.raw_os_error() != error.raw_os_error()) =>
+            if !is_repeated && let Some(earlier) = &earlier {
+                self.record_icmp_error(earlier);
+            }
+            match result {
+                Err(error)
+                    if class == Some(DatagramError::Icmp)
+                        && !is_repeated
+                        && earlier_count < MAX_EARLIER_ERRORS =>
                 {
-                    earlier.iter().for_each(|error| self.record_icmp_error(error));
                     earlier = Some(error);
+                    earlier_count += 1;
                 }
-                _ => return Err(error),
+                result => return result,
             }
         }
     }

@@ -116,7 +116,10 @@ impl DatagramSocket {
         let message = recvmsg::<SockaddrStorage>(fd, &mut buffers, control, MsgFlags::MSG_TRUNC)?;
         let from = message.address.and_then(|from| to_inet(&from));
         // Without room for all control messages, the system selects the address of replies.
-        let to = message.cmsgs().ok().and_then(|mut messages| messages.find_map(to_destination));
+        let to = message
+            .cmsgs()
+            .ok()
+            .and_then(|mut messages| messages.find_map(|message| to_destination(&message)));
         let from = from.map_or(Address::Unix(None), Address::from);
         Ok(Received { len: message.bytes, from, to })
     }
@@ -253,7 +256,7 @@ fn to_inet(addr: &SockaddrStorage) -> Option<SocketAddr> {
     v4.or_else(|| addr.as_sockaddr_in6().map(|addr| SocketAddr::V6((*addr).into())))
 }
 
-fn to_destination(message: ControlMessageOwned) -> Option<Destination> {
+fn to_destination(message: &ControlMessageOwned) -> Option<Destination> {
     match message {
         ControlMessageOwned::Ipv4PacketInfo(info) => {
             let ip = |addr: in_addr| IpAddr::V4(Ipv4Addr::from(u32::from_be(addr.s_addr)));
