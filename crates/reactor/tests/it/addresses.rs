@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use reactor::{Address, Cause, Datagram, DatagramIo, DatagramProtocol, Listener, Reactor, Stream};
 use socket2::{Domain, Socket, Type};
@@ -142,9 +142,9 @@ fn impossible_paths() -> Vec<PathBuf> {
 }
 
 #[track_caller]
-fn assert_invalid(error: &io::Error, path: &PathBuf) {
-    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{path:?}: {error}");
-    assert!(!error.to_string().contains(['\n', '\0']), "{path:?}: {error}");
+fn assert_invalid(error: &io::Error, path: &Path) {
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{}: {error}", path.display());
+    assert!(!error.to_string().contains(['\n', '\0']), "{}: {error}", path.display());
 }
 
 #[test]

@@ -2,15 +2,21 @@
 //! expected result is what the value means, never a panic or a poller error.
 
 use std::cell::Cell;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::num::NonZeroU64;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use reactor::{Context, Limits, Reactor, SendError, Stream, TimeoutKind, inbox};
+use reactor::{
+    Cause, Chat, ChatIo, ChatProtocol, Context, Limits, Listener, Reactor, SendError, Stream,
+    TimeoutKind, TimerId, inbox,
+};
 
-use crate::common::{Echo, assert_echo, in_process_with_fault, run, run_with, turn_all};
+use crate::common::{
+    DEADLINE, Echo, assert_echo, in_process_with_fault, run, run_with, turn_all, turn_until,
+};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -92,7 +98,7 @@ fn zero_timeouts_expire_at_once() {
             stream.send(&vec![0; 4_000_000]).unwrap();
         }
         let reason = reactor.run_until_closed(token).unwrap();
-        assert!(matches!(reason.cause, reactor::Cause::TimedOut(found) if found == kind));
+        assert!(matches!(reason.cause, Cause::TimedOut(found) if found == kind));
     }
 }
 
@@ -154,6 +160,66 @@ fn extreme_settings_of_the_builder_work() {
                 stopping.join().unwrap();
             }
         }
+    }
+}
+
+/// Sets timers of each duration in a callback, and a timeout of each for a message.
+#[test]
+fn extreme_timers_and_message_timeouts_work() {
+    struct Lines(Rc<Cell<usize>>);
+    impl ChatProtocol for Lines {
+        fn found_terminator(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
+            for duration in long_durations() {
+                chat.io().set_timer(duration);
+            }
+            self.0.set(self.0.get() + chat.take_collected().len());
+            Ok(())
+        }
+        fn handle_timer(&mut self, _: &mut ChatIo<'_>, _: TimerId) -> io::Result<()> {
+            panic!("early")
+        }
+    }
+    for timeout in long_durations() {
+        for max in [5, usize::MAX] {
+            let received = Rc::default();
+            let (ours, mut peer) = UnixStream::pair().unwrap();
+            let lines = Lines(Rc::clone(&received));
+            let chat = Chat::new(b"\n", lines).with_message_timeout(timeout).with_max_message(max);
+            let mut reactor = Reactor::new().unwrap();
+            reactor.add(Stream::new(ours, chat).unwrap()).unwrap();
+            for part in [&b"he"[..], b"llo\n"] {
+                peer.write_all(part).unwrap();
+                turn_all(&mut reactor);
+            }
+            assert_eq!(received.get(), 5);
+        }
+    }
+    // No time at all for a message that is not complete at once.
+    let (ours, mut peer) = UnixStream::pair().unwrap();
+    let chat = Chat::new(b"\n", Lines(Rc::default())).with_message_timeout(Duration::ZERO);
+    let mut reactor = Reactor::new().unwrap();
+    let token = reactor.add(Stream::new(ours, chat).unwrap()).unwrap();
+    peer.write_all(b"he").unwrap();
+    let reason = reactor.run_until_closed(token).unwrap();
+    assert!(matches!(reason.cause, Cause::TimedOut(TimeoutKind::Message)), "{reason}");
+}
+
+#[test]
+fn extreme_connection_limits_work() {
+    for max in [0, 1, usize::MAX] {
+        let mut reactor = Reactor::new().unwrap();
+        let listener = Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap();
+        let addr = listener.local_addr().as_inet().unwrap();
+        reactor.add(listener.with_max_connections(max)).unwrap();
+        let mut peer = TcpStream::connect(addr).unwrap();
+        if max > 0 {
+            assert_echo(&mut reactor, &peer);
+        } else {
+            turn_until(&mut reactor, |reactor| reactor.stats().rejected_over_limit == 1);
+            peer.set_read_timeout(Some(DEADLINE)).unwrap();
+            assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+        }
+        reactor.run_turns(0).unwrap();
     }
 }
 
