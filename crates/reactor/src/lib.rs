@@ -91,6 +91,7 @@
 //! | signals | [`signal::Signals`] |
 //! | limits on memory, time and rate | [`Limits`] |
 //! | a limit on connections, also over several threads | [`Listener::with_max_connections`], [`ConnectionLimit`] |
+//! | listening on every address of a name | [`Listener::bind_all`] |
 //! | a message to connections over the limit | [`Listener::with_rejection`] |
 //! | pausing a listener, or the input of a stream | [`Listener::pause`], [`Connection::pause`] |
 //! | socket options | [`Connection::socket_options`], [`Listener::socket_options`] |
@@ -136,7 +137,7 @@
 //! | --- | --- | --- |
 //! | When does reading stop for a peer that does not read? | `stream/connection.rs` | `wants_read`: not while `is_congested`, from the high-water mark to the low one |
 //! | When does a chat stop parsing for such a peer? | `chat/mod.rs` | `parse` |
-//! | Where does accepting pause without descriptors? | `listener/mod.rs` | `pause_after`; the length is in `listener/accept_pause.rs`, the classes of errors in `sys/accept.rs` |
+//! | Where does accepting pause without descriptors? | `listener/mod.rs` | `pause_after`; the length is in `backoff.rs`, the classes of errors in `sys/accept.rs` |
 //! | Where is an event for a reused slot dropped? | `reactor/slots.rs` | `resolve`: the generation in the key differs |
 //! | How do unsent bytes reach the close reason? | `reactor/settle.rs` | `finish_close` queries `Dispatcher::unsent` and calls `handle_close` |
 //! | Where is a panic caught? | `reactor/call.rs` | `enter` for callbacks; `catch_panic` for jobs, `handle_error` and `handle_close` |
@@ -157,6 +158,7 @@
 //! token.rs                 Token: slot and generation of a channel
 //! compact_instant.rs       a monotonic timestamp in 8 bytes
 //! output_buffer.rs         output accepted for sending and not yet written
+//! backoff.rs               pauses between attempts that fail
 //! sys/                     the operating system; the only place with its types
 //!   socket.rs              stream sockets: connect, listen, read, write, options
 //!   accept.rs              accept(2), and the classes of its errors
@@ -164,6 +166,7 @@
 //!   endpoint.rs            either of the two, as one end of a stream
 //!   datagram_socket.rs     datagram sockets
 //!   source.rs              Source: anything that can be polled
+//!   unix_address.rs        paths and abstract names of Unix sockets
 //!   socket_path.rs         the file that a Unix socket is bound to
 //!   resolver.rs            name resolution on threads
 //!   signals.rs             signals as a source
@@ -204,7 +207,8 @@
 //!   config.rs              what the streams of one listener share
 //! listener/                accepting connections, pausing and rejecting
 //! chat/                    messages: framing, output queue, producers
-//! datagram.rs, signal.rs   further channels
+//! datagram/                datagram sockets and their protocols
+//! signal.rs                Signals: Unix signals as events
 //! porting.rs               documentation only
 //! ```
 
