@@ -19,8 +19,8 @@ use crate::token::Token;
 /// How many errors in a row may concern earlier datagrams, for one that is sent.
 const MAX_EARLIER_ERRORS: u32 = 4;
 
-/// The socket of a [`Datagram`](crate::Datagram): what a program does with it, whether in a callback
-/// through [`DatagramIo`], or through its token.
+/// The socket of a [`Datagram`](crate::Datagram). Its own callbacks reach it through
+/// [`DatagramIo`], other code through the [`Datagram`](crate::Datagram) and its token.
 #[must_use]
 pub struct DatagramChannel {
     socket: DatagramSocket,
@@ -233,8 +233,9 @@ impl fmt::Debug for DatagramChannel {
     }
 }
 
-/// A [`DatagramProtocol`]'s own socket during a callback: its [`DatagramChannel`], whose
-/// methods it has, and through [`context`](Self::context) the reactor.
+/// The own socket of a [`DatagramProtocol`](crate::DatagramProtocol) during a callback. It
+/// has the methods of the [`DatagramChannel`], and gives access to the reactor
+/// ([`context`](Self::context)).
 #[must_use]
 pub struct DatagramIo<'a> {
     channel: &'a mut DatagramChannel,
@@ -246,8 +247,8 @@ impl<'a> DatagramIo<'a> {
         DatagramIo { channel, cx }
     }
 
-    /// Calls [`DatagramProtocol::handle_timer`] once, `after` from now, if the socket is
-    /// still open. [`Context::cancel`] cancels it.
+    /// Calls [`handle_timer`](crate::DatagramProtocol::handle_timer) once, `after` from now,
+    /// if the socket is still open. [`Context::cancel`] cancels it.
     pub fn set_timer(&mut self, after: Duration) -> TimerId {
         self.cx.set_timer_of(self.cx.token(), after)
     }
@@ -257,7 +258,7 @@ impl<'a> DatagramIo<'a> {
         self.cx.token()
     }
 
-    /// Returns the reactor: other channels, timers, the end.
+    /// Returns the reactor's context: other channels, timers, stopping.
     pub fn context(&mut self) -> &mut Context {
         self.cx
     }

@@ -81,8 +81,9 @@ pub trait DatagramProtocol: 'static {
         Ok(())
     }
 
-    /// Called when the reactor starts to drain ([`Context::drain`]). Default: closes, as
-    /// there is no end of a conversation.
+    /// Called when the reactor starts to drain
+    /// ([`Context::drain`](crate::Context::drain)). Default: closes, as a conversation over
+    /// datagrams has no end to wait for.
     fn handle_drain(&mut self, io: &mut DatagramIo<'_>) -> io::Result<()> {
         io.close();
         Ok(())
