@@ -8,6 +8,16 @@ use cli::value;
 
 use crate::pattern::Pattern;
 
+/// Connections have 32-bit numbers, and 127.0.0.0/8 has source addresses for
+/// many more.
+const MAX_CONNECTIONS: usize = 1_000_000;
+
+/// The messages in flight are in memory.
+const MAX_PIPELINE: usize = 65_536;
+
+/// More threads than any machine has processors for.
+const MAX_THREADS: usize = 1024;
+
 /// Measures a TCP echo server and reports throughput and latency
 ///
 /// Every byte of the replies is verified. An error ends the measurement: the
@@ -39,7 +49,7 @@ pub(crate) struct Options {
     pub(crate) addr: (String, u16),
 
     /// Number of connections that exchange messages
-    #[arg(long, value_name = "N", default_value = "64", value_parser = value::count)]
+    #[arg(long, value_name = "N", default_value = "64", value_parser = value::count_up_to(MAX_CONNECTIONS))]
     pub(crate) connections: NonZeroUsize,
 
     /// Message size
@@ -47,7 +57,7 @@ pub(crate) struct Options {
     pub(crate) size: usize,
 
     /// Number of messages in flight on each connection
-    #[arg(long, value_name = "N", default_value = "1", value_parser = value::count)]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = value::count_up_to(MAX_PIPELINE))]
     pub(crate) pipeline: NonZeroUsize,
 
     /// Duration of the measurement
@@ -66,7 +76,7 @@ pub(crate) struct Options {
     pub(crate) reply_timeout: Duration,
 
     /// Number of additional idle connections
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = idle)]
     pub(crate) idle: usize,
 
     /// Open a new connection for each message; excludes --pipeline
@@ -74,7 +84,7 @@ pub(crate) struct Options {
     pub(crate) churn: bool,
 
     /// Number of load-generating threads
-    #[arg(long, value_name = "N", default_value = "1", value_parser = value::count)]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = value::count_up_to(MAX_THREADS))]
     threads: NonZeroUsize,
 
     /// Print the result as JSON, on one line
@@ -102,6 +112,13 @@ Exit codes:
   1  the server could not be measured, or replies were wrong or missing
   2  invalid command line
 130  interrupted by SIGINT (Ctrl-C), after a report of the time before";
+
+fn idle(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(idle @ 0..=MAX_CONNECTIONS) => Ok(idle),
+        _ => Err(format!("expected an integer from 0 to {MAX_CONNECTIONS}")),
+    }
+}
 
 fn size(text: &str) -> Result<usize, String> {
     match text.parse() {

@@ -90,7 +90,7 @@ impl Workload {
         };
         let limits = Limits {
             // More than the messages in flight, so that reading never stops.
-            high_water: self.size * self.pipeline + 1,
+            high_water: self.size.saturating_mul(self.pipeline).saturating_add(1),
             connect_timeout: Some(if self.has_started() {
                 self.reply_timeout
             } else {

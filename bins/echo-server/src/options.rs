@@ -7,6 +7,9 @@ use clap::{ArgAction, Parser};
 use cli::value;
 use log::LevelFilter;
 
+/// More threads than any machine has processors for.
+const MAX_THREADS: usize = 1024;
+
 /// TCP echo server: sends received data back to the sender
 ///
 /// Serves any number of peers at once. Prints `Listening on ADDRESS` for each
@@ -52,7 +55,7 @@ pub(crate) struct Options {
     /// processors gain nothing. If other programs keep the processors busy,
     /// start the server with `chrt --batch 0`: messages then accumulate while
     /// the other programs run, instead of causing a context switch each.
-    #[arg(long, value_name = "N", default_value = "1", value_parser = value::count)]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = value::count_up_to(MAX_THREADS))]
     pub(crate) threads: NonZeroUsize,
 
     /// Pin each thread to its own processor

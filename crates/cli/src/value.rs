@@ -89,6 +89,16 @@ pub fn count(text: &str) -> Result<NonZeroUsize, String> {
     text.parse().map_err(|_| "expected an integer of at least 1".to_owned())
 }
 
+/// Returns a parser for an integer from 1 to `max`.
+pub fn count_up_to(
+    max: usize,
+) -> impl Fn(&str) -> Result<NonZeroUsize, String> + Clone + Send + Sync + 'static {
+    move |text| match count(text) {
+        Ok(count) if count.get() <= max => Ok(count),
+        _ => Err(format!("expected an integer from 1 to {max}")),
+    }
+}
+
 /// Parses a duration such as `500ms`, `30s` or `1m 30s`.
 ///
 /// # Errors

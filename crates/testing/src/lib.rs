@@ -8,6 +8,7 @@
 )]
 
 mod hosts_file;
+mod option_limits;
 mod peer;
 mod process;
 
@@ -17,6 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use hosts_file::HostsFile;
+pub use option_limits::EXTREME_VALUES;
 pub use peer::{expect, expect_end, expect_reset, reset, with_timeouts};
 pub use process::{
     Lines, Process, command, python_with_asyncore, run, status_kib, through_shell, with_fault,

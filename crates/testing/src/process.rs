@@ -131,6 +131,20 @@ impl Process {
         status.code().unwrap_or_else(|| panic!("terminated by a signal: {status}"))
     }
 
+    /// Returns `true` if it has exited.
+    pub fn has_exited(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Returns `true` if it has at least `count` threads, or if the system is
+    /// not Linux.
+    pub fn has_threads(&self, count: usize) -> bool {
+        match fs::read_dir(format!("/proc/{}/task", self.id())) {
+            Ok(tasks) => tasks.count() >= count,
+            Err(_) => !cfg!(target_os = "linux"),
+        }
+    }
+
     /// Kills it, as `kill -9` does.
     #[track_caller]
     pub fn kill(&mut self) {

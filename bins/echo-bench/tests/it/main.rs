@@ -6,7 +6,17 @@
 )]
 
 mod endings;
+mod option_limits;
 mod target;
+
+/// The program's own command line, of which the tests read the list of options.
+#[path = "../../src/options.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the tests use a part of it")]
+mod options;
+
+#[path = "../../src/pattern.rs"]
+#[allow(dead_code, reason = "for `options`")]
+mod pattern;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -15,5 +15,11 @@ mod errors;
 mod messages;
 #[cfg(target_os = "linux")]
 mod multiple_addresses;
+mod option_limits;
 mod pipe;
 mod streams;
+
+/// The program's own command line, of which the tests read the list of options.
+#[path = "../../src/options.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the tests use a part of it")]
+mod options;

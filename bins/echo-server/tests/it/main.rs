@@ -16,7 +16,13 @@ mod errors;
 mod faults;
 #[cfg(target_os = "linux")]
 mod load;
+mod option_limits;
 mod serving;
 mod shutdown;
 #[cfg(target_os = "linux")]
 mod soak;
+
+/// The program's own command line, of which the tests read the list of options.
+#[path = "../../src/options.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the tests use a part of it")]
+mod options;
