@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::anyhow;
+use cli::error::with_fd_hint;
 use reactor::signal::{SIGINT, Signals};
 use reactor::{Handle, InboxSender, Reactor, inbox};
 
@@ -63,7 +64,8 @@ impl Coordinator {
             progress: None,
             state: State::Running,
         }));
-        let mut reactor = Reactor::new().context("cannot create the event loop")?;
+        let mut reactor = Reactor::new()
+            .map_err(|error| anyhow!("cannot create the event loop: {}", with_fd_hint(&error)))?;
         let state = Rc::clone(&coordinator);
         let (sender, inbox) = inbox(usize::MAX, move |_cx, event| {
             state.borrow_mut().on_event(event);
@@ -74,7 +76,9 @@ impl Coordinator {
         let signals = Signals::new(&[SIGINT], move |_cx, signal| {
             state.borrow_mut().stop(State::Interrupted(signal));
         });
-        reactor.add(signals.context("cannot catch signals")?)?;
+        let signals =
+            signals.map_err(|error| anyhow!("cannot catch signals: {}", with_fd_hint(&error)))?;
+        reactor.add(signals)?;
         Ok((reactor, sender, coordinator))
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
+use cli::error::{with_fd_hint, without_errno};
 use reactor::{Context, Reactor};
 
 use crate::conversation::Conversation;
@@ -48,7 +49,8 @@ impl<'a> Generator<'a> {
         options: &'a Options,
     ) -> anyhow::Result<Self> {
         let workload = Rc::new(Workload::new(addr, share.first_number(), pattern, options)?);
-        let reactor = Reactor::new().context("cannot create the event loop")?;
+        let reactor = Reactor::new()
+            .map_err(|error| anyhow!("cannot create the event loop: {}", with_fd_hint(&error)))?;
         Ok(Generator { reactor, workload, share, options })
     }
 
@@ -153,9 +155,10 @@ impl<'a> Generator<'a> {
 fn with_hint(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::AddrNotAvailable {
         // RFC 9293, section 3.4.1: TIME-WAIT.
-        return format!("{error}: no port is available; closed connections keep theirs a minute");
+        let text = without_errno(error);
+        return format!("{text}: no port is available; closed connections keep theirs a minute");
     }
-    error.to_string()
+    with_fd_hint(error)
 }
 
 /// Schedules the start and the end of the measurement.

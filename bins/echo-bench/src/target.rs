@@ -6,7 +6,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 
 use anyhow::{Context as _, anyhow, bail};
-use cli::error::without_errno;
+use cli::error::{with_fd_hint, without_errno};
 use reactor::{Address, Cause, Io, Limits, Protocol, Reactor, Stream};
 
 use crate::workload::CONNECT_TIMEOUT;
@@ -35,7 +35,8 @@ fn probe(addrs: &[SocketAddr]) -> anyhow::Result<SocketAddr> {
     let connected = Rc::new(Cell::new(None));
     let stream = Stream::connect(addrs.iter().copied(), Probe(Rc::clone(&connected)));
     let limits = Limits { connect_timeout: Some(CONNECT_TIMEOUT), ..Limits::default() };
-    let mut reactor = Reactor::new().context("cannot create the event loop")?;
+    let mut reactor = Reactor::new()
+        .map_err(|error| anyhow!("cannot create the event loop: {}", with_fd_hint(&error)))?;
     let token = reactor.add(stream.with_limits(limits))?;
     let reason = reactor.run_until_closed(token)?;
     match (connected.get(), reason.cause) {

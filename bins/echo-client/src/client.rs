@@ -3,7 +3,8 @@
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use cli::error::with_fd_hint;
 use reactor::{Limits, Protocol, Reactor, Stream};
 
 use crate::failure::Failure;
@@ -27,7 +28,8 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     // Resolving the name is part of connecting.
     let connect_timeout = options.timeout.saturating_sub(started_at.elapsed());
 
-    let mut reactor = Reactor::new().context("cannot create the event loop")?;
+    let mut reactor = Reactor::new()
+        .map_err(|error| anyhow!("cannot create the event loop: {}", with_fd_hint(&error)))?;
     let result_rx = setup(&mut reactor, &target, connect_timeout, options)?;
     reactor.run().context("the event loop failed")?;
     result_rx

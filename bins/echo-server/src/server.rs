@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use anyhow::{Context as _, anyhow, bail};
-use cli::error::without_errno;
+use cli::error::{with_fd_hint, without_errno};
 use cli::output::{STDERR, STDOUT};
 use reactor::signal::{SIGINT, SIGTERM, Signals};
 use reactor::{ConnectionLimit, Handle, Reactor};
@@ -16,9 +16,6 @@ use crate::options::Options;
 use crate::thread_config::ThreadConfig;
 use crate::workers::Workers;
 
-/// Advice for a set-up that fails without descriptors.
-const FD_HINT: &str = "raise the open file limit (ulimit -n)";
-
 /// Serves until a signal ends it.
 ///
 /// # Errors
@@ -26,9 +23,10 @@ const FD_HINT: &str = "raise the open file limit (ulimit -n)";
 /// Returns an error if the server cannot listen, if it fails later, or if a
 /// second signal closed connections.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let mut reactor = Reactor::builder().busy_poll(options.busy_poll).build().map_err(|error| {
-        anyhow!("cannot create the event loop: {}; {FD_HINT}", without_errno(&error))
-    })?;
+    let mut reactor = Reactor::builder()
+        .busy_poll(options.busy_poll)
+        .build()
+        .map_err(|error| anyhow!("cannot create the event loop: {}", with_fd_hint(&error)))?;
     raise_open_file_limit(options);
 
     let server = Server::setup(&mut reactor, options)?;
@@ -84,9 +82,7 @@ impl Server {
 
         let signals_received = Rc::new(Cell::new(0));
         let signals = handle_signals(Rc::clone(&signals_received), workers.handles(), options)
-            .map_err(|error| {
-                anyhow!("cannot catch signals: {}; {FD_HINT}", without_errno(&error))
-            })?;
+            .map_err(|error| anyhow!("cannot catch signals: {}", with_fd_hint(&error)))?;
         reactor.add(signals)?;
         Ok(Server { addrs, workers, signals_received })
     }

@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
 
+use rustix::io::Errno;
+
 use crate::output::{self, STDERR};
 
 /// Returns the text of `error` without the error number that `io::Error`
@@ -20,6 +22,27 @@ pub fn without_errno(error: &io::Error) -> String {
     match text.split_once(" (os error ") {
         Some((description, _)) => description.to_owned(),
         None => text,
+    }
+}
+
+/// Returns the text of `error` as [`without_errno`], and advice if descriptors
+/// are missing.
+///
+/// # Examples
+///
+/// ```
+/// let error = std::io::Error::from_raw_os_error(24);
+/// let text = "Too many open files; raise the open file limit (ulimit -n)";
+/// assert_eq!(cli::error::with_fd_hint(&error), text);
+/// ```
+pub fn with_fd_hint(error: &io::Error) -> String {
+    let text = without_errno(error);
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => format!("{text}; raise the open file limit (ulimit -n)"),
+        Some(Errno::NFILE) => {
+            format!("{text}; raise the limit of the whole system (sysctl fs.file-max)")
+        }
+        _ => text,
     }
 }
 
@@ -43,6 +66,16 @@ pub fn exit_code(program: &str, result: Result<(), impl Display>) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_missing_descriptors_have_a_hint() {
+        let text = |code| with_fd_hint(&io::Error::from_raw_os_error(code));
+        assert_eq!(text(12), "Cannot allocate memory");
+        assert!(text(23).contains("fs.file-max"));
+        // The text alone does not count.
+        let other = io::Error::other("Too many open files");
+        assert_eq!(with_fd_hint(&other), "Too many open files");
+    }
 
     #[test]
     fn without_errno_removes_only_the_number() {
