@@ -38,6 +38,12 @@ impl OutputBuffer {
         self.blocked = blocked;
     }
 
+    /// Nothing more can be written: what is queued is only counted.
+    pub(crate) fn abandon(&mut self) {
+        self.blocked = true;
+        self.congested = false;
+    }
+
     /// Returns up to `max` bytes, to be written.
     pub(crate) fn front(&self, max: usize) -> &[u8] {
         &self.bytes[self.start..][..max.min(self.len())]

@@ -93,7 +93,9 @@ impl ChatState {
 
     /// Returns `true` if replies must wait, and so the messages that need them.
     pub(super) fn is_congested(&self, connection: &Connection) -> bool {
-        connection.is_congested() || self.is_queue_full(connection)
+        // After a failed write nothing can be sent any more, and nothing needs to wait.
+        !connection.has_failed_write()
+            && (connection.is_congested() || self.is_queue_full(connection))
     }
 
     fn is_queue_full(&self, connection: &Connection) -> bool {

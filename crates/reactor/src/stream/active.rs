@@ -18,8 +18,10 @@ pub(super) struct Throttles {
 pub(super) struct ActiveState {
     pub(super) connecting: Option<Connecting>,
     pub(super) throttles: Throttles,
-    /// An error of a write; the stream closes with it when it settles.
+    /// An error with which the stream closes when it settles.
     pub(super) pending_error: Option<io::Error>,
+    /// The error of the write half that has failed.
+    pub(super) write_error: Option<io::Error>,
     /// Since when the peer has read no output, or a closing stream has waited.
     pub(super) stalled_since: Option<Instant>,
     pub(super) linger: Option<Linger>,
@@ -42,6 +44,7 @@ impl ActiveState {
             || self.throttles.read.is_some()
             || self.throttles.write.is_some()
             || self.pending_error.is_some()
+            || self.write_error.is_some()
             || self.stalled_since.is_some()
             || self.linger.is_some()
     }

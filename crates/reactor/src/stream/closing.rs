@@ -107,12 +107,15 @@ impl CloseState {
 }
 
 /// State machine for the write half: `Open`, then `shutdown()`, then `ShuttingDown`
-/// until all output is flushed, then `Shut`.
+/// until all output is flushed, then `Shut`. `Failed` when a write fails because the
+/// connection is lost: input that has arrived is then read to its end, and the channel
+/// ends with the error of the write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WriteHalf {
     Open,
     ShuttingDown,
     Shut,
+    Failed,
 }
 
 /// State machine for the read half: `Open` and `Paused` by `pause` and `resume`; `Eof`

@@ -147,8 +147,10 @@ impl Connection {
     ///
     /// * `WouldBlock` if at least [`Limits::high_water`] bytes are queued; continue in
     ///   [`Protocol::handle_write`](crate::Protocol::handle_write);
-    /// * `NotConnected` after [`close`](Self::close) or [`shutdown`](Self::shutdown);
-    /// * the socket's error, if it failed.
+    /// * `NotConnected` after [`close`](Self::close) or [`shutdown`](Self::shutdown), and
+    ///   after a write has failed;
+    /// * the socket's error, if this write fails. The stream then reads what has arrived
+    ///   before, and closes with that error.
     #[inline]
     pub fn send(&mut self, data: &[u8]) -> io::Result<()> {
         if self.can_gather(data.len()) {
@@ -180,7 +182,7 @@ impl Connection {
         self.ensure_can_send()?;
         let is_gathering = self.output.as_ref().is_some_and(|output| !output.is_blocked());
         if is_gathering && let Err(error) = self.write_output(MAX_WRITE) {
-            return Err(self.store_error(error));
+            return Err(self.fail_write(error));
         }
         if self.unsent() > 0 || self.is_connecting() || self.has_write_rate() {
             return self.queue(data);
@@ -189,7 +191,7 @@ impl Connection {
         // the high-water mark.
         let written = match write_once(&self.endpoint, data) {
             Ok(written) => written,
-            Err(error) => return Err(self.store_error(error)),
+            Err(error) => return Err(self.fail_write(error)),
         };
         self.record_written(written);
         if written < data.len() {
@@ -232,17 +234,6 @@ impl Connection {
         if let Some(output) = &mut self.output {
             output.set_blocked(blocked);
         }
-    }
-
-    /// Stores an error of a write, with which the stream closes, and returns a copy for
-    /// the caller.
-    fn store_error(&mut self, error: io::Error) -> io::Error {
-        let copy = match error.raw_os_error() {
-            Some(code) => io::Error::from_raw_os_error(code),
-            None => error.kind().into(),
-        };
-        self.active_mut().pending_error.get_or_insert(error);
-        copy
     }
 
     /// Returns the number of bytes queued but not yet written to the socket.
@@ -289,7 +280,10 @@ impl Connection {
 
     /// Writes queued output, as the socket is writable or the rate allows it.
     pub(super) fn flush(&mut self, now: Instant) -> io::Result<()> {
-        if self.is_connecting() || self.close_state.has_ended() {
+        if self.is_connecting()
+            || self.close_state.has_ended()
+            || self.write_half == WriteHalf::Failed
+        {
             return Ok(());
         }
         let max = self.throttles().and_then(|both| both.write.as_ref());
@@ -338,16 +332,6 @@ impl Connection {
         self.endpoint.shutdown_write()
     }
 
-    /// Passes an error to the user's callbacks, or keeps it for the close reason if
-    /// there are none any more.
-    pub(super) fn store_or_return_error(&mut self, error: io::Error) -> io::Result<()> {
-        if self.is_open() {
-            return Err(error);
-        }
-        self.active_mut().pending_error.get_or_insert(error);
-        Ok(())
-    }
-
     /// Returns the number of bytes written since the last call.
     #[inline(always)]
     pub(super) fn take_sent(&mut self) -> usize {
@@ -362,7 +346,10 @@ impl Connection {
         }
         (self.is_connecting() && !self.is_unconnected())
             || self.close_state == CloseState::AwaitingTransmit
-            || (self.unsent() > 0 && !self.is_connecting() && !self.is_write_throttled())
+            || (self.unsent() > 0
+                && !self.is_connecting()
+                && !self.is_write_throttled()
+                && self.write_half != WriteHalf::Failed)
     }
 
     /// Returns `true` if `handle_write` may be called.

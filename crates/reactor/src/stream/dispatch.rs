@@ -42,9 +42,9 @@ impl<P: Protocol> Dispatcher for Stream<P> {
         match flushed {
             Ok(None) => {}
             Ok(Some(buffer)) => cx.return_output_buffer(buffer),
-            Err(error) => return Some(Cause::Error(error)),
+            Err(error) => drop(self.connection.fail_write(error)),
         }
-        self.connection.poll_close()
+        self.connection.poll_close(|| self.protocol.readable())
     }
 
     #[inline(always)]
@@ -83,16 +83,20 @@ impl<P: Protocol> Dispatcher for Stream<P> {
             Ok(ReadOutcome::Data(read)) => {
                 cx.count_received(read);
                 let (protocol, mut io) = self.parts_mut(cx);
-                protocol.handle_read(&mut io, &buffer[..read])
+                let result = protocol.handle_read(&mut io, &buffer[..read]);
+                self.check_result(result)
             }
             Ok(ReadOutcome::WouldBlock) => {
                 self.connection.discard_queued_errors();
+                self.connection.finish_failed_read();
                 Ok(())
             }
+            Ok(ReadOutcome::Eof) | Err(_) if self.connection.finish_failed() => Ok(()),
             Ok(ReadOutcome::Eof) => {
                 cx.record_progress();
                 let (protocol, mut io) = self.parts_mut(cx);
-                protocol.handle_eof(&mut io)
+                let result = protocol.handle_eof(&mut io);
+                self.check_result(result)
             }
             Err(error) => Err(error),
         };
@@ -106,8 +110,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
         }
         let unsent = self.connection.unsent();
         if let Err(error) = self.connection.flush(cx.now()) {
-            // After a close, only `handle_close` reports it.
-            return self.connection.store_or_return_error(error);
+            self.connection.fail_write(error);
         }
         if unsent > 0 && self.connection.unsent() == unsent {
             self.connection.discard_queued_errors();
@@ -116,7 +119,8 @@ impl<P: Protocol> Dispatcher for Stream<P> {
             return Ok(());
         }
         let (protocol, mut io) = self.parts_mut(cx);
-        protocol.handle_write(&mut io)
+        let result = protocol.handle_write(&mut io);
+        self.check_result(result)
     }
 
     fn handle_expt(&mut self, cx: &mut Context) -> io::Result<()> {
@@ -126,11 +130,13 @@ impl<P: Protocol> Dispatcher for Stream<P> {
             return Ok(());
         }
         let (protocol, mut io) = self.parts_mut(cx);
-        protocol.handle_expt(&mut io, byte)
+        let result = protocol.handle_expt(&mut io, byte);
+        self.check_result(result)
     }
 
     fn handle_hangup(&mut self, _cx: &mut Context) -> io::Result<()> {
-        self.connection.take_socket_error()
+        let result = self.connection.take_socket_error();
+        if self.connection.finish_failed() { Ok(()) } else { result }
     }
 
     fn handle_deadline(&mut self, cx: &mut Context) -> io::Result<()> {
@@ -147,7 +153,8 @@ impl<P: Protocol> Dispatcher for Stream<P> {
             return Ok(());
         }
         let (protocol, mut io) = self.parts_mut(cx);
-        protocol.handle_timer(&mut io, timer)
+        let result = protocol.handle_timer(&mut io, timer);
+        self.check_result(result)
     }
 
     fn handle_drain(&mut self, cx: &mut Context) -> io::Result<()> {
@@ -156,7 +163,8 @@ impl<P: Protocol> Dispatcher for Stream<P> {
             return Ok(());
         }
         let (protocol, mut io) = self.parts_mut(cx);
-        protocol.handle_drain(&mut io)
+        let result = protocol.handle_drain(&mut io);
+        self.check_result(result)
     }
 
     fn handle_error(&mut self, cx: &mut Context, cause: &Cause) {
@@ -183,7 +191,18 @@ impl<P: Protocol> Stream<P> {
             return Ok(());
         }
         let (protocol, mut io) = self.parts_mut(cx);
-        protocol.handle_connect(&mut io)
+        let result = protocol.handle_connect(&mut io);
+        self.check_result(result)
+    }
+
+    /// Ignores the error of a callback that only passes on that a write has failed: the
+    /// stream reads what has arrived before, and closes with the error of the write.
+    #[inline(always)]
+    fn check_result(&self, result: io::Result<()>) -> io::Result<()> {
+        match result {
+            Err(error) if self.connection.is_write_failure(&error) => Ok(()),
+            result => result,
+        }
     }
 
     /// Reads input of a closing stream and discards it.

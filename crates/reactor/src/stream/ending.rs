@@ -80,11 +80,89 @@ impl Connection {
         }
     }
 
+    /// Records that a write failed, and returns a copy of the error for the caller.
+    ///
+    /// If the connection is lost, what the kernel has received before is read first: an
+    /// answer may precede the reset. Otherwise the stream closes when it settles.
+    #[cold]
+    pub(super) fn fail_write(&mut self, error: io::Error) -> io::Error {
+        let copy = match error.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => error.kind().into(),
+        };
+        let is_lost = matches!(
+            error.kind(),
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted
+        );
+        if !is_lost || !self.close_state.is_open() || !self.endpoint.supports_half_close() {
+            self.active_mut().pending_error.get_or_insert(error);
+            return copy;
+        }
+        self.write_half = WriteHalf::Failed;
+        if let Some(output) = &mut self.output {
+            output.abandon();
+        }
+        self.active_mut().write_error.get_or_insert(error);
+        copy
+    }
+
+    /// Returns `true` if a write has failed, and input that arrived before is read.
+    pub(crate) fn has_failed_write(&self) -> bool {
+        self.write_half == WriteHalf::Failed
+    }
+
+    /// All input that preceded a failed write is read, or will not be: the stream closes
+    /// with the error of the write. Returns `false` if no write has failed.
+    #[cold]
+    pub(super) fn finish_failed(&mut self) -> bool {
+        if self.write_half != WriteHalf::Failed {
+            return false;
+        }
+        let active = self.active_mut();
+        if let Some(error) = active.write_error.take() {
+            active.pending_error.get_or_insert(error);
+        }
+        true
+    }
+
+    /// As [`finish_failed`](Self::finish_failed), after a read that found nothing; it may
+    /// have waited for the rate.
+    #[cold]
+    pub(super) fn finish_failed_read(&mut self) {
+        if !self.is_read_throttled() {
+            self.finish_failed();
+        }
+    }
+
+    /// Ends a stream that does not read after a write has failed.
+    #[cold]
+    fn poll_failed(&mut self, is_readable: bool) {
+        let reads = is_readable && self.read_half == ReadHalf::Open && self.close_state.is_open();
+        if !reads {
+            self.finish_failed();
+        }
+    }
+
+    /// Returns `true` if `error`, which a callback returned, only reports that a write has
+    /// failed.
+    #[cold]
+    pub(super) fn is_write_failure(&self, error: &io::Error) -> bool {
+        let Some(active) = &self.active else { return false };
+        let Some(cause) = &active.write_error else { return false };
+        match error.raw_os_error() {
+            Some(code) => cause.raw_os_error() == Some(code),
+            None => error.kind() == ErrorKind::NotConnected,
+        }
+    }
+
     /// Advances the end of the stream by one step. Returns the cause once it has ended.
     #[inline(always)]
-    pub(super) fn poll_close(&mut self) -> Option<Cause> {
+    pub(super) fn poll_close(&mut self, readable: impl FnOnce() -> bool) -> Option<Cause> {
         if self.is_resting() {
             return None;
+        }
+        if self.write_half == WriteHalf::Failed {
+            self.poll_failed(readable());
         }
         self.advance_close()
     }

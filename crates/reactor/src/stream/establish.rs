@@ -143,7 +143,7 @@ impl<P: Protocol> Stream<P> {
         self.call_handle_connect(cx)?;
         // Sent before the connection was established.
         if let Err(error) = self.connection.flush(cx.now()) {
-            return self.connection.store_or_return_error(error);
+            self.connection.fail_write(error);
         }
         if cx.drain_started() && !cx.is_closing() { self.handle_drain(cx) } else { Ok(()) }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::reactor::TimeoutKind;
 use crate::stream::active::{Linger, Throttles};
-use crate::stream::closing::{CloseState, LINGER_TIMEOUT};
+use crate::stream::closing::{CloseState, LINGER_TIMEOUT, WriteHalf};
 use crate::stream::connection::{Activity, Connection};
 use crate::stream::throttle::Throttle;
 
@@ -121,7 +121,9 @@ impl Connection {
     /// Returns `true` if the peer must read output, or end. Output that waits for its
     /// rate does not wait for the peer.
     fn waits_for_peer(&self) -> bool {
-        (self.unsent() > 0 && !self.is_write_throttled()) || self.discards_input()
+        (self.unsent() > 0 && !self.is_write_throttled())
+            || self.write_half == WriteHalf::Failed
+            || self.discards_input()
     }
 
     /// Returns when the next timeout expires, or a rate allows more. Does not cover
@@ -162,6 +164,9 @@ impl Connection {
             return Some(TimeoutKind::Close);
         }
         if has_passed(self.stall_deadline()) {
+            if self.finish_failed() {
+                return None;
+            }
             return if self.discards_input() {
                 self.expire_linger(now)
             } else {

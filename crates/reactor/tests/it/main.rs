@@ -49,3 +49,4 @@ mod signals;
 mod stats;
 mod timers;
 mod types;
+mod write_failure;

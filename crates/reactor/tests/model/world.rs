@@ -198,11 +198,20 @@ impl Channel {
 
     /// Returns `true` if callbacks other than error and close are allowed.
     pub(crate) fn is_open(&self) -> bool {
-        self.takes_output() && self.required_close.is_none()
+        self.closed.is_none()
+            && self.closing.is_none()
+            && !self.aborted
+            && self.required_close.is_none()
     }
 
     fn takes_output(&self) -> bool {
         self.closed.is_none() && self.closing.is_none() && !self.aborted && !self.failed
+    }
+
+    /// Returns `true` if a write may have failed. Then input that has arrived is read, and
+    /// output is accepted no more.
+    fn may_have_failed(&self) -> bool {
+        self.failed || self.peer_closed || self.peer_reset
     }
 
     /// Returns `true` if it may close by itself at any time.
@@ -339,7 +348,7 @@ impl World {
             }
             Trigger::Read | Trigger::Eof => {
                 expect(!channel.paused, "paused");
-                expect(!channel.full, "output is congested");
+                expect(!channel.full || channel.may_have_failed(), "output is congested");
                 expect(!channel.eof, "after the end");
             }
             Trigger::Write => {
@@ -502,7 +511,8 @@ impl World {
             }
             Err(error) if error.raw_os_error().is_none() => {
                 count("send: not connected");
-                error.kind() == io::ErrorKind::NotConnected && !is_open
+                let may_fail = !is_open || channel.may_have_failed();
+                error.kind() == io::ErrorKind::NotConnected && may_fail
             }
             Err(error) => {
                 count("send: network error");
