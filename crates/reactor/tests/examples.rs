@@ -649,7 +649,7 @@ fn resp_publishes_to_remaining_subscribers() {
 }
 
 #[test]
-fn resp_closes_peer_on_protocol_error() {
+fn resp_resets_peer_on_protocol_error() {
     let (_server, addr) = Program::server("resp", &[ANY_PORT]);
     let inputs = [
         "*x\r\n",
@@ -662,7 +662,8 @@ fn resp_closes_peer_on_protocol_error() {
     for input in inputs {
         let peer = connect(addr);
         (&peer).write_all(input.as_bytes()).unwrap();
-        expect_end(&peer);
+        let error = (&peer).read(&mut [0; 64]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{input:?}");
     }
 }
 

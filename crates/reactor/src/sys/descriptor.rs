@@ -2,13 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::num::NonZeroU8;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::Errno;
 
 use crate::address::Address;
 use crate::sys::process::Owner;
+use crate::sys::shared_mode;
 use crate::sys::source::Source;
 
 /// An open descriptor or socket that is handed to the library: what a `TcpStream`, a
@@ -18,28 +20,43 @@ pub type OwnedDescriptor = OwnedFd;
 /// An open file in non-blocking mode.
 ///
 /// The mode belongs to the open file description, which other processes may share,
-/// for example a shell. It is restored when this value is dropped.
+/// for example a shell. It is restored when the last of our descriptors that share it is
+/// dropped.
 pub(crate) struct Descriptor {
     file: File,
-    original_flags: OFlags,
     owner: Owner,
+    access: Access,
+    /// The group that shares the mode, if it is to be restored.
+    group: Option<NonZeroU8>,
+}
+
+/// What the file was opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+    Both,
 }
 
 impl Descriptor {
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
-        let original_flags = fcntl_getfl(&fd)?;
-        fcntl_setfl(&fd, original_flags | OFlags::NONBLOCK)?;
-        Ok(Descriptor { file: fd.into(), original_flags, owner: Owner::this_process() })
+        let access = match fcntl_getfl(&fd)? & OFlags::RWMODE {
+            OFlags::RDONLY => Access::Read,
+            OFlags::WRONLY => Access::Write,
+            _ => Access::Both,
+        };
+        let group = shared_mode::set_nonblocking(&fd)?;
+        Ok(Descriptor { file: fd.into(), owner: Owner::this_process(), access, group })
     }
 
     /// Returns `true` if it was not opened for writing only.
     pub(crate) fn can_read(&self) -> bool {
-        self.original_flags & OFlags::RWMODE != OFlags::WRONLY
+        self.access != Access::Write
     }
 
     /// Returns `true` if it was not opened for reading only.
     pub(crate) fn can_write(&self) -> bool {
-        self.original_flags & OFlags::RWMODE != OFlags::RDONLY
+        self.access != Access::Read
     }
 
     /// Reads once. Returns the number of bytes, 0 at the end of input.
@@ -73,9 +90,11 @@ impl Descriptor {
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        if !self.original_flags.contains(OFlags::NONBLOCK) && self.owner.is_this_process() {
+        if let Some(group) = self.group
+            && self.owner.is_this_process()
+        {
             // The descriptor was valid when it was opened, and still is.
-            let _ = fcntl_setfl(&self.file, self.original_flags);
+            let _ = shared_mode::restore(&self.file, group);
         }
     }
 }

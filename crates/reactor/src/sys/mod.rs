@@ -14,6 +14,7 @@ mod error_queue;
 pub(crate) mod eventfd;
 pub(crate) mod process;
 pub(crate) mod resolver;
+mod shared_mode;
 pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod socket_path;

@@ -316,3 +316,23 @@ fn descriptor_mode_is_restored_on_close() {
         assert_eq!(mode(&reader), before);
     }
 }
+
+/// The first of two that is closed leaves the mode to the other.
+#[test]
+fn streams_on_one_description_share_its_mode() {
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let is_nonblocking = || fcntl_getfl(&ours).unwrap().contains(OFlags::NONBLOCK);
+    let mut reactor = Reactor::new().unwrap();
+    let [one, other] = [(); 2].map(|()| {
+        let log = Log::default();
+        let stream = FileDispatcher::from_fd(ours.try_clone().unwrap(), Probe::passive("a", &log));
+        reactor.add(stream.unwrap()).unwrap()
+    });
+    turn_all(&mut reactor);
+    reactor.context().close(one);
+    turn_all(&mut reactor);
+    assert!(is_nonblocking(), "the first made the other one blocking");
+    reactor.context().close(other);
+    run(&mut reactor);
+    assert!(!is_nonblocking(), "the last did not restore the mode");
+}
