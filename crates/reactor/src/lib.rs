@@ -135,7 +135,7 @@
 //!
 //! | question | file | function |
 //! | --- | --- | --- |
-//! | When does reading stop for a peer that does not read? | `stream/connection.rs` | `wants_read`: not while `is_congested`, from the high-water mark to the low one |
+//! | When does reading stop for a peer that does not read? | `stream/connection.rs` | `wants_read`: not while `holds_back_input`, from the high-water mark to the low one |
 //! | When does a chat stop parsing for such a peer? | `chat/mod.rs` | `parse` |
 //! | Where does accepting pause without descriptors? | `listener/mod.rs` | `pause_after`; the length is in `backoff.rs`, the classes of errors in `sys/accept.rs` |
 //! | Where is an event for a reused slot dropped? | `reactor/slots.rs` | `resolve`: the generation in the key differs |

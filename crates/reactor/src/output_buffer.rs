@@ -1,5 +1,19 @@
 //! [`OutputBuffer`]: bytes accepted for sending and not yet written.
 
+/// How output that is sent now counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum SendMode {
+    /// Nothing is accepted above the high mark: outside callbacks, in `handle_write`, and
+    /// in callbacks that start above it.
+    #[default]
+    Strict,
+    /// In another callback: what it sends is accepted although it exceeds the mark.
+    Burst,
+    /// In reply to input: as `Burst`, and the input stops until the output is back at the
+    /// low mark.
+    Reply,
+}
+
 /// A byte queue with a high and a low mark. It is congested from the moment it
 /// reaches the high mark until it is back at the low one.
 #[derive(Default)]
@@ -11,6 +25,12 @@ pub(crate) struct OutputBuffer {
     /// The last write took less than it was offered: the next one waits until
     /// the socket is writable.
     blocked: bool,
+    mode: SendMode,
+    /// Replies are queued.
+    has_replies: bool,
+    /// How many bytes were accepted above the high mark, beyond the message that exceeded
+    /// it.
+    excess: usize,
 }
 
 impl OutputBuffer {
@@ -25,10 +45,6 @@ impl OutputBuffer {
         self.bytes.len() == self.start
     }
 
-    pub(crate) fn is_congested(&self) -> bool {
-        self.congested
-    }
-
     /// Returns `true` if writing must wait until the socket is writable.
     pub(crate) fn is_blocked(&self) -> bool {
         self.blocked
@@ -36,6 +52,43 @@ impl OutputBuffer {
 
     pub(crate) fn set_blocked(&mut self, blocked: bool) {
         self.blocked = blocked;
+    }
+
+    /// Returns `true` if input must wait until replies are written.
+    pub(crate) fn holds_back_input(&self) -> bool {
+        let gathers_replies = self.mode == SendMode::Reply && !self.blocked;
+        self.congested && (self.has_replies || gathers_replies)
+    }
+
+    pub(crate) fn mode(&self) -> SendMode {
+        self.mode
+    }
+
+    /// Sets how output counts that is sent from now on.
+    #[inline(always)]
+    pub(crate) fn set_mode(&mut self, mode: SendMode) {
+        self.mode = mode;
+    }
+
+    /// Records that output sent now remains queued; `is_first` if nothing was queued
+    /// before.
+    #[cold]
+    pub(crate) fn record_rest(&mut self, is_first: bool) {
+        if is_first {
+            self.has_replies = false;
+            self.excess = 0;
+        }
+        self.has_replies |= self.mode == SendMode::Reply;
+    }
+
+    /// Accepts `len` bytes above the high mark, unless they exceed `max`.
+    pub(crate) fn accept_excess(&mut self, len: usize, max: usize) -> bool {
+        let excess = self.excess.saturating_add(len);
+        if excess > max {
+            return false;
+        }
+        self.excess = excess;
+        true
     }
 
     /// Nothing more can be written: what is queued is only counted.
@@ -65,7 +118,13 @@ impl OutputBuffer {
     fn reserve(&mut self, additional: usize, high: usize) {
         let needed = self.len() + additional;
         if needed > self.bytes.capacity() {
-            let capacity = (2 * self.bytes.capacity()).clamp(needed, needed.max(high));
+            let capacity = self.bytes.capacity();
+            let capacity = if self.len() < high {
+                (2 * capacity).clamp(needed, needed.max(high))
+            } else {
+                // A callback sends more than the mark in several messages.
+                needed.max(capacity + capacity / 2)
+            };
             let mut bytes = Vec::with_capacity(capacity);
             bytes.extend_from_slice(&self.bytes[self.start..]);
             self.bytes = bytes;
@@ -86,8 +145,12 @@ impl OutputBuffer {
             self.congested = false;
             self.blocked = false;
         } else {
-            self.congested &= self.len() > low();
             self.blocked = true;
+            if self.congested && self.len() <= low() {
+                self.congested = false;
+                self.has_replies = false;
+                self.excess = 0;
+            }
         }
     }
 
@@ -127,13 +190,13 @@ mod tests {
     fn invariant_5_congested_from_high_to_low_mark() {
         let mut output = OutputBuffer::default();
         output.push(&[0; HIGH - 1], HIGH);
-        assert!(!output.is_congested());
+        assert!(!output.congested);
         output.push(&[0], HIGH);
-        assert!(output.is_congested());
+        assert!(output.congested);
         take(&mut output, HIGH - LOW - 1);
-        assert!(output.is_congested(), "one byte above the low mark");
+        assert!(output.congested, "one byte above the low mark");
         take(&mut output, 1);
-        assert!(!output.is_congested());
+        assert!(!output.congested);
     }
 
     #[test]

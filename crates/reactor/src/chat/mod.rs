@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::chat::protocol::{ChatIo, ChatProtocol};
 use crate::chat::queue::ChatState;
 use crate::chat::terminator::{Scan, Terminator};
+use crate::output_buffer::SendMode;
 use crate::reactor::{Cause, CloseReason, Context, TimeoutKind, TimerId};
 use crate::stream::protocol::{Io, Protocol};
 use crate::token::Token;
@@ -179,7 +180,9 @@ impl<P: ChatProtocol> Protocol for Chat<P> {
         self.state.flush_queue(io)?;
         if self.state.unblock_parsing() {
             let data = mem::take(&mut self.state.input);
+            io.set_send_mode(SendMode::Reply);
             self.parse(io, &data)?;
+            io.set_send_mode(SendMode::Strict);
         }
         if !io.is_closing() && self.state.is_output_empty() && self.protocol.writable() {
             let (protocol, mut chat) = self.parts_mut(io, &[]);

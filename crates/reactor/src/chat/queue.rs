@@ -95,7 +95,7 @@ impl ChatState {
     pub(super) fn is_congested(&self, connection: &Connection) -> bool {
         // After a failed write nothing can be sent any more, and nothing needs to wait.
         !connection.has_failed_write()
-            && (connection.is_congested() || self.is_queue_full(connection))
+            && (connection.holds_back_input() || self.is_queue_full(connection))
     }
 
     fn is_queue_full(&self, connection: &Connection) -> bool {
@@ -148,7 +148,10 @@ impl ChatState {
             return connection.send(data);
         }
         self.ensure_open(connection)?;
-        if self.queued_bytes >= connection.high_water() {
+        let (high_water, max_excess) = (connection.high_water(), connection.max_excess());
+        if self.queued_bytes >= high_water
+            && self.queued_bytes.saturating_add(data.len()) > high_water.saturating_add(max_excess)
+        {
             let message = format!("chat output full ({} bytes queued)", self.queued_bytes);
             return Err(io::Error::new(ErrorKind::WouldBlock, message));
         }

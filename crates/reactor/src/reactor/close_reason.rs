@@ -113,6 +113,9 @@ pub enum TimeoutKind {
     Idle,
     /// The peer read none of the pending output for the stall timeout.
     Stall,
+    /// As [`Stall`](Self::Stall), and this end has not read either: it was paused, and
+    /// input has arrived. Perhaps each end waits for the other.
+    MutualStall,
     /// The peer did not read all output in time after the stream was closed.
     Close,
     /// A message was not complete in time.
@@ -127,6 +130,7 @@ impl fmt::Display for TimeoutKind {
             TimeoutKind::Connect => "connect timeout",
             TimeoutKind::Idle => "idle timeout",
             TimeoutKind::Stall => "stall timeout",
+            TimeoutKind::MutualStall => "stall timeout: neither end reads",
             TimeoutKind::Close => "close timeout",
             TimeoutKind::Message => "message timeout",
             TimeoutKind::Deadline => "deadline exceeded",

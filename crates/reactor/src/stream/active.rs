@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Instant;
 
+use crate::output_buffer::SendMode;
 use crate::stream::connect::Connecting;
 use crate::stream::throttle::Throttle;
 
@@ -25,6 +26,8 @@ pub(super) struct ActiveState {
     /// Since when the peer has read no output, or a closing stream has waited.
     pub(super) stalled_since: Option<Instant>,
     pub(super) linger: Option<Linger>,
+    /// As that of the output, while there is none: output that is not gathered.
+    pub(super) send_mode: SendMode,
 }
 
 /// The progress of a stream that is closing and flushed.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::sys::socket::SockRef;
 
 use crate::address::{Address, CompactAddress};
-use crate::output_buffer::OutputBuffer;
+use crate::output_buffer::{OutputBuffer, SendMode};
 use crate::stream::active::ActiveState;
 use crate::stream::closing::{CloseState, ReadHalf, WriteHalf};
 use crate::stream::config::StreamConfig;
@@ -146,7 +146,9 @@ impl Connection {
     /// # Errors
     ///
     /// * `WouldBlock` if at least [`Limits::high_water`] bytes are queued; continue in
-    ///   [`Protocol::handle_write`](crate::Protocol::handle_write);
+    ///   [`Protocol::handle_write`](crate::Protocol::handle_write). Within a callback of
+    ///   this stream that did not start so, and is not `handle_write`, only if the rest of
+    ///   a reply would exceed [`Limits::max_excess`];
     /// * `NotConnected` after [`close`](Self::close) or [`shutdown`](Self::shutdown), and
     ///   after a write has failed;
     /// * the socket's error, if this write fails. The stream then reads what has arrived
@@ -184,6 +186,9 @@ impl Connection {
         if is_gathering && let Err(error) = self.write_output(MAX_WRITE) {
             return Err(self.fail_write(error));
         }
+        if is_gathering && let Some(output) = &mut self.output {
+            output.record_rest(true);
+        }
         if self.unsent() > 0 || self.is_connecting() || self.has_write_rate() {
             return self.queue(data);
         }
@@ -195,8 +200,7 @@ impl Connection {
         };
         self.record_written(written);
         if written < data.len() {
-            self.push(&data[written..]);
-            self.set_output_blocked(true);
+            self.push_rest(&data[written..]);
         }
         Ok(())
     }
@@ -214,14 +218,43 @@ impl Connection {
 
     fn queue(&mut self, data: &[u8]) -> io::Result<()> {
         let unsent = self.unsent();
-        if unsent > 0 && unsent >= self.limits().high_water {
+        if unsent > 0 && unsent >= self.limits().high_water && !self.accept_excess(data.len()) {
             let message =
                 format!("{}: output buffer full ({unsent} bytes queued)", self.peer_addr());
             return Err(io::Error::new(ErrorKind::WouldBlock, message));
         }
-        self.push(data);
-        self.set_output_blocked(true);
+        self.push_rest(data);
         Ok(())
+    }
+
+    /// Accepts output above the high-water mark, if the current callback may send it.
+    fn accept_excess(&mut self, len: usize) -> bool {
+        let max = self.max_excess();
+        self.output.as_mut().is_some_and(|output| output.accept_excess(len, max))
+    }
+
+    fn send_mode(&self) -> SendMode {
+        match (&self.output, &self.active) {
+            (Some(output), _) => output.mode(),
+            (None, Some(active)) => active.send_mode,
+            (None, None) => SendMode::Strict,
+        }
+    }
+
+    /// Returns how much the current callback may send above the high-water mark.
+    pub(crate) fn max_excess(&self) -> usize {
+        if self.send_mode() == SendMode::Strict { 0 } else { self.limits().max_excess }
+    }
+
+    /// Queues output that must wait until the socket is writable, or the rate allows it.
+    fn push_rest(&mut self, data: &[u8]) {
+        let (mode, is_first) = (self.send_mode(), self.unsent() == 0);
+        self.push(data);
+        if let Some(output) = &mut self.output {
+            output.set_blocked(true);
+            output.set_mode(mode);
+            output.record_rest(is_first);
+        }
     }
 
     #[inline(always)]
@@ -245,10 +278,16 @@ impl Connection {
     /// Takes a buffer in which the output of a callback is gathered, unless there is
     /// one.
     #[inline(always)]
-    pub(super) fn gather_in(&mut self, lend: impl FnOnce() -> Option<Box<OutputBuffer>>) {
+    pub(super) fn gather_in(
+        &mut self,
+        mode: SendMode,
+        lend: impl FnOnce() -> Option<Box<OutputBuffer>>,
+    ) {
         let is_plain = self.active.is_none();
         if self.output.is_none() && (is_plain || self.can_gather_while_active()) {
-            self.output.get_or_insert_with(|| lend().unwrap_or_default());
+            self.output.get_or_insert_with(|| lend().unwrap_or_default()).set_mode(mode);
+        } else {
+            self.set_send_mode(mode);
         }
     }
 
@@ -257,17 +296,35 @@ impl Connection {
         !self.is_connecting() && !self.has_write_rate()
     }
 
+    /// Sets how output counts that is sent from now on. A callback other than one for
+    /// input that starts above the high-water mark accepts nothing.
+    #[cold]
+    pub(crate) fn set_send_mode(&mut self, mode: SendMode) {
+        let is_full = self.unsent() > 0 && self.unsent() >= self.limits().high_water;
+        let mode = match mode {
+            SendMode::Burst if is_full => SendMode::Strict,
+            mode => mode,
+        };
+        if let Some(output) = &mut self.output {
+            output.set_mode(mode);
+        } else if let Some(active) = &mut self.active {
+            active.send_mode = mode;
+        }
+    }
+
     /// Writes what was gathered during a callback, and shuts the write half down if
     /// that was waiting for the output. Returns the buffer if it is empty.
     #[inline(always)]
     pub(super) fn flush_gathered(&mut self) -> io::Result<Option<Box<OutputBuffer>>> {
-        if let Some(output) = &self.output {
+        if let Some(output) = &mut self.output {
             if output.is_blocked() {
+                output.set_mode(SendMode::Strict);
                 return Ok(None);
             }
             if !output.is_empty() {
                 self.write_output(MAX_WRITE)?;
                 if self.unsent() > 0 {
+                    self.keep_rest();
                     return Ok(None);
                 }
             }
@@ -276,6 +333,15 @@ impl Connection {
             self.finish_shutdown()?;
         }
         Ok(self.output.take())
+    }
+
+    /// Some of the output of a callback remains.
+    #[cold]
+    fn keep_rest(&mut self) {
+        if let Some(output) = &mut self.output {
+            output.record_rest(true);
+            output.set_mode(SendMode::Strict);
+        }
     }
 
     /// Writes queued output, as the socket is writable or the rate allows it.
@@ -360,10 +426,12 @@ impl Connection {
             && self.unsent() <= self.limits().low_water()
     }
 
-    /// Returns `true` from the moment the output reaches the high-water mark until it
-    /// is back at the low one.
-    pub(crate) fn is_congested(&self) -> bool {
-        self.output.as_ref().is_some_and(|output| output.is_congested())
+    /// Returns `true` from the moment at which output that includes replies reaches the
+    /// high-water mark, until it is back at the low one. Other output does not stop input,
+    /// so that two peers that both send first do not wait for each other.
+    pub(crate) fn holds_back_input(&self) -> bool {
+        self.output.as_ref().is_some_and(|output| output.holds_back_input())
+            && !self.limits().read_while_congested
     }
 
     pub(crate) fn high_water(&self) -> usize {
@@ -381,7 +449,7 @@ impl Connection {
         self.read_half == ReadHalf::Open
             && self.close_state.is_open()
             && (self.active.is_none() || self.is_active_readable())
-            && !self.is_congested()
+            && !self.holds_back_input()
             && self.endpoint.can_read()
     }
 

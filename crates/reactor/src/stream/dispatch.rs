@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Instant;
 
+use crate::output_buffer::SendMode;
 use crate::reactor::{Cause, CloseReason, Context, Dispatcher, TimerId};
 use crate::stream::Stream;
 use crate::stream::connection::ReadOutcome;
@@ -82,7 +83,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
         let result = match outcome {
             Ok(ReadOutcome::Data(read)) => {
                 cx.count_received(read);
-                let (protocol, mut io) = self.parts_mut(cx);
+                let (protocol, mut io) = self.parts_mut(cx, SendMode::Reply);
                 let result = protocol.handle_read(&mut io, &buffer[..read]);
                 self.check_result(result)
             }
@@ -94,7 +95,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
             Ok(ReadOutcome::Eof) | Err(_) if self.connection.finish_failed() => Ok(()),
             Ok(ReadOutcome::Eof) => {
                 cx.record_progress();
-                let (protocol, mut io) = self.parts_mut(cx);
+                let (protocol, mut io) = self.parts_mut(cx, SendMode::Reply);
                 let result = protocol.handle_eof(&mut io);
                 self.check_result(result)
             }
@@ -118,7 +119,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
         if cx.is_closing() || !self.connection.has_room() || !self.protocol.writable() {
             return Ok(());
         }
-        let (protocol, mut io) = self.parts_mut(cx);
+        let (protocol, mut io) = self.parts_mut(cx, SendMode::Strict);
         let result = protocol.handle_write(&mut io);
         self.check_result(result)
     }
@@ -129,7 +130,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
         if !self.connection.is_open() {
             return Ok(());
         }
-        let (protocol, mut io) = self.parts_mut(cx);
+        let (protocol, mut io) = self.parts_mut(cx, SendMode::Reply);
         let result = protocol.handle_expt(&mut io, byte);
         self.check_result(result)
     }
@@ -152,7 +153,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
         if !self.connection.is_open() {
             return Ok(());
         }
-        let (protocol, mut io) = self.parts_mut(cx);
+        let (protocol, mut io) = self.parts_mut(cx, SendMode::Burst);
         let result = protocol.handle_timer(&mut io, timer);
         self.check_result(result)
     }
@@ -162,13 +163,13 @@ impl<P: Protocol> Dispatcher for Stream<P> {
         if !self.connection.is_open() || self.connection.is_connecting() {
             return Ok(());
         }
-        let (protocol, mut io) = self.parts_mut(cx);
+        let (protocol, mut io) = self.parts_mut(cx, SendMode::Burst);
         let result = protocol.handle_drain(&mut io);
         self.check_result(result)
     }
 
     fn handle_error(&mut self, cx: &mut Context, cause: &Cause) {
-        let (protocol, mut io) = self.parts_mut(cx);
+        let (protocol, mut io) = self.parts_mut(cx, SendMode::Burst);
         protocol.handle_error(&mut io, cause);
         // What the callbacks sent is written if possible; an error changes nothing, as
         // the first cause counts.
@@ -179,7 +180,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
         self.count_sent(cx);
         self.close_attempts(cx);
         self.connection.finish(reason);
-        let (protocol, mut io) = self.parts_mut(cx);
+        let (protocol, mut io) = self.parts_mut(cx, SendMode::Burst);
         protocol.handle_close(&mut io, reason);
     }
 }
@@ -190,7 +191,7 @@ impl<P: Protocol> Stream<P> {
         if !self.connection.is_open() {
             return Ok(());
         }
-        let (protocol, mut io) = self.parts_mut(cx);
+        let (protocol, mut io) = self.parts_mut(cx, SendMode::Burst);
         let result = protocol.handle_connect(&mut io);
         self.check_result(result)
     }

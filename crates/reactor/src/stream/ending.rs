@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 
+use crate::output_buffer::SendMode;
 use crate::reactor::{Cause, CloseReason};
 use crate::stream::closing::{CloseState, CloseStep, ReadHalf, UnreadInput, WriteHalf};
 use crate::stream::connection::{Connection, is_would_block};
@@ -168,10 +169,11 @@ impl Connection {
     }
 
     fn advance_close(&mut self) -> Option<Cause> {
-        if let Some(active) = &mut self.active
-            && let Some(error) = active.pending_error.take()
-        {
-            return Some(Cause::Error(error));
+        if let Some(active) = &mut self.active {
+            active.send_mode = SendMode::Strict;
+            if let Some(error) = active.pending_error.take() {
+                return Some(Cause::Error(error));
+            }
         }
         match self.close_state {
             CloseState::Open => {

@@ -6,8 +6,11 @@ use std::time::Duration;
 /// How much memory one stream may use, and how long it may wait.
 ///
 /// A stream with [`high_water`](Self::high_water) bytes of queued output stops
-/// reading. So an echo server, whose messages are one read of at most 64 KiB, uses at
-/// most 128 KiB for each connection with the default limits.
+/// reading, if it sent some of it in reply to input: in
+/// [`handle_read`](crate::Protocol::handle_read). So an echo server, whose messages are one
+/// read of at most 64 KiB, uses at most 128 KiB for each connection with the default
+/// limits. Other output, such as an upload, does not stop reading: two peers that both
+/// send first, and read then, do not wait for each other.
 ///
 /// # Examples
 ///
@@ -16,13 +19,23 @@ use std::time::Duration;
 /// use reactor::Limits;
 ///
 /// let limits = Limits { idle_timeout: Some(Duration::from_secs(60)), ..Limits::default() };
-/// assert_eq!(limits.high_water, 64 * 1024);
+/// assert_eq!(limits.high_water, 64 * 1024 + 1);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Once this many bytes are queued, [`send`](crate::Connection::send) returns
-    /// `WouldBlock` and reading stops. Default: 64 KiB.
+    /// `WouldBlock`, and reading stops if replies are among them. Default: 64 KiB and one
+    /// byte, so that one read alone does not reach it.
     pub high_water: usize,
+    /// A callback that starts below [`high_water`](Self::high_water) may exceed it: by one
+    /// message of any size, and then by this many bytes, so that a reply may consist of
+    /// several messages. The limit does not apply to
+    /// [`handle_write`](crate::Protocol::handle_write), where
+    /// [`send`](crate::Connection::send) returns `WouldBlock` at the mark. Default: 16 MiB.
+    pub max_excess: usize,
+    /// Continues to read whatever is queued. For clients that reply to input with more than
+    /// [`high_water`](Self::high_water), to a peer that does the same. Default: `false`.
+    pub read_while_congested: bool,
     /// Once no more than this many bytes are queued, reading resumes. A mark that is
     /// not below [`high_water`](Self::high_water) counts as just below it. Default:
     /// 16 KiB.
@@ -57,7 +70,9 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            high_water: 64 * 1024,
+            high_water: 64 * 1024 + 1,
+            max_excess: 16 * 1024 * 1024,
+            read_while_congested: false,
             low_water: 16 * 1024,
             idle_timeout: None,
             stall_timeout: Some(Duration::from_secs(60)),

@@ -22,6 +22,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use crate::address::Address;
+use crate::output_buffer::SendMode;
 use crate::reactor::Context;
 use crate::stream::connect::Connecting;
 use crate::stream::connection::Connection;
@@ -263,15 +264,19 @@ impl<P: Protocol> Stream<P> {
 
     /// Returns the protocol, and the [`Io`] that its callbacks receive.
     #[inline(always)]
-    pub(crate) fn parts_mut<'a>(&'a mut self, cx: &'a mut Context) -> (&'a mut P, Io<'a>) {
-        self.connection.gather_in(|| cx.lend_output_buffer());
+    pub(crate) fn parts_mut<'a>(
+        &'a mut self,
+        cx: &'a mut Context,
+        mode: SendMode,
+    ) -> (&'a mut P, Io<'a>) {
+        self.connection.gather_in(mode, || cx.lend_output_buffer());
         (&mut self.protocol, Io::new(&mut self.connection, cx))
     }
 }
 
 impl Context {
     /// Calls `f` with the protocol of another stream and its [`Io`], as if in a callback
-    /// of that stream. Returns `None` if `token` names no open stream with protocol `P`,
+    /// of that stream, except that [`Limits::high_water`] applies. Returns `None` if `token` names no open stream with protocol `P`,
     /// or the stream being called.
     ///
     /// # Examples
@@ -301,7 +306,7 @@ impl Context {
         f: impl FnOnce(&mut P, &mut Io<'_>) -> R,
     ) -> Option<R> {
         self.with_channel(token, |stream: &mut Stream<P>, cx| {
-            let (protocol, mut io) = stream.parts_mut(cx);
+            let (protocol, mut io) = stream.parts_mut(cx, SendMode::Strict);
             f(protocol, &mut io)
         })
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::reactor::TimeoutKind;
 use crate::stream::active::{Linger, Throttles};
-use crate::stream::closing::{CloseState, LINGER_TIMEOUT, WriteHalf};
+use crate::stream::closing::{CloseState, LINGER_TIMEOUT, ReadHalf, WriteHalf};
 use crate::stream::connection::{Activity, Connection};
 use crate::stream::throttle::Throttle;
 
@@ -169,6 +169,8 @@ impl Connection {
             }
             return if self.discards_input() {
                 self.expire_linger(now)
+            } else if self.read_half == ReadHalf::Paused && self.source().check_readable() {
+                Some(TimeoutKind::MutualStall)
             } else {
                 Some(TimeoutKind::Stall)
             };

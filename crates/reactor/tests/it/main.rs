@@ -26,6 +26,7 @@ mod busy_poll;
 mod chat;
 mod close;
 mod common;
+mod congestion;
 mod connect;
 mod datagrams;
 mod drain;

@@ -175,12 +175,17 @@ pub(crate) fn act(reach: &mut Reach<'_, '_>, action: &Action) -> io::Result<()> 
 }
 
 pub(crate) fn send(reach: &mut Reach<'_, '_>, to: Target, len: usize) {
+    let running = match reach {
+        Reach::Callback(_, _, on) => Some(*on),
+        Reach::Outside(_) | Reach::Job(_) => None,
+    };
     reach.with(to, |id, mut end| {
+        let within = running.filter(|_| matches!(end, End::Io(_)));
         let from = world(|world| world.channels[id].accepted);
         let before = on!(end, unsent());
         let outcome = on!(end, send(bytes(2 * id + 1, from, len)));
         let after = on!(end, unsent());
-        world(|world| world.sent(id, len, &outcome, before, after));
+        world(|world| world.sent(id, len, &outcome, (before, after), within));
     });
 }
 
