@@ -280,6 +280,25 @@ tests 36 'kill -9, restart on the same port' $S:shutdown::restart_after_kill_bin
 tests 37 'hostile framing: bounded, clear error' reactor:framing:split_of_input_does_not_change_messages \
     reactor:framing:message_up_to_limit_is_accepted_and_longer_one_rejected
 long_tests 38 'soak: 10^6 connections, flat' $S:soak::million_connections_leak_nothing
+B=echo-bench:it
+tests 39 'output or log not read: the server continues' $S:blocked_output::unread_stdout_does_not_stop_server \
+    $S:blocked_output::lines_of_unread_stdout_are_whole $S:blocked_output::unread_log_does_not_stop_server \
+    $S:blocked_output::output_that_was_full_before_the_start_does_not_stop_server
+tests 40 'Ctrl-S, full disk: the server continues' $S:blocked_output::stopped_terminal_does_not_stop_server \
+    $S:blocked_output::full_device_does_not_stop_server
+tests 41 'non-blocking standard streams: work, unchanged' $C:streams::nonblocking_streams_work_and_stay_nonblocking \
+    $C:streams::one_nonblocking_socket_serves_as_all_streams $S:blocked_output::nonblocking_stdout_keeps_all_lines
+tests 42 'a name with several addresses: all of them' $S:serving::each_address_of_a_name_is_served \
+    $C:multiple_addresses::name_with_both_ip_versions_reaches_either $B:target::each_address_of_a_name_is_tried
+tests 43 'options at their limits: work, or one line' $S:option_limits::extreme_values_work_or_are_reported \
+    $C:option_limits::extreme_values_work_or_are_reported $B:option_limits::extreme_values_work_or_are_reported
+tests 44 'signals inherited blocked: end the server' $S:shutdown::signals_blocked_by_the_parent_end_the_server
+tests 45 'connection limit: per server, on any thread' $S:serving::max_connections_is_shared_by_threads
+tests 46 'faulty server: the measurement ends' $B:endings::faulty_server_ends_measurement_with_report \
+    $B:endings::connection_without_replies_ends_measurement
+tests 47 'Ctrl-C in a measurement: the report so far' $B:endings::interrupt_prints_report_and_exits_with_130
+tests 48 'idle connections: open until the last reply' $B:endings::idle_connections_stay_open_until_the_last_reply
+tests 49 'HOST:PORT as an argument: the server' $C:addresses::server_may_be_an_argument
 
 printf '%d held, %d skipped, %d failed\n' "$held" "$skipped" "$failed"
 ((failed == 0))

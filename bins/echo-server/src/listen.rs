@@ -22,67 +22,21 @@ impl Protocol for Echo {
     }
 }
 
-/// Listens on all of `addrs`.
+/// Listens on all of `addrs` that this machine has, for connections that count
+/// in `limit`.
 ///
 /// No connection is accepted until the listeners are added to a reactor and that
-/// reactor runs. With port 0, the addresses share one port if possible.
+/// reactor runs.
 ///
 /// # Errors
 ///
-/// Returns an error if one of `addrs` cannot be bound. An address that this
-/// machine does not have, such as `::1` without IPv6, is an error only if it has
-/// none of them.
-pub(crate) fn listen_on_all(
+/// Returns an error if one of `addrs` cannot be bound, or this machine has none
+/// of them.
+pub(crate) fn listen(
     addrs: &[SocketAddr],
     limit: &ConnectionLimit,
     options: &Options,
 ) -> io::Result<Vec<Listener>> {
-    let mut listeners: Vec<Listener> = Vec::new();
-    let mut unavailable = None;
-    for &addr in addrs {
-        let common_port = listeners.first().and_then(local_port).unwrap_or(addr.port());
-        let shared = SocketAddr::new(addr.ip(), common_port);
-        let result = match listen(shared, limit, options) {
-            // Another program uses the port, on this address only.
-            Err(error) if error.kind() == ErrorKind::AddrInUse && addr.port() == 0 => {
-                listen(addr, limit, options)
-            }
-            result => result,
-        };
-        match result {
-            Ok(listener) => listeners.push(listener),
-            Err(error) if is_unavailable(&error) => {
-                log::debug!("not listening: {error}");
-                unavailable = Some(error);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    match unavailable {
-        Some(error) if listeners.is_empty() => Err(error),
-        _ => Ok(listeners),
-    }
-}
-
-fn local_port(listener: &Listener) -> Option<u16> {
-    Some(listener.local_addr().as_inet()?.port())
-}
-
-/// Returns `true` if the machine does not have the address, or not its family.
-fn is_unavailable(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::AddrNotAvailable | ErrorKind::Unsupported)
-}
-
-/// Listens on `addr`, for connections that count in `limit`.
-///
-/// # Errors
-///
-/// Returns an error if `addr` cannot be bound.
-pub(crate) fn listen(
-    addr: SocketAddr,
-    limit: &ConnectionLimit,
-    options: &Options,
-) -> io::Result<Listener> {
     let quiet = options.quiet;
     let handle_accepted = move |peer: &Address| {
         if !quiet {
@@ -92,21 +46,23 @@ pub(crate) fn listen(
     };
     // Only with several threads: a shared port can also be bound by another
     // server, which would then receive some of the connections.
-    let listener = match options.threads.get() {
-        1 => Listener::bind(addr, handle_accepted),
-        _ => Listener::bind_reuse_port(addr, handle_accepted),
+    let listeners = match options.threads.get() {
+        1 => Listener::bind_all(addrs, handle_accepted),
+        _ => Listener::bind_all_reuse_port(addrs, handle_accepted),
     }?;
     let limits = Limits {
         idle_timeout: options.idle_timeout,
         stall_timeout: Some(options.stall_timeout),
         ..Limits::default()
     };
-    Ok(listener.with_limits(limits).with_connection_limit(limit.clone()))
+    let limited =
+        |listener: Listener| listener.with_limits(limits).with_connection_limit(limit.clone());
+    Ok(listeners.into_iter().map(limited).collect())
 }
 
 /// Returns the addresses of the host of the command line.
 ///
-/// `Listener::bind` resolves names too, but does not distinguish an unknown
+/// `Listener::bind_all` resolves names too, but does not distinguish an unknown
 /// name from an address that cannot be bound.
 ///
 /// # Errors
@@ -120,14 +76,7 @@ pub(crate) fn resolve(host: &str, port: u16) -> anyhow::Result<Vec<SocketAddr>> 
             without_errno(&error)
         )
     })?;
-    // A hosts file may contain an address twice.
-    let mut unique = Vec::new();
-    for addr in addrs {
-        if !unique.contains(&addr) {
-            unique.push(addr);
-        }
-    }
-    Ok(unique)
+    Ok(addrs.collect())
 }
 
 /// Returns advice for an address that cannot be bound.

@@ -11,7 +11,7 @@ use cli::output::{STDERR, STDOUT};
 use reactor::signal::{SIGINT, SIGTERM, Signals};
 use reactor::{ConnectionLimit, Handle, Reactor};
 
-use crate::listen::{bind_hint, listen_on_all, resolve};
+use crate::listen::{bind_hint, listen, resolve};
 use crate::options::Options;
 use crate::thread_config::ThreadConfig;
 use crate::workers::Workers;
@@ -64,7 +64,7 @@ impl Server {
             Some(max) => ConnectionLimit::new(max.get()),
             None => ConnectionLimit::default(),
         };
-        let listeners = listen_on_all(&addrs, &limit, options).map_err(|error| {
+        let listeners = listen(&addrs, &limit, options).map_err(|error| {
             // The error's own text begins with the address.
             anyhow!("cannot listen on {}; {}", without_errno(&error), bind_hint(&error))
         })?;

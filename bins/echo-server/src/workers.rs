@@ -94,8 +94,7 @@ impl Worker {
             config.pin_thread()?;
             let mut reactor =
                 Reactor::builder().busy_poll(options.busy_poll).build().map_err(start_error)?;
-            for addr in addrs {
-                let listener = listen(addr, &limit, &options).map_err(start_error)?;
+            for listener in listen(&addrs, &limit, &options).map_err(start_error)? {
                 reactor.add(listener)?;
             }
             // The receiver exists until this arrives.

@@ -97,7 +97,8 @@ fn unread_log_does_not_stop_server() {
     let mut server = command.spawn().unwrap();
     let addr = listening_addr(server.stdout.take().unwrap());
     drop(command);
-    for _ in 0..500 {
+    // More lines than fit in the pipe.
+    for _ in 0..3_000 {
         echo(&connect(addr), b"hello");
     }
     let started_at = Instant::now();
