@@ -106,12 +106,24 @@ fn measure(addr: SocketAddr, options: &Options) -> anyhow::Result<(Record, Optio
         let results: Vec<_> = threads.into_iter().map(join).collect();
         result.map(|()| results)
     })?;
-    let mut merged = Record::new()?;
-    for record in results {
-        merged.merge(record?)?;
-    }
     let signal = coordinator.borrow().signal();
-    Ok((merged, signal))
+    Ok((merge(results)?, signal))
+}
+
+/// Returns what all threads measured, or the first error. The further ones are
+/// logged.
+fn merge(results: Vec<anyhow::Result<Record>>) -> anyhow::Result<Record> {
+    let mut merged = Record::new()?;
+    let mut first = Ok(());
+    for result in results {
+        match (result, &first) {
+            (Ok(record), _) => merged.merge(record)?,
+            (Err(error), Ok(())) => first = Err(error),
+            // Often the same: the server refuses all threads.
+            (Err(error), Err(_)) => log::info!("another thread: {error:#}"),
+        }
+    }
+    first.map(|()| merged)
 }
 
 fn join(thread: ScopedJoinHandle<'_, anyhow::Result<Record>>) -> anyhow::Result<Record> {
@@ -162,5 +174,22 @@ impl EndGuard {
 impl Drop for EndGuard {
     fn drop(&mut self) {
         self.send(Event::Ended { is_success: self.is_success });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thread that panics must not end the program before the others are
+    /// joined.
+    #[test]
+    fn first_error_of_the_threads_is_returned() {
+        let results = thread::scope(|scope| {
+            let failing = scope.spawn(|| Err(anyhow!("the first")));
+            let panicking = scope.spawn(|| panic!("a panic of this test"));
+            vec![Record::new(), join(failing), join(panicking)]
+        });
+        assert_eq!(merge(results).err().unwrap().to_string(), "the first");
     }
 }

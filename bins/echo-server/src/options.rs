@@ -14,7 +14,8 @@ const MAX_THREADS: usize = 1024;
 ///
 /// Serves any number of peers at once. Prints `Listening on ADDRESS` for each
 /// address when it accepts connections, and `Incoming connection from ADDRESS` for each peer.
-/// Log messages are written to standard error.
+/// Log messages are written to standard error. Output that is not read does not
+/// stop the server: lines that cannot be written are dropped and counted.
 ///
 /// SIGINT or SIGTERM starts an orderly shutdown: the server accepts the
 /// connections that are queued, stops listening, and lets its peers finish. A
@@ -40,9 +41,9 @@ pub(crate) struct Options {
     /// Maximum number of open connections
     ///
     /// The maximum applies to all threads and addresses together. A connection
-    /// above it is accepted and closed at once, so that
-    /// its client is notified, and is counted in the log. By default only the
-    /// open file limit applies: further peers wait until others disconnect.
+    /// above it is accepted and closed at once, so that its client is notified,
+    /// and is counted in the log. By default only the open file limit applies:
+    /// further peers wait until others disconnect.
     #[arg(long, value_name = "N", value_parser = value::count)]
     pub(crate) max_connections: Option<NonZeroUsize>,
 
@@ -50,11 +51,14 @@ pub(crate) struct Options {
     ///
     /// Each thread has its own event loop and listening socket
     /// (`SO_REUSEPORT`), so a connection stays on the thread that accepted it.
+    /// More threads than processors gain nothing. If other programs keep the
+    /// processors busy, start the server with `chrt --batch 0`: messages then
+    /// accumulate while the other programs run, instead of causing a context
+    /// switch each.
+    ///
     /// When these sockets close after a signal, Linux resets a connection that
-    /// arrives at that moment, unless `net.ipv4.tcp_migrate_req` is 1. More threads than
-    /// processors gain nothing. If other programs keep the processors busy,
-    /// start the server with `chrt --batch 0`: messages then accumulate while
-    /// the other programs run, instead of causing a context switch each.
+    /// is being established on one of them, unless the system setting
+    /// `net.ipv4.tcp_migrate_req` is 1.
     #[arg(long, value_name = "N", default_value = "1", value_parser = value::count_up_to(MAX_THREADS))]
     pub(crate) threads: NonZeroUsize,
 

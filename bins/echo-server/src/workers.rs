@@ -132,3 +132,23 @@ impl Protocol for WorkerLiveness {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(end: fn() -> anyhow::Result<()>) -> Worker {
+        Worker { handle: Reactor::new().unwrap().handle(), thread: thread::spawn(end) }
+    }
+
+    /// Also if another thread panics.
+    #[test]
+    fn first_error_of_the_threads_is_returned() {
+        let panic = || panic!("a panic of this test");
+        let ends = [|| Ok(()), || Err(anyhow!("the first")), panic, || Err(anyhow!("a third"))];
+        let error = Workers(ends.map(worker).into()).join().unwrap_err();
+        assert_eq!(error.to_string(), "the first");
+        let error = Workers([panic, || Err(anyhow!("a second"))].map(worker).into()).join();
+        assert_eq!(error.unwrap_err().to_string(), "a thread panicked; see the log");
+    }
+}

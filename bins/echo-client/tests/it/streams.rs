@@ -196,9 +196,15 @@ fn one_nonblocking_socket_serves_as_all_streams() {
     let mut process = command.spawn().unwrap();
     drop((command, child));
     parent.set_read_timeout(Some(DEADLINE)).unwrap();
+    // By then, the client mostly has found nothing to read.
+    let mut output = String::new();
+    while !output.contains("connected to") {
+        let mut buffer = [0; 4096];
+        let read = parent.read(&mut buffer).unwrap();
+        output.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+    }
     parent.write_all(b"needle").unwrap();
     parent.shutdown(Shutdown::Write).unwrap();
-    let mut output = String::new();
     parent.read_to_string(&mut output).unwrap();
     assert!(output.contains("needle"), "{output}");
     assert_eq!(process.wait().unwrap().code(), Some(0), "{output}");
