@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testing::{
-    HostsFile, Process, expect_end, expect_reset, pattern, report_skip, run, wait_until,
-};
+use testing::{HostsFile, Process, expect_end, expect_reset, pattern, report_skip, run};
 
 use crate::common::{SERVER, Server, command, connect, echo, send_signal, through_shell};
 

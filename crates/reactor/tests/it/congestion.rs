@@ -142,7 +142,7 @@ fn invariant_5_replies_behind_other_output_stop_input() {
     let token = reactor.add(Stream::new(ours, probe).unwrap()).unwrap();
     turn_all(&mut reactor);
     theirs.set_nonblocking(true).unwrap();
-    while (&theirs).write(&[0; 65536]).is_ok() {}
+    while (&theirs).write(&vec![0; 65536]).is_ok() {}
     turn_all(&mut reactor);
     assert_eq!(log.count("read"), 1, "{:?}", log.lines());
     assert!(reactor.get_mut::<Stream<Probe>>(token).is_some());
@@ -156,7 +156,7 @@ fn invariant_5_echo_server_queues_at_most_128_kib() {
     let token = reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     theirs.set_nonblocking(true).unwrap();
     for _ in 0..100 {
-        while (&theirs).write(&[0; 65536]).is_ok() {}
+        while (&theirs).write(&vec![0; 65536]).is_ok() {}
         reactor.turn(Some(Duration::ZERO)).unwrap();
     }
     let unsent = reactor.get_mut::<Stream<Echo>>(token).unwrap().unsent();
