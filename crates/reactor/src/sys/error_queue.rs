@@ -11,6 +11,11 @@ pub(super) fn discard(socket: &socket2::Socket) -> usize {
     #[cfg(target_os = "linux")]
     {
         use rustix::net::{RecvFlags, recv};
+        use socket2::Domain;
+        // A Unix socket has no such queue: it ignores the flag, and would read data.
+        if !matches!(socket.domain(), Ok(Domain::IPV4 | Domain::IPV6)) {
+            return 0;
+        }
         (0..MAX_ENTRIES)
             .take_while(|_| recv(socket, &mut [0; 1], RecvFlags::ERRQUEUE).is_ok())
             .count()

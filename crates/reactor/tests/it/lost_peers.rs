@@ -194,6 +194,45 @@ fn invariant_6_queue_of_timestamps_does_not_spin() {
     }
 }
 
+/// A Unix socket ignores `MSG_ERRQUEUE`: to empty its queue of errors would read data.
+#[test]
+fn unix_sockets_lose_no_input_to_the_error_queue() {
+    let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let receiver = Receiver::new(&log);
+    receiver.1.set(true);
+    let datagram = Datagram::new(ours, Unreadable(receiver)).unwrap();
+    reactor.add(datagram).unwrap();
+    theirs.send(b"hello").unwrap();
+    turn_all(&mut reactor);
+    turn_until(&mut reactor, |_| log.has("got 5"));
+}
+
+/// Reads only after it had room to write.
+struct Unreadable(Receiver);
+
+impl DatagramProtocol for Unreadable {
+    fn readable(&self) -> bool {
+        !self.0.1.get()
+    }
+    fn writable(&self) -> bool {
+        self.0.1.get()
+    }
+    fn handle_write(&mut self, _: &mut DatagramIo<'_>) -> io::Result<()> {
+        self.0.1.set(false);
+        Ok(())
+    }
+    fn handle_datagram(
+        &mut self,
+        io: &mut DatagramIo<'_>,
+        data: &[u8],
+        from: &Address,
+    ) -> io::Result<()> {
+        self.0.handle_datagram(io, data, from)
+    }
+}
+
 #[test]
 fn lost_peer_is_an_end_and_not_an_error_of_the_program() {
     for errno in ["ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN"] {
