@@ -166,6 +166,7 @@
 //!   endpoint.rs            either of the two, as one end of a stream
 //!   datagram_socket.rs     datagram sockets
 //!   error_queue.rs         queued errors and timestamps of a socket
+//!   shared_mode.rs         the non-blocking mode that descriptors share
 //!   source.rs              Source: anything that can be polled
 //!   unix_address.rs        paths and abstract names of Unix sockets
 //!   socket_path.rs         the file that a Unix socket is bound to
