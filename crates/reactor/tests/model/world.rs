@@ -447,6 +447,10 @@ impl World {
             Cause::TimedOut(TimeoutKind::Stall) => {
                 (channel.spec.stall.is_some() && reason.unsent > 0, "stalled")
             }
+            Cause::TimedOut(TimeoutKind::MutualStall) => {
+                let stalled = channel.spec.stall.is_some() && reason.unsent > 0;
+                (stalled && channel.paused, "stalled while paused")
+            }
             _ => (false, "other"),
         };
         count(format!("close: {kind}"));
