@@ -118,7 +118,7 @@
 //! 4. `stream/dispatch.rs`: the dispatcher is a [`Stream`]. Its `handle_read` borrows
 //!    the reactor's read buffer, reads once (`receive` in `stream/connection.rs`), and
 //!    calls [`Protocol::handle_read`] with an [`Io`] and the bytes.
-//! 5. `stream/connection.rs`: [`send`](Connection::send) appends the reply to an output
+//! 5. `stream/sending.rs`: [`send`](Connection::send) appends the reply to an output
 //!    buffer that the reactor lends for the time of the callback.
 //! 6. `reactor/call.rs`: `settle` first queries `poll_close` (`stream/dispatch.rs`), which
 //!    writes the gathered output with one system call. If the kernel accepts all of it,
@@ -147,7 +147,7 @@
 //! | Where is the registered interest decided? | `reactor/call.rs` | `settle`; a stream's part is `readable` and `writable` in `stream/dispatch.rs` |
 //! | What must change to set a socket option on accepted streams? | `sys/accept.rs` | `accept`; a program calls `io.socket_options()` in `handle_connect` |
 //! | What must change to run on a virtual clock? | `sys/clock.rs` | `now`, the only place that reads the clock; and `wait` in `poll/mod.rs`, which must advance it |
-//! | What must change to put TLS between socket and protocol? | `stream/connection.rs` | `receive` (decrypt), `send` (encrypt), and `try_finish_close` (end of session) in `stream/ending.rs`; in `stream/dispatch.rs`, `call_handle_connect` after the handshake |
+//! | What must change to put TLS between socket and protocol? | `stream/connection.rs` | `receive` (decrypt); `send` (encrypt) in `stream/sending.rs`, and `try_finish_close` (end of session) in `stream/ending.rs`; in `stream/dispatch.rs`, `call_handle_connect` after the handshake |
 //!
 //! # The modules
 //!
@@ -198,7 +198,8 @@
 //!   mod.rs                 Stream: creating one
 //!   protocol.rs            Protocol: your callbacks; Io: what they receive
 //!   dispatch.rs            from readiness events to callbacks
-//!   connection.rs          Connection: output and input
+//!   connection.rs          Connection: its state, and input
+//!   sending.rs             its output: gathered, written, queued
 //!   active.rs              what a connection has only at times
 //!   timeouts.rs, ending.rs its deadlines, and its end
 //!   closing.rs             CloseState: how a stream ends, as a table

@@ -11,6 +11,7 @@ mod ending;
 mod establish;
 pub(crate) mod limits;
 pub(crate) mod protocol;
+mod sending;
 mod throttle;
 mod timeouts;
 

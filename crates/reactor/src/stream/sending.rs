@@ -1,0 +1,342 @@
+//! Sending: gathering the output of a callback, writing it, and queueing the rest.
+
+use std::io::{self, ErrorKind};
+use std::mem;
+use std::time::Instant;
+
+use crate::output_buffer::{OutputBuffer, SendMode};
+use crate::stream::closing::{CloseState, WriteHalf};
+use crate::stream::connection::{Activity, Connection};
+use crate::sys::endpoint::Endpoint;
+
+/// The largest write: a peer that reads fast must not delay the others.
+const MAX_WRITE: usize = 1024 * 1024;
+
+/// Output of one callback is gathered up to this size, and then written.
+const MAX_GATHERED: usize = 64 * 1024;
+
+/// Output of this size is written at once rather than copied.
+const MIN_DIRECT_WRITE: usize = 16 * 1024;
+
+impl Connection {
+    /// Sends `data`; what the kernel does not accept now is queued and sent later, in
+    /// order. Never blocks. After `Ok` all of it is sent, or the close reason counts
+    /// what was not. After `Err` none of it is sent.
+    ///
+    /// It may be called before the connection is established.
+    ///
+    /// # Errors
+    ///
+    /// * `WouldBlock` if at least [`Limits::high_water`] bytes are queued; continue in
+    ///   [`Protocol::handle_write`](crate::Protocol::handle_write). Within a callback of
+    ///   this stream that did not start so, and is not `handle_write`, only if the rest of
+    ///   a reply would exceed [`Limits::max_excess`];
+    /// * `NotConnected` after [`close`](Self::close) or [`shutdown`](Self::shutdown), and
+    ///   after a write has failed;
+    /// * the socket's error, if this write fails. The stream then reads what has arrived
+    ///   before, and closes with that error.
+    #[inline]
+    pub fn send(&mut self, data: &[u8]) -> io::Result<()> {
+        if self.can_gather(data.len()) {
+            self.push(data);
+            return Ok(());
+        }
+        self.send_now(data)
+    }
+
+    /// Returns `true` if output of this length is gathered in the current callback.
+    #[inline(always)]
+    fn can_gather(&self, len: usize) -> bool {
+        let Some(output) = &self.output else { return false };
+        let max_gathered = MAX_GATHERED.min(self.limits().high_water);
+        !output.is_blocked()
+            && len < MIN_DIRECT_WRITE
+            && output.len() + len <= max_gathered
+            && self.is_open()
+            && self.write_half == WriteHalf::Open
+            && self.endpoint.can_write()
+    }
+
+    /// Sends output that is not gathered: writes it, or queues it if that must wait.
+    #[inline(never)]
+    fn send_now(&mut self, data: &[u8]) -> io::Result<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        self.ensure_can_send()?;
+        let is_gathering = self.output.as_ref().is_some_and(|output| !output.is_blocked());
+        if is_gathering && let Err(error) = self.write_output(MAX_WRITE) {
+            return Err(self.fail_write(error));
+        }
+        if is_gathering && let Some(output) = &mut self.output {
+            output.record_rest(true);
+        }
+        if self.unsent() > 0 || self.is_connecting() || self.has_write_rate() {
+            return self.queue(data);
+        }
+        // Nothing is queued, so the rest always fits: the bound is one message above
+        // the high-water mark.
+        let written = match write_once(&self.endpoint, data) {
+            Ok(written) => written,
+            Err(error) => return Err(self.fail_write(error)),
+        };
+        self.record_written(written);
+        if written < data.len() {
+            self.push_rest(&data[written..]);
+        }
+        Ok(())
+    }
+
+    fn ensure_can_send(&self) -> io::Result<()> {
+        if !self.is_open() || self.write_half != WriteHalf::Open {
+            return Err(io::Error::new(ErrorKind::NotConnected, "send on a closed stream"));
+        }
+        if !self.endpoint.can_write() {
+            let message = format!("{} is open for reading only", self.peer_addr());
+            return Err(io::Error::new(ErrorKind::NotConnected, message));
+        }
+        Ok(())
+    }
+
+    fn queue(&mut self, data: &[u8]) -> io::Result<()> {
+        let unsent = self.unsent();
+        if unsent > 0 && unsent >= self.limits().high_water && !self.accept_excess(data.len()) {
+            let message =
+                format!("{}: output buffer full ({unsent} bytes queued)", self.peer_addr());
+            return Err(io::Error::new(ErrorKind::WouldBlock, message));
+        }
+        self.push_rest(data);
+        Ok(())
+    }
+
+    /// Accepts output above the high-water mark, if the current callback may send it.
+    fn accept_excess(&mut self, len: usize) -> bool {
+        let max = self.max_excess();
+        self.output.as_mut().is_some_and(|output| output.accept_excess(len, max))
+    }
+
+    fn send_mode(&self) -> SendMode {
+        match (&self.output, &self.active) {
+            (Some(output), _) => output.mode(),
+            (None, Some(active)) => active.send_mode,
+            (None, None) => SendMode::Strict,
+        }
+    }
+
+    /// Returns how much the current callback may send above the high-water mark.
+    pub(crate) fn max_excess(&self) -> usize {
+        if self.send_mode() == SendMode::Strict { 0 } else { self.limits().max_excess }
+    }
+
+    /// Queues output that must wait until the socket is writable, or the rate allows it.
+    fn push_rest(&mut self, data: &[u8]) {
+        let (mode, is_first) = (self.send_mode(), self.unsent() == 0);
+        self.push(data);
+        if let Some(output) = &mut self.output {
+            output.set_blocked(true);
+            output.set_mode(mode);
+            output.record_rest(is_first);
+        }
+    }
+
+    #[inline(always)]
+    fn push(&mut self, data: &[u8]) {
+        let high_water = self.config.limits.high_water;
+        self.output.get_or_insert_default().push(data, high_water);
+    }
+
+    pub(super) fn set_output_blocked(&mut self, blocked: bool) {
+        if let Some(output) = &mut self.output {
+            output.set_blocked(blocked);
+        }
+    }
+
+    /// Returns the number of bytes queued but not yet written to the socket.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.output.as_ref().map_or(0, |output| output.len())
+    }
+
+    /// Takes a buffer in which the output of a callback is gathered, unless there is
+    /// one.
+    #[inline(always)]
+    pub(super) fn gather_in(
+        &mut self,
+        mode: SendMode,
+        lend: impl FnOnce() -> Option<Box<OutputBuffer>>,
+    ) {
+        let is_plain = self.active.is_none();
+        if self.output.is_none() && (is_plain || self.can_gather_while_active()) {
+            self.output.get_or_insert_with(|| lend().unwrap_or_default()).set_mode(mode);
+        } else {
+            self.set_send_mode(mode);
+        }
+    }
+
+    #[cold]
+    fn can_gather_while_active(&self) -> bool {
+        !self.is_connecting() && !self.has_write_rate()
+    }
+
+    /// Sets how output counts that is sent from now on. A callback other than one for
+    /// input that starts above the high-water mark accepts nothing.
+    #[cold]
+    pub(crate) fn set_send_mode(&mut self, mode: SendMode) {
+        let is_full = self.unsent() > 0 && self.unsent() >= self.limits().high_water;
+        let mode = match mode {
+            SendMode::Burst if is_full => SendMode::Strict,
+            mode => mode,
+        };
+        if let Some(output) = &mut self.output {
+            output.set_mode(mode);
+        } else if let Some(active) = &mut self.active {
+            active.send_mode = mode;
+        }
+    }
+
+    /// Writes what was gathered during a callback, and shuts the write half down if
+    /// that was waiting for the output. Returns the buffer if it is empty.
+    #[inline(always)]
+    pub(super) fn flush_gathered(&mut self) -> io::Result<Option<Box<OutputBuffer>>> {
+        if let Some(output) = &mut self.output {
+            if output.is_blocked() {
+                output.set_mode(SendMode::Strict);
+                return Ok(None);
+            }
+            if !output.is_empty() {
+                self.write_output(MAX_WRITE)?;
+                if self.unsent() > 0 {
+                    self.keep_rest();
+                    return Ok(None);
+                }
+            }
+        }
+        if self.write_half == WriteHalf::ShuttingDown {
+            self.finish_shutdown()?;
+        }
+        Ok(self.output.take())
+    }
+
+    /// Some of the output of a callback remains.
+    #[cold]
+    fn keep_rest(&mut self) {
+        if let Some(output) = &mut self.output {
+            output.record_rest(true);
+            output.set_mode(SendMode::Strict);
+        }
+    }
+
+    /// Writes queued output, as the socket is writable or the rate allows it.
+    pub(super) fn flush(&mut self, now: Instant) -> io::Result<()> {
+        if self.is_connecting()
+            || self.close_state.has_ended()
+            || self.write_half == WriteHalf::Failed
+        {
+            return Ok(());
+        }
+        let max = self.throttles().and_then(|both| both.write.as_ref());
+        let max = max.map_or(MAX_WRITE, |rate| rate.available(now).min(MAX_WRITE));
+        let before = self.unsent();
+        if before > 0 && max > 0 {
+            self.write_output(max)?;
+        }
+        let written = before - self.unsent();
+        if let Some(rate) = self.write_throttle() {
+            rate.consume(written, now);
+        }
+        if self.unsent() == 0 {
+            self.output = None;
+        }
+        self.finish_shutdown()
+    }
+
+    /// Writes up to `max` bytes of the output.
+    #[inline(always)]
+    fn write_output(&mut self, max: usize) -> io::Result<()> {
+        let Some(output) = &mut self.output else { return Ok(()) };
+        let written = write_once(&self.endpoint, output.front(max))?;
+        output.consume(written, || self.config.limits.low_water());
+        self.record_written(written);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn record_written(&mut self, written: usize) {
+        if written > 0 {
+            let counted = u32::try_from(written).unwrap_or(u32::MAX);
+            self.uncounted_sent = self.uncounted_sent.saturating_add(counted);
+            self.has_sent = true;
+            self.activity = Activity::Wrote;
+        }
+    }
+
+    /// Shuts the write half down, if that waits and all output is written.
+    #[cold]
+    fn finish_shutdown(&mut self) -> io::Result<()> {
+        if self.write_half != WriteHalf::ShuttingDown || self.unsent() > 0 || self.is_connecting() {
+            return Ok(());
+        }
+        self.write_half = WriteHalf::Shut;
+        self.endpoint.shutdown_write()
+    }
+
+    /// Returns the number of bytes written since the last call.
+    #[inline(always)]
+    pub(super) fn take_sent(&mut self) -> usize {
+        mem::take(&mut self.uncounted_sent) as usize
+    }
+
+    /// Returns `true` if the stream waits until the socket is writable.
+    #[inline(always)]
+    pub(super) fn wants_write(&self) -> bool {
+        if self.is_resting() {
+            return false;
+        }
+        (self.is_connecting() && !self.is_unconnected())
+            || self.close_state == CloseState::AwaitingTransmit
+            || (self.unsent() > 0
+                && !self.is_connecting()
+                && !self.is_write_throttled()
+                && self.write_half != WriteHalf::Failed)
+    }
+
+    /// Returns `true` if `handle_write` may be called.
+    pub(crate) fn has_room(&self) -> bool {
+        self.is_open()
+            && self.write_half == WriteHalf::Open
+            && self.endpoint.can_write()
+            && self.unsent() <= self.limits().low_water()
+    }
+
+    /// Returns `true` from the moment at which output that includes replies reaches the
+    /// high-water mark, until it is back at the low one. Other output does not stop input,
+    /// so that two peers that both send first do not wait for each other.
+    pub(crate) fn holds_back_input(&self) -> bool {
+        self.output.as_ref().is_some_and(|output| output.holds_back_input())
+            && !self.limits().read_while_congested
+    }
+
+    pub(crate) fn high_water(&self) -> usize {
+        self.limits().high_water
+    }
+}
+
+/// Writes once. Returns the number of bytes, 0 if the kernel has no room.
+#[inline(always)]
+fn write_once(endpoint: &Endpoint, data: &[u8]) -> io::Result<usize> {
+    match endpoint.write(data) {
+        Ok(written) => Ok(written),
+        Err(error) => retry_write(endpoint, data, error),
+    }
+}
+
+#[cold]
+fn retry_write(endpoint: &Endpoint, data: &[u8], mut error: io::Error) -> io::Result<usize> {
+    while error.kind() == ErrorKind::Interrupted {
+        match endpoint.write(data) {
+            Ok(written) => return Ok(written),
+            Err(other) => error = other,
+        }
+    }
+    if error.kind() == ErrorKind::WouldBlock { Ok(0) } else { Err(error) }
+}
