@@ -96,6 +96,15 @@ fn server_with_fault(name: &str, calls: &str, fault: &str) -> Option<(Server, Pa
 
 /// Terminates the server and returns the number of calls that failed.
 fn terminate_and_count(mut server: Server, record: PathBuf) -> usize {
+    // While strace has stopped the main thread, the kernel gives the signal to
+    // another one, in which the fault affects the signal handler.
+    let mut sleeping = 0;
+    let id = server.id();
+    let count_sleeping = || {
+        sleeping = if process_state(id) == "S" { sleeping + 1 } else { 0 };
+        sleeping
+    };
+    wait_until(count_sleeping, |count| *count == 10);
     server.signal("TERM");
     assert_eq!(server.exit_code(), 0);
     count_failed_calls(record)
