@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::reactor::{Context, TimerId};
-use crate::sys::datagram_socket::{DatagramError, DatagramSocket, Destination, Received};
+use crate::sys::datagram_socket::{DatagramError, DatagramSocket, Received};
+use crate::sys::destination::Destination;
 use crate::sys::socket::SockRef;
 use crate::sys::socket_path::SocketPath;
 use crate::sys::source::Source;
@@ -72,7 +73,7 @@ impl DatagramChannel {
     /// lose it.
     ///
     /// A reply to the datagram being handled comes from the address that it was sent to,
-    /// also if the socket is bound to a wildcard.
+    /// on Linux and Android also if the socket is bound to a wildcard.
     ///
     /// # Errors
     ///
@@ -99,7 +100,7 @@ impl DatagramChannel {
     /// # Errors
     ///
     /// As [`send_to`](Self::send_to); the socket's error if this machine does not have the
-    /// address `source`.
+    /// address `source`; `Unsupported` on systems other than Linux and Android.
     pub fn send_from(&self, data: &[u8], to: SocketAddr, source: IpAddr) -> io::Result<()> {
         self.send_with_retry(|| self.socket.send_from(data, to, source))
     }

@@ -8,6 +8,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::address::Address;
 use crate::sys::socket::Socket;
+use crate::sys::socket_calls;
 
 impl Socket {
     /// Takes over a listening socket: sets it to non-blocking mode, and to be closed by
@@ -36,19 +37,7 @@ impl Socket {
     /// Accepts one connection. Returns its socket, in non-blocking mode, and the
     /// peer's address.
     pub(crate) fn accept(&self) -> io::Result<(Socket, Address)> {
-        #[cfg(target_os = "linux")]
-        let (socket, peer) = {
-            use rustix::net::SocketFlags;
-            // One system call instead of three.
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            self.inner().accept4(flags.bits().cast_signed())?
-        };
-        #[cfg(not(target_os = "linux"))]
-        let (socket, peer) = {
-            let (socket, peer) = self.inner().accept()?;
-            socket.set_nonblocking(true)?;
-            (socket, peer)
-        };
+        let (socket, peer) = socket_calls::accept(self.inner())?;
         Ok((Socket::from_nonblocking(socket), Address::from(peer)))
     }
 }

@@ -1,20 +1,18 @@
 //! [`DatagramSocket`]: a UDP or Unix datagram socket.
 
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 
-use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
-    sockopt,
-};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SocketAddrAny};
+use rustix::net::SocketAddrAny;
 use socket2::{Domain, SockAddr, SockRef, Type};
 
 use crate::address::Address;
+use crate::sys::destination::Destination;
 use crate::sys::error_queue;
+use crate::sys::packet_info;
+use crate::sys::socket_calls;
 use crate::sys::source::Source;
 use crate::sys::unix_address::{unix_address, unix_sock_addr};
 
@@ -24,20 +22,12 @@ const CONTROL_SIZE: usize = 256;
 
 /// A datagram that was received.
 pub(crate) struct Received {
-    /// Its length in bytes, which may exceed that of the buffer.
+    /// Its length in bytes, or a number greater than the length of the buffer if it did
+    /// not fit.
     pub(crate) len: usize,
     pub(crate) from: Address,
-    /// `None` if the socket is not bound to a wildcard.
+    /// `None` if the socket is not bound to a wildcard, or the system does not report it.
     pub(crate) to: Option<Destination>,
-}
-
-/// Where a datagram was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Destination {
-    /// The address in the datagram: perhaps a broadcast or multicast address.
-    pub(crate) addr: IpAddr,
-    /// The address of this machine from which to reply; `None` for the system's choice.
-    pub(crate) reply_from: Option<IpAddr>,
 }
 
 /// A datagram socket in non-blocking mode.
@@ -71,12 +61,7 @@ impl DatagramSocket {
         let local = socket.local_addr()?.as_socket();
         let is_v6 = local.is_some_and(|local| local.is_ipv6());
         let is_wildcard = local.is_some_and(|local| local.ip().is_unspecified());
-        let reports = is_wildcard
-            && if is_v6 {
-                setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true).is_ok()
-            } else {
-                setsockopt(&socket, sockopt::Ipv4PacketInfo, &true).is_ok()
-            };
+        let reports = is_wildcard && packet_info::enable(&socket, is_v6);
         let control = vec![0; if reports { CONTROL_SIZE } else { 0 }].into_boxed_slice();
         Ok(DatagramSocket { inner: socket, is_v6, control })
     }
@@ -105,23 +90,13 @@ impl DatagramSocket {
         if !self.control.is_empty() {
             return self.receive_with_destination(buffer);
         }
-        // TRUNC reports the whole length of a datagram longer than the buffer.
-        let (_, len, from) = rustix::net::recvfrom(&self.inner, buffer, RecvFlags::TRUNC)?;
+        let (len, from) = socket_calls::receive(&self.inner, buffer)?;
         Ok(Received { len, from: from.map_or(Address::Unix(None), from_rustix_addr), to: None })
     }
 
     fn receive_with_destination(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
-        let mut buffers = [IoSliceMut::new(buffer)];
-        let (fd, control) = (self.inner.as_raw_fd(), Some(&mut self.control[..]));
-        let message = recvmsg::<SockaddrStorage>(fd, &mut buffers, control, MsgFlags::MSG_TRUNC)?;
-        let from = message.address.and_then(|from| to_inet(&from));
-        // Without room for all control messages, the system selects the address of replies.
-        let to = message
-            .cmsgs()
-            .ok()
-            .and_then(|mut messages| messages.find_map(|message| to_destination(&message)));
-        let from = from.map_or(Address::Unix(None), Address::from);
-        Ok(Received { len: message.bytes, from, to })
+        let (len, from, to) = packet_info::receive(&self.inner, buffer, &mut self.control)?;
+        Ok(Received { len, from: from.map_or(Address::Unix(None), Address::from), to })
     }
 
     /// Discards the entries of its queue of errors, and returns how many.
@@ -150,30 +125,7 @@ impl DatagramSocket {
 
     /// Sends `data` to `to`, with the address `from` of this machine as its source.
     pub(crate) fn send_from(&self, data: &[u8], to: SocketAddr, from: IpAddr) -> io::Result<()> {
-        let to = SockaddrStorage::from(self.to_own_family(to));
-        let data = [IoSlice::new(data)];
-        let send = |control: ControlMessage<'_>| {
-            let fd = self.inner.as_raw_fd();
-            sendmsg(fd, &data, &[control], MsgFlags::empty(), Some(&to))
-        };
-        match from {
-            IpAddr::V4(from) if !self.is_v6 => send(ControlMessage::Ipv4PacketInfo(&in_pktinfo {
-                ipi_ifindex: 0,
-                ipi_spec_dst: in_addr { s_addr: u32::from(from).to_be() },
-                ipi_addr: in_addr { s_addr: 0 },
-            })),
-            from => {
-                let from = match from {
-                    IpAddr::V4(from) => from.to_ipv6_mapped(),
-                    IpAddr::V6(from) => from,
-                };
-                send(ControlMessage::Ipv6PacketInfo(&in6_pktinfo {
-                    ipi6_addr: in6_addr { s6_addr: from.octets() },
-                    ipi6_ifindex: 0,
-                }))
-            }
-        }?;
-        Ok(())
+        packet_info::send(&self.inner, data, self.to_own_family(to), from, self.is_v6)
     }
 
     /// An IPv6 socket that also serves IPv4 takes such addresses in their mapped form.
@@ -249,27 +201,6 @@ fn abstract_sock_addr(name: &[u8]) -> io::Result<SockAddr> {
     use std::os::unix::ffi::OsStringExt;
     let path = OsString::from_vec([&[0], name].concat());
     unix_sock_addr(path.as_ref())
-}
-
-fn to_inet(addr: &SockaddrStorage) -> Option<SocketAddr> {
-    let v4 = addr.as_sockaddr_in().map(|addr| SocketAddr::V4((*addr).into()));
-    v4.or_else(|| addr.as_sockaddr_in6().map(|addr| SocketAddr::V6((*addr).into())))
-}
-
-fn to_destination(message: &ControlMessageOwned) -> Option<Destination> {
-    match message {
-        ControlMessageOwned::Ipv4PacketInfo(info) => {
-            let ip = |addr: in_addr| IpAddr::V4(Ipv4Addr::from(u32::from_be(addr.s_addr)));
-            let reply_from = Some(ip(info.ipi_spec_dst)).filter(|ip| !ip.is_unspecified());
-            Some(Destination { addr: ip(info.ipi_addr), reply_from })
-        }
-        ControlMessageOwned::Ipv6PacketInfo(info) => {
-            let addr = IpAddr::from(info.ipi6_addr.s6_addr).to_canonical();
-            let is_unicast = !addr.is_multicast() && addr != IpAddr::V4(Ipv4Addr::BROADCAST);
-            Some(Destination { addr, reply_from: is_unicast.then_some(addr) })
-        }
-        _ => None,
-    }
 }
 
 fn from_rustix_addr(addr: SocketAddrAny) -> Address {

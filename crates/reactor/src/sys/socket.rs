@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::RecvFlags;
 use socket2::{Domain, SockAddr, Type};
 
 use crate::address::Address;
 use crate::sys::error_queue;
+use crate::sys::socket_calls;
 use crate::sys::source::{Source, check_ready};
 use crate::sys::unix_address::unix_sock_addr;
 
@@ -22,20 +23,11 @@ pub use socket2::SockRef;
 /// (`net.core.somaxconn`). With std's 128, most of a burst of 1,000 is lost.
 const BACKLOG: i32 = 4096;
 
-/// Write without SIGPIPE, even if the program does not ignore that signal. Apple's
-/// systems have no such flag; `socket2` sets `SO_NOSIGPIPE` there.
-#[cfg(not(target_vendor = "apple"))]
-const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL;
-#[cfg(target_vendor = "apple")]
-const SEND_FLAGS: SendFlags = SendFlags::empty();
-
 /// The largest send queue that is measured, above any limit of a system
 /// (`net.ipv4.tcp_wmem`).
-#[cfg(any(target_os = "linux", target_os = "android"))]
 const MAX_MEASURED_QUEUE: u32 = 1 << 30;
 
 /// A change of a send queue by less is not seen.
-#[cfg(any(target_os = "linux", target_os = "android"))]
 const MEASURE_PRECISION: u32 = 64;
 
 /// How much of what was written the kernel still holds.
@@ -69,6 +61,7 @@ impl Socket {
         let socket = socket2::Socket::from(socket);
         socket.set_cloexec(true)?;
         socket.set_nonblocking(true)?;
+        socket_calls::suppress_sigpipe(&socket);
         Ok(Socket(socket))
     }
 
@@ -129,11 +122,15 @@ impl Socket {
     }
 
     /// Listens on `addr`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the socket's error, or `Unsupported` if the system lacks `reuse_port`.
     pub(crate) fn listen(addr: SocketAddr, options: ListenOptions) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
         // A restarted server can bind although old connections are in TIME-WAIT.
         socket.set_reuse_address(true)?;
-        socket.set_reuse_port(options.reuse_port)?;
+        socket_calls::set_reuse_port(&socket, options.reuse_port)?;
         if options.only_v6 && addr.is_ipv6() {
             socket.set_only_v6(true)?;
         }
@@ -171,7 +168,7 @@ impl Socket {
     /// Writes once. Returns the number of bytes.
     #[inline(always)]
     pub(crate) fn write(&self, data: &[u8]) -> io::Result<usize> {
-        rustix::net::send(&self.0, data, SEND_FLAGS).map_err(to_io_error)
+        rustix::net::send(&self.0, data, socket_calls::SEND_FLAGS).map_err(to_io_error)
     }
 
     /// Ends the write half: the peer reads all output, then the end.
@@ -207,12 +204,11 @@ impl Socket {
         }
     }
 
-    /// Makes the socket writable only while none of its output is unsent (tcp(7),
-    /// `TCP_NOTSENT_LOWAT`), and returns what the kernel holds now. Output on a Unix
-    /// socket is with the peer once it is written.
+    /// Makes the socket writable only while none of its output is unsent, where the
+    /// system can do that, and returns what the kernel holds now. Output on a Unix socket
+    /// is with the peer once it is written.
     pub(crate) fn watch_send_queue(&self, is_shut: bool) -> SendQueue {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        if self.0.set_tcp_notsent_lowat(1).is_ok() {
+        if socket_calls::set_unsent_limit(&self.0, 1) {
             return self.check_send_queue(is_shut);
         }
         match self.0.local_addr() {
@@ -226,25 +222,20 @@ impl Socket {
     /// is too full to tell (the socket is not writable whatever the threshold), and where
     /// this cannot be measured.
     pub(crate) fn measure_send_queue(&self) -> Option<u32> {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        {
-            // The socket is writable while less is unsent than the threshold. There is no
-            // safe wrapper for `SIOCOUTQ`.
-            let is_below = |threshold| {
-                self.0.set_tcp_notsent_lowat(threshold).is_ok()
-                    && check_ready(self.0.as_fd(), PollFlags::OUT)
-            };
-            let (mut low, mut high) = (0, MAX_MEASURED_QUEUE);
-            let is_measurable = is_below(high);
-            while is_measurable && high - low > MEASURE_PRECISION {
-                let middle = low + (high - low) / 2;
-                if is_below(middle) { high = middle } else { low = middle }
-            }
-            is_below(1);
-            is_measurable.then_some(high)
+        // The socket is writable while less is unsent than the limit. There is no safe
+        // wrapper for `SIOCOUTQ`.
+        let is_below = |limit| {
+            socket_calls::set_unsent_limit(&self.0, limit)
+                && check_ready(self.0.as_fd(), PollFlags::OUT)
+        };
+        let (mut low, mut high) = (0, MAX_MEASURED_QUEUE);
+        let is_measurable = is_below(high);
+        while is_measurable && high - low > MEASURE_PRECISION {
+            let middle = low + (high - low) / 2;
+            if is_below(middle) { high = middle } else { low = middle }
         }
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        None
+        is_below(1);
+        is_measurable.then_some(high)
     }
 
     /// Checks what the kernel holds, after [`watch_send_queue`](Self::watch_send_queue).
