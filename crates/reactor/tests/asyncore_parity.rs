@@ -1011,7 +1011,7 @@ mod api {
         use rustix::io::{FdFlags, fcntl_getfd};
         let socket = SockRef::from(&source);
         assert_eq!(socket.r#type().unwrap(), socket2::Type::STREAM);
-        assert_eq!(socket.domain().unwrap(), place.domain());
+        assert_eq!(socket.local_addr().unwrap().domain(), place.domain());
         assert!(fcntl_getfl(source).unwrap().contains(OFlags::NONBLOCK));
         assert!(
             fcntl_getfd(source).unwrap().contains(FdFlags::CLOEXEC),

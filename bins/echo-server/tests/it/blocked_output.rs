@@ -1,7 +1,6 @@
 //! Standard output and the log, blocked or broken: the server continues, and
 //! signals end it.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -9,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::Instant;
 
-use testing::{DEADLINE, Lines, Process, report_skip, run, wait_until};
+use testing::{DEADLINE, Lines, Process, wait_until};
 
 use crate::common::{Server, command, connect, echo, send_signal};
 
@@ -125,7 +124,7 @@ fn output_that_was_full_before_the_start_does_not_stop_server() {
 #[test]
 #[cfg(target_os = "linux")]
 fn full_device_does_not_stop_server() {
-    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
     let mut server = Process::start(command().args(["--port", "0", "-vv"]).stdout(full()));
     server.stderr.next_with("cannot write standard output: No space left on device");
     send_signal(server.id(), "TERM");
@@ -166,11 +165,11 @@ print("exit code", server.wait(10))
         .output()
         .is_ok_and(|output| output.status.success())
     {
-        report_skip("no python3 is available");
+        testing::report_skip("no python3 is available");
         return;
     }
     let mut python = testing::command("python3");
-    let (code, stdout, stderr) = run(python.args(["-c", SCRIPT, crate::common::SERVER]));
+    let (code, stdout, stderr) = testing::run(python.args(["-c", SCRIPT, crate::common::SERVER]));
     assert_eq!((code, stdout), (0, vec!["exit code 0".to_owned()]), "{stderr:#?}");
 }
 

@@ -2,7 +2,6 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener};
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -275,8 +274,9 @@ fn pin_binds_each_thread_to_one_cpu() {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", server.id())).unwrap();
     let tasks = tasks.map(|task| task.unwrap().path());
     // The threads that write the output serve no peers.
-    let is_serving =
-        |task: &PathBuf| std::fs::read_to_string(task.join("comm")).unwrap().trim_end() != "output";
+    let is_serving = |task: &std::path::PathBuf| {
+        std::fs::read_to_string(task.join("comm")).unwrap().trim_end() != "output"
+    };
     let mut pinned: Vec<usize> = tasks
         .filter(is_serving)
         .map(|task| allowed(task.join("status").to_str().unwrap()).parse().unwrap())

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use testing::{DEADLINE, expect_end, expect_reset, wait_until};
 
-use crate::common::{Server, command, echo};
+use crate::common::{Server, echo};
 
 /// Waits until new connections are refused.
 #[track_caller]
@@ -106,6 +106,8 @@ fn second_signal_exits_at_once() {
 #[test]
 #[cfg(target_os = "linux")]
 fn restart_after_kill_binds_same_port() {
+    use crate::common::command;
+
     const ROUNDS: u32 = 100;
     // A separate address, so that no other test binds the port meanwhile.
     let host = ["--host", "127.0.0.36"];
