@@ -11,11 +11,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fd::BorrowedFd;
+#[cfg(not(any(target_os = "illumos", target_os = "solaris")))]
 use rustix::pipe::PIPE_BUF;
 use rustix::stdio;
 
 use crate::line_queue::LineQueue;
 use crate::stdio::{is_writable, write_to};
+
+/// The smallest value that POSIX permits; `rustix` does not define it there.
+#[cfg(any(target_os = "illumos", target_os = "solaris"))]
+const PIPE_BUF: usize = 512;
 
 /// How long the end of a program waits for pending output.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
