@@ -39,11 +39,12 @@ impl Listener {
 
     /// As [`bind`](Self::bind), on an address that other listeners may share that bind it
     /// in the same way (`SO_REUSEPORT`): one for each of several reactors, among which
-    /// the kernel distributes the connections.
+    /// the kernel distributes the connections. Linux and FreeBSD do; on macOS and the
+    /// other BSDs one of them may receive all.
     ///
     /// # Errors
     ///
-    /// As [`bind`](Self::bind).
+    /// As [`bind`](Self::bind); `Unsupported` on illumos.
     ///
     /// # Examples
     ///
