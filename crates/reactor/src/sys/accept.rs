@@ -119,7 +119,6 @@ mod tests {
         let classify =
             |socket: OwnedFd| AcceptError::classify(&error, &Socket::from_owned(socket).unwrap());
         assert_eq!(classify(listener.into()), AcceptError::Pause);
-        #[cfg(not(target_vendor = "apple"))]
         assert_eq!(classify(stream.into()), AcceptError::Fatal);
     }
 }

@@ -8,13 +8,13 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
 use nix::sys::socket::{setsockopt, sockopt};
 use reactor::{Address, Datagram, DatagramIo, DatagramProtocol, Reactor, Stream};
 
-use crate::common::{
-    Log, Probe, assert_echo, assert_idle, in_process_with_fault, run, tcp_pair, turn_all,
-    turn_until,
-};
+use crate::common::{Log, Probe, in_process_with_fault, run, tcp_pair, turn_all, turn_until};
+#[cfg(target_os = "linux")]
+use crate::common::{assert_echo, assert_idle};
 
 /// Logs what it receives.
 struct Receiver(Log, Rc<std::cell::Cell<bool>>);
