@@ -1,0 +1,174 @@
+#!/usr/bin/env bash
+# Compiles for other systems what runs on Linux here, without warnings, and prints a
+# table; for 32-bit Linux, also runs the library's tests, as x86_64 can. See --help.
+set -euo pipefail
+
+# Those that CI compiles: each of them lacks something that the others have.
+readonly SHORT=(
+    aarch64-apple-darwin
+    x86_64-unknown-netbsd
+    x86_64-unknown-illumos
+    i686-unknown-linux-gnu
+)
+readonly ALL=(
+    aarch64-apple-darwin
+    x86_64-apple-darwin
+    x86_64-unknown-freebsd
+    x86_64-unknown-netbsd
+    x86_64-unknown-openbsd
+    x86_64-unknown-illumos
+    aarch64-linux-android
+    x86_64-unknown-linux-musl
+    aarch64-unknown-linux-gnu
+    s390x-unknown-linux-gnu
+    i686-unknown-linux-gnu
+)
+# The one whose tests run.
+readonly NATIVE=i686-unknown-linux-gnu
+
+usage() {
+    cat <<END
+Usage: scripts/ports.sh [--all | TARGET...]
+
+Checks the library, the programs, and the tests and examples for each TARGET.
+Warnings count as errors. For $NATIVE, runs the library's tests.
+
+Without arguments, TARGET is:
+$(printf '  %s\n' "${SHORT[@]}")
+With --all, it is:
+$(printf '  %s\n' "${ALL[@]}")
+
+The standard library of each target is built from its source, so this needs a
+compiler that has it: \`rustup component add rust-src\`, or Debian's rustc-web and
+rust-web-src. As root on Debian, missing packages are installed. If they cannot be, the check is
+skipped. Output of the compilers: target/ports/TARGET-COLUMN.log.
+
+Exit codes: 0 all compile and pass, or skipped; 1 something does not; 2 the command
+line is wrong.
+END
+}
+
+case ${1-} in
+-h | --help)
+    usage
+    exit
+    ;;
+--all)
+    (($# == 1)) || {
+        usage >&2
+        exit 2
+    }
+    targets=("${ALL[@]}")
+    ;;
+-*)
+    printf 'ports: unknown option %s; see --help\n' "$1" >&2
+    exit 2
+    ;;
+*) targets=("${@-}") ;;
+esac
+[[ -n ${targets[0]} ]] || targets=("${SHORT[@]}")
+
+CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+readonly OUT=target/ports
+mkdir -p "$OUT"
+
+skip() {
+    printf 'SKIPPED: %s\n' "$*"
+}
+
+# Installs Debian's packages $@ unless all are there. Fails if it cannot.
+install() {
+    dpkg-query --show "$@" >/dev/null 2>&1 && return
+    ((EUID == 0)) && command -v apt-get >/dev/null || return 1
+    {
+        apt-get update -qq &&
+            apt-get install -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 "$@"
+    } >"$OUT/apt.log" 2>&1
+}
+
+# Returns 0 if compiler $1 comes with the source of its standard library.
+has_source() {
+    local sysroot
+    sysroot=$("$1" --print sysroot 2>/dev/null) &&
+        [[ -f $sysroot/lib/rustlib/src/rust/library/std/src/lib.rs ]]
+}
+
+# For the project's own builds, not for these.
+unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_TARGET CARGO_TARGET_DIR
+export RUSTC=${RUSTC:-rustc} CARGO=${CARGO:-cargo}
+if ! has_source "$RUSTC"; then
+    RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo
+    if ! install rustc-web cargo-web rust-web-src || ! has_source "$RUSTC"; then
+        skip 'no compiler with the source of its standard library; see scripts/ports.sh --help'
+        exit
+    fi
+fi
+# Debug information would only cost time. A stable compiler needs RUSTC_BOOTSTRAP to
+# build the standard library.
+export RUSTC_BOOTSTRAP=1 CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 CARGO_TERM_COLOR=never
+export CARGO_TARGET_I686_UNKNOWN_LINUX_GNU_LINKER=i686-linux-gnu-gcc
+
+failures=()
+
+# Runs cargo $3... for target $1 and sets `result` to what the column $2 shows.
+run() {
+    local target=$1 log=$OUT/$1-$2.log verb=$3 status=0 errors warnings
+    shift 3
+    "$CARGO" "$verb" --locked --quiet --message-format short --target "$target" \
+        --target-dir "$OUT" -Zbuild-std=std,panic_unwind,test "$@" >"$log" 2>&1 || status=$?
+    errors=$(grep -c ': error' "$log" || true)
+    warnings=$(grep -c ': warning' "$log" || true)
+    result=ok
+    if [[ $errors != 0 ]]; then
+        result="$errors errors"
+    elif [[ $status != 0 ]]; then
+        result=failed
+    elif [[ $warnings != 0 ]]; then
+        result="$warnings warnings"
+    fi
+    [[ $result == ok ]] || failures+=("$log")
+}
+
+# Runs the library's tests for 32-bit Linux and sets `result`.
+run_tests() {
+    local log=$OUT/$NATIVE-run.log passed failed
+    if [[ $(uname -m) != x86_64 ]]; then
+        skip "tests for $NATIVE: they need x86_64"
+        result=skipped
+        return
+    fi
+    if ! install gcc-i686-linux-gnu libc6-dev-i386-cross lib32gcc-s1; then
+        skip "tests for $NATIVE: no linker, or no 32-bit C library; see $OUT/apt.log"
+        result=skipped
+        return
+    fi
+    # Examples too: a test starts them. Not those in the documentation.
+    run "$NATIVE" run test --no-fail-fast --package reactor --lib --tests --examples
+    passed=$(sed -n 's/^test result: .* \([0-9]*\) passed.*/\1/p' "$log" | paste -sd+)
+    failed=$(sed -n 's/^test result: .* \([0-9]*\) failed.*/\1/p' "$log" | paste -sd+)
+    if [[ -n $passed ]]; then
+        result="$((passed)) passed, $((failed)) failed"
+    fi
+}
+
+printf '%-26s %-12s %-12s %-20s %-24s %s\n' target library programs 'tests and examples' \
+    'tests run' seconds
+for target in "${targets[@]}"; do
+    start=$SECONDS
+    run "$target" library check --package reactor
+    library=$result
+    run "$target" programs check --package echo-server --package echo-client --package echo-bench
+    programs=$result
+    run "$target" tests check --workspace --tests --examples
+    tests=$result
+    result=-
+    [[ $target != "$NATIVE" ]] || run_tests
+    printf '%-26s %-12s %-12s %-20s %-24s %s\n' "$target" "$library" "$programs" "$tests" \
+        "$result" $((SECONDS - start))
+done
+
+for log in "${failures[@]}"; do
+    printf '\n%s:\n' "$log"
+    grep -E ': (error|warning)| FAILED$|panicked at' "$log" | head -n 20 || tail -n 5 "$log"
+done
+((${#failures[@]} == 0))
