@@ -19,6 +19,8 @@
     reason = "a panic in a test or its helpers is the report of a failure"
 )]
 
+#[cfg(target_os = "linux")]
+mod abstract_names;
 mod accept_errors;
 mod addresses;
 mod api;
