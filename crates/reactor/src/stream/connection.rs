@@ -37,8 +37,9 @@ pub(super) enum Activity {
 /// The connection of a [`Stream`](crate::Stream). Its own callbacks reach it through
 /// [`Io`](crate::Io), other code through the stream and its token.
 ///
-/// Within a callback of its own, output is gathered and written once, after the
-/// callback. Otherwise it is written at once. What the kernel does not accept is queued.
+/// During the stream's own callbacks, output is buffered and written when the callback
+/// returns (large output earlier). At other times it is written immediately. What the
+/// kernel does not accept is queued.
 #[must_use]
 pub struct Connection {
     pub(super) endpoint: Endpoint,
@@ -228,14 +229,14 @@ impl Connection {
         self.endpoint.take_error()
     }
 
-    /// Stops reading; TCP then slows the peer down. While paused, the end of input is
-    /// not noticed, but a reset is.
+    /// Stops reading, so TCP slows the peer down. While paused, the stream does not
+    /// detect the end of input, but does detect a reset.
     ///
-    /// To read no faster than another stream writes, pause while that one has
-    /// something [`unsent`](Self::unsent), and let it resume this one once it has
-    /// nothing: its [`handle_write`](crate::Protocol::handle_write) is called then,
-    /// while its [`writable`](crate::Protocol::writable) returns `true`. See the example
-    /// `proxy`.
+    /// To relay data to another stream, pause this stream while the other has
+    /// [`unsent`](Self::unsent) output. Return `true` from the other stream's
+    /// [`writable`](crate::Protocol::writable), and resume this stream in its
+    /// [`handle_write`](crate::Protocol::handle_write) once no output is unsent. See the
+    /// example `proxy`.
     pub fn pause(&mut self) {
         self.read_half = self.read_half.paused();
     }

@@ -13,8 +13,8 @@ const DISCARD_BUFFER_SIZE: usize = 8 * 1024;
 const MAX_DISCARDS: usize = 128;
 
 impl Connection {
-    /// Ends the write half once all queued output is written. The stream continues to
-    /// read until the peer ends too, and closes then.
+    /// Shuts the write half down once all queued output is written. The stream continues
+    /// to read until the peer closes its side too, and then closes.
     ///
     /// # Errors
     ///
@@ -29,32 +29,37 @@ impl Connection {
         Ok(())
     }
 
-    /// Closes the stream in good order: queued output is written first. The only
-    /// callback that follows is `handle_close`.
+    /// Closes the stream gracefully: queued output is written first. The only callback
+    /// that follows is `handle_close`.
     ///
     /// Later calls of [`send`](Self::send) fail. If the current callback returns an
-    /// `Err`, the stream ends without writing.
+    /// `Err`, the stream closes without writing.
     ///
-    /// TCP answers a close with unread input by a reset, which discards output
-    /// (RFC 1122, section 4.2.2.13). So a stream whose peer has not ended waits until all
-    /// output has left this machine, and, if input arrives that is not read, until the
-    /// peer ends. It gives up after two seconds without progress, or with
-    /// [`TimeoutKind::Close`](crate::TimeoutKind::Close) after
+    /// If a TCP socket is closed while received data is unread, the kernel sends a reset,
+    /// which can discard undelivered output (RFC 1122, section 4.2.2.13). To avoid this,
+    /// the stream stays open until the kernel has sent all output, unless the peer has
+    /// closed its side. If unread input arrives, it also waits until the peer closes the
+    /// connection.
+    ///
+    /// While output is still queued,
+    /// [`Limits::stall_timeout`](crate::Limits::stall_timeout) applies. Only afterwards
+    /// does the stream give up after two seconds without progress, or, with
+    /// [`TimeoutKind::Close`](crate::TimeoutKind::Close), after
     /// [`Limits::close_timeout`](crate::Limits::close_timeout).
     pub fn close(&mut self) {
         self.close_state = self.close_state.after_close();
     }
 
-    /// Closes the stream now. Queued output is discarded, and counted in the close
-    /// reason. A TCP peer sees a reset, so that it does not take what it received for
-    /// all.
+    /// Closes the stream immediately. Queued output is discarded, and counted in
+    /// [`CloseReason::unsent`]. A TCP connection is reset, so the peer cannot mistake
+    /// truncated data for a complete message.
     pub fn abort(&mut self) {
         self.close_state = CloseState::Aborted;
         self.set_output_blocked(true);
     }
 
-    /// Prepares the socket for being closed: the peer sees the end of input if it was
-    /// sent all, and otherwise a reset. No callback but `handle_close` follows.
+    /// Prepares the socket for being closed. The peer receives the end of input if all
+    /// output was sent, and a reset otherwise. No callback but `handle_close` follows.
     pub(super) fn finish(&mut self, reason: &CloseReason) {
         let is_complete = reason.unsent == 0
             && self.close_state != CloseState::Aborted

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 /// How much memory one stream may use, and how long it may wait.
 ///
-/// A stream with [`high_water`](Self::high_water) bytes of queued output stops
-/// reading, if it sent some of it in reply to input: in
-/// [`handle_read`](crate::Protocol::handle_read). So an echo server, whose messages are one
-/// read of at most 64 KiB, uses at most 128 KiB for each connection with the default
-/// limits. Other output, such as an upload, does not stop reading: two peers that both
-/// send first, and read then, do not wait for each other.
+/// A stream with [`high_water`](Self::high_water) bytes of queued output stops reading if
+/// some of that output was sent in reply to input, that is, in
+/// [`handle_read`](crate::Protocol::handle_read). So an echo server, whose messages are
+/// one read of at most 64 KiB, uses at most 128 KiB for each connection with the default
+/// limits. Other output, such as an upload, does not stop reading, because two peers that
+/// both send before they read would otherwise wait for each other.
 ///
 /// # Examples
 ///
@@ -27,27 +27,29 @@ pub struct Limits {
     /// `WouldBlock`, and reading stops if replies are among them. Default: 64 KiB and one
     /// byte, so that one read alone does not reach it.
     pub high_water: usize,
-    /// A callback that starts below [`high_water`](Self::high_water) may exceed it: by one
+    /// A callback that starts below [`high_water`](Self::high_water) may exceed it by one
     /// message of any size, and then by this many bytes, so that a reply may consist of
     /// several messages. The limit does not apply to
     /// [`handle_write`](crate::Protocol::handle_write), where
-    /// [`send`](crate::Connection::send) returns `WouldBlock` at the mark. Default: 16 MiB.
+    /// [`send`](crate::Connection::send) returns `WouldBlock` at the mark. Default: 16
+    /// MiB.
     pub max_excess: usize,
-    /// Continues to read whatever is queued. For clients that reply to input with more than
-    /// [`high_water`](Self::high_water), to a peer that does the same. Default: `false`.
+    /// Continues to read, however much output is queued. Use this in clients that reply
+    /// to input with more than [`high_water`](Self::high_water) bytes, to a peer that
+    /// does the same. Default: `false`.
     pub read_while_congested: bool,
-    /// Once no more than this many bytes are queued, reading resumes. A mark that is
-    /// not below [`high_water`](Self::high_water) counts as just below it. Default:
-    /// 16 KiB.
+    /// Once no more than this many bytes are queued, reading resumes. A value greater
+    /// than or equal to [`high_water`](Self::high_water) is treated as `high_water - 1`.
+    /// Default: 16 KiB.
     pub low_water: usize,
     /// Closes the stream after this long without traffic. Default: none.
     pub idle_timeout: Option<Duration>,
     /// Closes a stream whose peer reads none of the queued output for this long;
     /// `None` for never. Default: one minute.
     pub stall_timeout: Option<Duration>,
-    /// Limits how long [`close`](crate::Connection::close) may take once all queued
-    /// output is written to the socket, until the peer has read it; `None` for as long as
-    /// the peer continues to read or to send. Default: two minutes.
+    /// After [`close`](crate::Connection::close): the maximum time to wait, after all
+    /// queued output has been written to the socket, for the peer to receive it. `None`
+    /// means no limit while the peer makes progress. Default: two minutes.
     pub close_timeout: Option<Duration>,
     /// Limits how long connecting may take, for all addresses together, name
     /// resolution included; `None` for the system's own limit. Default: 30 seconds.

@@ -66,9 +66,10 @@ pub struct Stream<P> {
 }
 
 impl<P: Protocol> Stream<P> {
-    /// Connects to one of `addrs`, as RFC 8305 ("Happy Eyeballs") describes: when one
-    /// address has failed, or not answered for 250 ms, the next one is tried as well, and
-    /// the first that answers is used. [`Limits::connect_timeout`] limits the whole.
+    /// Connects to one of `addrs`, as RFC 8305 ("Happy Eyeballs") describes. When one
+    /// address has failed, or has not answered for 250 ms, the next one is tried as well,
+    /// and the first that answers is used. [`Limits::connect_timeout`] applies to all
+    /// attempts together.
     ///
     /// Never blocks. All failures are passed to [`Protocol::handle_close`]. To resolve a
     /// name, use [`connect_host`](Self::connect_host), or
@@ -105,17 +106,18 @@ impl<P: Protocol> Stream<P> {
         Self::from_connecting(connecting, attempt, peer, protocol)
     }
 
-    /// As [`connect`](Self::connect), to one address, from the local address `from`; its
-    /// port may be 0 for a free one. It selects an interface, or allows more connections
-    /// to one server than one local address has ports.
+    /// Like [`connect`](Self::connect), but to one address, and from the local address
+    /// `from`, whose port may be 0 for a free one. Use this to select a network
+    /// interface, or to open more connections to one server than a single local address
+    /// has ports for.
     pub fn connect_from(from: SocketAddr, addr: SocketAddr, protocol: P) -> Self {
         let (connecting, attempt) = Connecting::to_addrs(vec![addr], Some(from));
         Self::from_connecting(connecting, attempt, Address::Inet(addr), protocol)
     }
 
-    /// Connects to a host by name. Another thread resolves the name; then as
-    /// [`connect`](Self::connect), alternating between IPv6 and IPv4. To open many
-    /// connections to one host, resolve it once.
+    /// Connects to a host by name. Another thread resolves the name. Its addresses are
+    /// then tried as by [`connect`](Self::connect), alternating between IPv6 and IPv4. To
+    /// open many connections to one host, resolve it once.
     ///
     /// # Examples
     ///
@@ -190,18 +192,18 @@ impl<P: Protocol> Stream<P> {
     }
 
     /// Takes over a descriptor of another kind: a pipe, a terminal, a file. The result is
-    /// also called [`FileDispatcher`]. A descriptor that is open for writing only is never
-    /// read, and the reverse.
+    /// also called [`FileDispatcher`]. A write-only descriptor is never read, and a
+    /// read-only descriptor is never written.
     ///
-    /// It is set to non-blocking mode, and back when the stream is closed. The mode
-    /// belongs to the open file description: a terminal that is standard input and
-    /// standard output becomes non-blocking for both, so that `println!` may fail. Open
-    /// `/dev/tty` separately instead, as the example `follow_pipe` does. A process killed
-    /// by a signal does not restore the mode: handle the signal
+    /// The descriptor is set to non-blocking mode, and back when the stream is closed.
+    /// The mode belongs to the open file description. A terminal that is both standard
+    /// input and standard output therefore becomes non-blocking for both, and `println!`
+    /// may fail. Open `/dev/tty` separately instead, as the example `follow_pipe` does. A
+    /// process killed by a signal does not restore the mode, so handle the signal
     /// ([`Signals`](crate::signal::Signals)).
     ///
-    /// A regular file, and `/dev/null`, is always ready: it is read one buffer a turn,
-    /// and others are served in between.
+    /// Regular files and `/dev/null` are always ready. The reactor reads at most one
+    /// buffer per turn from each, so other channels are not delayed.
     ///
     /// # Errors
     ///
@@ -277,8 +279,8 @@ impl<P: Protocol> Stream<P> {
 
 impl Context {
     /// Calls `f` with the protocol of another stream and its [`Io`], as if in a callback
-    /// of that stream, except that [`Limits::high_water`] applies. Returns `None` if `token` names no open stream with protocol `P`,
-    /// or the stream being called.
+    /// of that stream, except that [`Limits::high_water`] applies. Returns `None` if
+    /// `token` names no open stream with protocol `P`, or the stream being called.
     ///
     /// # Examples
     ///

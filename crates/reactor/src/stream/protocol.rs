@@ -52,8 +52,9 @@ pub trait Protocol: 'static {
         Ok(())
     }
 
-    /// Called with input, 1 to 65,536 bytes at a time. TCP preserves no boundaries: one
-    /// call may contain a part of what the peer sent at once, or more than that.
+    /// Called with input, 1 to 65,536 bytes at a time. TCP does not preserve message
+    /// boundaries. One call may contain part of what the peer sent in one write, or more
+    /// than that.
     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()>;
 
     /// Called when there is room for output, if [`writable`](Self::writable) returned
@@ -69,8 +70,8 @@ pub trait Protocol: 'static {
         Ok(())
     }
 
-    /// Called at the end of input; the peer may still read. Default:
-    /// [`close`](Connection::close), which writes queued output first and ends with
+    /// Called at the end of input; the peer may still read. The default calls
+    /// [`close`](Connection::close), which writes queued output first; the cause is then
     /// [`Cause::PeerClosed`]. A protocol with further output keeps the stream open and
     /// closes it later.
     fn handle_eof(&mut self, io: &mut Io<'_>) -> io::Result<()> {
@@ -83,20 +84,21 @@ pub trait Protocol: 'static {
         Ok(())
     }
 
-    /// Called when the reactor starts to drain ([`Context::drain`]): close once pending
-    /// work is done. Default: nothing; the peer may continue until the deadline.
+    /// Called when the reactor starts to drain ([`Context::drain`]). Implementations
+    /// should close the stream when pending work is done. The default does nothing, so
+    /// the stream stays open until the drain deadline.
     fn handle_drain(&mut self, _io: &mut Io<'_>) -> io::Result<()> {
         Ok(())
     }
 
     /// Called when a callback failed or panicked; the stream is about to close. Output
-    /// sent here is written if the kernel accepts it at once. A TCP peer then sees a
-    /// reset, which may overtake that output. Default: logs a warning.
+    /// sent here is written if the kernel accepts it at once. A TCP connection is then
+    /// reset, and the reset may overtake that output. Default: logs a warning.
     fn handle_error(&mut self, io: &mut Io<'_>, cause: &Cause) {
         log::warn!("{}: {cause}", io.peer_addr());
     }
 
-    /// Called when the stream is closed; also, with the error, if the connection was
+    /// Called when the stream is closed, and also, with the error, if the connection was
     /// never established. Default: logs the reason at debug level.
     fn handle_close(&mut self, io: &mut Io<'_>, reason: &CloseReason) {
         log::debug!("{}: {reason}", io.peer_addr());

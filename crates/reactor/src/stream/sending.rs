@@ -19,18 +19,20 @@ const MAX_GATHERED: usize = 64 * 1024;
 const MIN_DIRECT_WRITE: usize = 16 * 1024;
 
 impl Connection {
-    /// Sends `data`; what the kernel does not accept now is queued and sent later, in
-    /// order. Never blocks. After `Ok` all of it is sent, or the close reason counts
-    /// what was not. After `Err` none of it is sent.
+    /// Sends `data`. What the kernel does not accept now is queued and sent later, in
+    /// order. Never blocks. Returns `Ok` if all of `data` was accepted. Accepted bytes
+    /// that are never written are counted in
+    /// [`CloseReason::unsent`](crate::CloseReason::unsent). If an error is returned, none
+    /// of `data` is sent.
     ///
-    /// It may be called before the connection is established.
+    /// It can be called before the connection is established.
     ///
     /// # Errors
     ///
     /// * `WouldBlock` if at least [`Limits::high_water`] bytes are queued; continue in
-    ///   [`Protocol::handle_write`](crate::Protocol::handle_write). Within a callback of
-    ///   this stream that did not start so, and is not `handle_write`, only if the rest of
-    ///   a reply would exceed [`Limits::max_excess`];
+    ///   [`Protocol::handle_write`](crate::Protocol::handle_write). A callback of this
+    ///   stream (other than `handle_write`) that started below that mark may exceed it as
+    ///   far as [`Limits::max_excess`] allows;
     /// * `NotConnected` after [`close`](Self::close) or [`shutdown`](Self::shutdown), and
     ///   after a write has failed;
     /// * the socket's error, if this write fails. The stream then reads what has arrived

@@ -177,7 +177,8 @@ impl Socket {
     }
 
     /// Makes the socket end with a reset when it is dropped (socket(7), `SO_LINGER`), so
-    /// that the peer does not take what it received for all. Unix sockets have no reset.
+    /// that the peer cannot mistake truncated data for a complete message. Unix sockets
+    /// have no reset.
     pub(crate) fn reset_on_drop(&self) {
         // A socket that does not accept it ends as it can.
         let _ = self.0.set_linger(Some(Duration::ZERO));
