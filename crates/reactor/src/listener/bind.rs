@@ -17,8 +17,8 @@ use crate::sys::socket_path::SocketPath;
 const MAX_PORT_ATTEMPTS: usize = 16;
 
 impl Listener {
-    /// Listens on a TCP address; port 0 selects a free port. A name is resolved, which
-    /// blocks; of several addresses the first that can be bound is used (see
+    /// Listens on a TCP address; port 0 selects a free port. Resolving a name blocks. If
+    /// it has several addresses, the first that can be bound is used (see
     /// [`bind_all`](Self::bind_all)).
     ///
     /// `handle_accepted` receives the peer's address and returns the protocol of the new
@@ -37,10 +37,10 @@ impl Listener {
         Self::from_socket(socket, handle_accepted)
     }
 
-    /// As [`bind`](Self::bind), on an address that other listeners may share that bind it
-    /// in the same way (`SO_REUSEPORT`): one for each of several reactors, among which
-    /// the kernel distributes the connections. Linux and FreeBSD do; on macOS and the
-    /// other BSDs one of them may receive all.
+    /// Like [`bind`](Self::bind), but sets `SO_REUSEPORT`, so that several listeners can
+    /// share the address. Use one listener per reactor. On Linux and FreeBSD, the kernel
+    /// distributes connections among them; on macOS and the other BSDs, one listener may
+    /// receive all connections.
     ///
     /// # Errors
     ///
@@ -100,8 +100,8 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// As [`bind`](Self::bind), also if only one of several addresses is in use: its
-    /// clients would reach another server.
+    /// The same as for [`bind`](Self::bind). It also fails if only one of several
+    /// addresses is in use, because clients of that address would reach another server.
     ///
     /// # Examples
     ///
@@ -128,8 +128,8 @@ impl Listener {
         Self::bind_all_with(addrs, false, handle_accepted)
     }
 
-    /// As [`bind_all`](Self::bind_all), on addresses that other listeners may share, as
-    /// those of [`bind_reuse_port`](Self::bind_reuse_port).
+    /// Like [`bind_all`](Self::bind_all), but sets `SO_REUSEPORT`, as
+    /// [`bind_reuse_port`](Self::bind_reuse_port) does.
     ///
     /// # Errors
     ///

@@ -52,10 +52,10 @@ struct Accepted {
 
 /// A listening socket that creates a [`Stream`] for each connection.
 ///
-/// If accept(2) fails, for example without descriptors or memory, it pauses for a moment:
-/// 10 ms, and longer if that does not help, up to one second. A connection that fails
-/// before its [`Protocol`] exists is dropped. Only a broken listening socket closes the
-/// listener.
+/// If accept(2) fails, for example because no file descriptors are available, the
+/// listener stops accepting for 10 ms. The delay doubles with each failure, up to one
+/// second. A connection that fails before its [`Protocol`] exists is dropped. Only an
+/// error of the listening socket itself closes the listener.
 ///
 /// # Examples
 ///
@@ -114,7 +114,7 @@ impl Listener {
     }
 
     /// Takes over a listening socket, and passes each accepted socket, in non-blocking
-    /// mode, to `handle_accepted` instead of creating a stream: for example to pass it to
+    /// mode, to `handle_accepted` instead of creating a stream, for example to pass it to
     /// another reactor. [`with_limits`](Self::with_limits) and
     /// [`with_max_connections`](Self::with_max_connections) have no effect.
     ///
@@ -207,15 +207,16 @@ impl Listener {
         self
     }
 
-    /// Closes a new connection at once while `max` connections accepted here are open. It
-    /// is accepted, not left in the queue, so that the client notices: it reads the
-    /// message of [`with_rejection`](Self::with_rejection), then the end of input.
+    /// Closes each new connection while `max` connections accepted by this listener are
+    /// open. Such a connection is accepted and then closed, rather than left in the
+    /// queue. The client reads the message set by
+    /// [`with_rejection`](Self::with_rejection), if any, then end of file.
     pub fn with_max_connections(self, max: usize) -> Self {
         self.with_connection_limit(ConnectionLimit::new(max))
     }
 
-    /// As [`with_max_connections`](Self::with_max_connections), with a limit that several
-    /// listeners may share, also those of other threads.
+    /// Like [`with_max_connections`](Self::with_max_connections), but with a limit that
+    /// several listeners can share, including those of other threads.
     pub fn with_connection_limit(mut self, limit: ConnectionLimit) -> Self {
         self.config = Rc::new(StreamConfig::counted(*self.config.limits(), limit.clone()));
         self.limit = limit;
@@ -269,8 +270,7 @@ impl Listener {
         self.paused = false;
     }
 
-    /// Returns how many connections were rejected: over the limit, or by
-    /// `handle_accepted`.
+    /// Returns how many connections were rejected, by the limit or by `handle_accepted`.
     pub fn rejected(&self) -> u64 {
         self.rejected.count()
     }
@@ -362,7 +362,7 @@ impl Listener {
 }
 
 impl Listener {
-    /// Ends a connection over the limit in good order.
+    /// Closes a connection over the limit gracefully.
     fn reject(&mut self, cx: &mut Context, socket: Socket, peer: &Address) {
         let mut message = Vec::new();
         if let Some(rejection) = &mut self.rejection {
