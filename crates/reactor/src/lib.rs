@@ -1,8 +1,8 @@
 //! Event-driven servers and clients with the vocabulary of Python's `asyncore`.
 //!
-//! A program describes one conversation by its callbacks, and a [`Reactor`] does the
-//! waiting for all of them, on one thread. There is no `async` and no runtime. Each
-//! connection has its own value, and the state of the conversation is its fields.
+//! A program implements callbacks for a single connection. A [`Reactor`] waits for events
+//! on all connections, on one thread. There is no `async` and no runtime. Each connection
+//! has its own value, whose fields hold the state of the conversation.
 //!
 //! # A server
 //!
@@ -34,14 +34,15 @@
 //!
 //! # Guarantees
 //!
-//! - [`Protocol::handle_close`] is called exactly once for each stream that was added,
-//!   last, and with the reason. No callback follows it, and none reaches a later channel
-//!   that uses the same slot or descriptor.
-//! - Bytes that [`send`](Connection::send) accepted are written in order, or the
-//!   [`CloseReason`] counts those that were not. [`close`](Connection::close) writes
-//!   queued output first. A TCP peer that was not sent all sees a reset.
-//! - The memory of a connection is bounded by its [`Limits`]. A peer that does not read
-//!   is not read from, and is closed after the stall timeout.
+//! - Each stream receives exactly one [`handle_close`](Protocol::handle_close) call, with
+//!   the reason. It is the last callback. An event for a closed channel is never
+//!   delivered to a new channel that reuses its slot or descriptor.
+//! - Bytes that [`send`](Connection::send) accepted are written in order. The
+//!   [`CloseReason`] counts those that could not be written. [`close`](Connection::close)
+//!   writes queued output first. If some output could not be sent, the TCP connection is
+//!   reset, so the peer can detect the loss.
+//! - The memory of a connection is bounded by its [`Limits`]. If a peer does not read the
+//!   replies, the stream stops reading from it, and closes after the stall timeout.
 //! - An error or a panic in a callback closes that channel and no other.
 //! - An idle reactor does not wake up. The cost of a turn depends on the channels that
 //!   are ready, not on those that are open.
@@ -50,17 +51,18 @@
 //!
 //! # Threads
 //!
-//! A [`Reactor`], its [`Context`] and its channels belong to one thread: they are not
+//! A [`Reactor`], its [`Context`] and its channels belong to one thread. They are not
 //! [`Send`], so protocols may share an `Rc`. Other threads use a [`Handle`] to run a
 //! closure on the reactor's thread, or an [`inbox`] to send it messages. For several
 //! processors, run one reactor per thread, each with a [`Listener::bind_reuse_port`].
 //!
 //! # The log
 //!
-//! What affects a single channel (an `Err` from a callback, a rejected connection, a
-//! lack of descriptors) is reported through the [`log`] crate and does not end the loop.
-//! To see it, add `env_logger` to the program, call `env_logger::init()` first, and run
-//! it with `RUST_LOG=warn`, or `RUST_LOG=reactor=debug` for more.
+//! Problems that affect a single channel (an `Err` from a callback, a rejected
+//! connection, accept(2) failing because no file descriptors are available) are reported
+//! through the [`log`] crate and do not end the loop. To see it, add `env_logger` to the
+//! program, call `env_logger::init()` first, and run it with `RUST_LOG=warn`, or
+//! `RUST_LOG=reactor=debug` for more.
 //!
 //! # From asyncore
 //!
@@ -96,7 +98,7 @@
 //! | pausing a listener, or the input of a stream | [`Listener::pause`], [`Connection::pause`] |
 //! | socket options | [`Connection::socket_options`], [`Listener::socket_options`] |
 //! | an accepted socket for another reactor | [`Listener::with_handler`] |
-//! | ending in good order | [`Context::drain`] |
+//! | shutting down gracefully | [`Context::drain`] |
 //! | another event loop around this one | [`Reactor::turn`], [`Reactor::next_deadline`] |
 //! | counters, slow and spinning callbacks | [`Reactor::stats`], [`Reactor::builder`] |
 //!
@@ -113,8 +115,9 @@
 //!    generation. If the generation differs, the event is dropped.
 //! 3. `reactor/call.rs`: `Context::call` takes the channel's [`Dispatcher`] out of its
 //!    slot (`enter`), so that it can receive a [`Context`] over all others.
-//!    `Channel::call` calls its `handle_read`, then settles it (step 6). Errors and
-//!    panics end here.
+//!    `Channel::call` calls its `handle_read`, then *settles* it: it closes the channel
+//!    if it has finished, and updates what is watched for it (steps 6 and 7). Errors and
+//!    panics are caught here.
 //! 4. `stream/dispatch.rs`: the dispatcher is a [`Stream`]. Its `handle_read` borrows
 //!    the reactor's read buffer, reads once (`receive` in `stream/connection.rs`), and
 //!    calls [`Protocol::handle_read`] with an [`Io`] and the bytes.

@@ -45,13 +45,12 @@ impl Drain {
 }
 
 impl Context {
-    /// Ends the reactor in good order: listeners accept the connections already queued
-    /// and close, every other channel is notified (`handle_drain`), and those still
-    /// open after `timeout` are closed with
-    /// [`Cause::Shutdown`](crate::Cause::Shutdown). From then on no channel can be
-    /// added, and pending [`call_later`](Self::call_later)s are dropped. If called
-    /// again, the earlier deadline holds. The drain ends when no work remains, or
-    /// with [`stop`](Self::stop).
+    /// Shuts the reactor down gracefully. Listeners accept the queued connections, then
+    /// close. All other channels receive `handle_drain`. Channels still open after
+    /// `timeout` are closed with [`Cause::Shutdown`](crate::Cause::Shutdown). From then
+    /// on no channel can be added, and pending [`call_later`](Self::call_later)s are
+    /// dropped. If `drain` is called again, the earlier deadline applies. The drain ends
+    /// when no work remains, or with [`stop`](Self::stop).
     pub fn drain(&mut self, timeout: Duration) {
         let earlier = self.drain.requested.map_or(timeout, |requested| requested.min(timeout));
         self.drain.requested = Some(earlier);
