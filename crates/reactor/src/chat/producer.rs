@@ -10,19 +10,20 @@ const READ_CHUNK: usize = 16 * 1024;
 pub enum Produced {
     /// The buffer contains the next piece.
     Data,
-    /// Nothing is available yet: the producer is called again after
-    /// [`ChatIo::resume_output`](crate::ChatIo::resume_output). That must not depend on
-    /// further input: once too many replies wait behind the producer, no message is parsed.
+    /// Nothing is available yet. The producer is called again after
+    /// [`ChatIo::resume_output`](crate::ChatIo::resume_output). The call to
+    /// `resume_output` must not depend on receiving another message: parsing stops when
+    /// too much output is queued behind the producer.
     Later,
     /// There is no more.
     End,
 }
 
-/// Output that is never in memory as a whole: asynchat's producers. Pass it to
+/// Output that is never in memory as a whole, like asynchat's producers. Pass it to
 /// [`ChatIo::push_with_producer`](crate::ChatIo::push_with_producer).
 ///
-/// Any closure that fills a buffer is one; [`producer_from_reader`] makes one of a file,
-/// and [`producer_from_iter`] of an iterator.
+/// Any closure that fills a buffer is a producer. [`producer_from_reader`] creates one
+/// from a file, and [`producer_from_iter`] from an iterator.
 ///
 /// # Examples
 ///
@@ -61,7 +62,7 @@ impl<F: FnMut(&mut Vec<u8>) -> io::Result<Produced> + 'static> Producer for F {
 }
 
 /// Returns a producer of all that `source` contains, read 16 KiB at a time. It is read on
-/// the loop's thread, so it should not block: a file, for example.
+/// the loop's thread, so it should not block. A file is suitable.
 pub fn producer_from_reader(mut source: impl Read + 'static) -> impl Producer {
     move |buffer: &mut Vec<u8>| {
         let read = source.by_ref().take(READ_CHUNK as u64).read_to_end(buffer)?;
@@ -69,7 +70,8 @@ pub fn producer_from_reader(mut source: impl Read + 'static) -> impl Producer {
     }
 }
 
-/// As [`producer_from_reader`], for exactly `len` bytes, as announced to the peer.
+/// Like [`producer_from_reader`], but produces exactly `len` bytes, for a length that was
+/// announced to the peer.
 ///
 /// # Errors
 ///

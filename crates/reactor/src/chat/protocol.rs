@@ -86,22 +86,23 @@ pub trait ChatProtocol: 'static {
         Ok(())
     }
 
-    /// Called when the reactor starts to drain ([`Context::drain`]). Default: nothing; the
-    /// peer may continue until the deadline. To end after the replies so far, call
-    /// [`ChatIo::close_when_done`] here: messages not parsed yet are discarded.
+    /// Called when the reactor starts to drain ([`Context::drain`]). The default does
+    /// nothing, so the stream stays open until the drain deadline. To close after the
+    /// replies so far, call [`ChatIo::close_when_done`] here. Messages that are not
+    /// parsed yet are then discarded.
     fn handle_drain(&mut self, _chat: &mut ChatIo<'_>) -> io::Result<()> {
         Ok(())
     }
 
-    /// As [`Protocol::handle_error`](crate::Protocol::handle_error). Output pushed here is
-    /// written if the kernel accepts it at once. Default: logs a warning.
+    /// Like [`Protocol::handle_error`](crate::Protocol::handle_error). Output pushed here
+    /// is written if the kernel accepts it at once. Default: logs a warning.
     fn handle_error(&mut self, chat: &mut ChatIo<'_>, cause: &Cause) {
         log::warn!("{}: {cause}", chat.io().peer_addr());
     }
 
-    /// As [`Protocol::handle_close`](crate::Protocol::handle_close). Output that producers
-    /// had not produced is not counted in the reason. Default: logs the reason at debug
-    /// level.
+    /// Like [`Protocol::handle_close`](crate::Protocol::handle_close), but output that
+    /// producers have not produced is not counted in the reason. Default: logs the reason
+    /// at debug level.
     fn handle_close(&mut self, chat: &mut ChatIo<'_>, reason: &CloseReason) {
         log::debug!("{}: {reason}", chat.io().peer_addr());
     }
@@ -126,7 +127,8 @@ impl<'a> ChatIo<'a> {
         self.state.terminator = terminator.into().normalized();
     }
 
-    /// Returns what was set; of a length, what has not arrived yet.
+    /// Returns the current terminator. For [`Terminator::Length`], the value is the
+    /// number of bytes still missing.
     #[must_use]
     pub fn terminator(&self) -> &Terminator {
         &self.state.terminator
@@ -167,7 +169,7 @@ impl<'a> ChatIo<'a> {
         self.state.partial_len
     }
 
-    /// Returns what was received and not parsed yet: the bytes behind the current message.
+    /// Returns the bytes after the current message that were received but not parsed yet.
     /// A protocol that switches to encryption must reject them, or an attacker can inject
     /// plain text (CVE-2011-0411).
     #[must_use]
@@ -175,7 +177,7 @@ impl<'a> ChatIo<'a> {
         if self.rest.is_empty() { &self.state.input } else { self.rest }
     }
 
-    /// Sends `data` after all that was pushed before. As
+    /// Sends `data` after all that was pushed before. Like
     /// [`Connection::send`](crate::Connection::send), it never blocks, and accepts all of
     /// `data` or nothing.
     ///

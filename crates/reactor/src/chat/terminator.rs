@@ -8,11 +8,11 @@ use std::io;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Terminator {
-    /// At these bytes, which are not part of the message. Empty: as
-    /// [`Terminator::Never`].
+    /// At these bytes, which are not part of the message. If there are none, this is the
+    /// same as [`Terminator::Never`].
     Bytes(Box<[u8]>),
-    /// After this many bytes; 0 is an empty message, complete at once. Afterwards as
-    /// [`Terminator::Never`], until another terminator is set.
+    /// After this many bytes. A length of 0 is an empty message, complete at once.
+    /// Afterwards the terminator is [`Terminator::Never`], until another one is set.
     Length(usize),
     /// At the length that each message starts with. The prefix is not part of the
     /// message.

@@ -72,16 +72,16 @@ impl DatagramChannel {
     /// Sends a datagram. `Ok` means that the kernel accepted it; the network may still
     /// lose it.
     ///
-    /// A reply to the datagram being handled comes from the address that it was sent to,
-    /// on Linux and Android also if the socket is bound to a wildcard.
+    /// A reply to the datagram being handled is sent from the address that it was sent
+    /// to. If the socket is bound to a wildcard address, this requires Linux or Android.
     ///
     /// # Errors
     ///
     /// * `WouldBlock` if the kernel has no room; it was not sent, and
     ///   [`DatagramProtocol::handle_write`](crate::DatagramProtocol::handle_write) is called
     ///   when there is room;
-    /// * the socket's error if it cannot be sent at all: it is too long, there is no route
-    ///   to the address, or no socket at the path.
+    /// * the socket's error if it cannot be sent at all, because it is too long, or there
+    ///   is no route to the address or no socket at the path.
     pub fn send_to(&self, data: &[u8], to: &Address) -> io::Result<()> {
         match (&self.arrival, to) {
             (Some(Arrival { from, reply_from: Some(source), .. }), Address::Inet(addr))
@@ -93,21 +93,22 @@ impl DatagramChannel {
         }
     }
 
-    /// As [`send_to`](Self::send_to), with `source`, an address of this machine, as the
-    /// datagram's source: for a reply that is sent later. See
-    /// [`destination`](Self::destination).
+    /// Like [`send_to`](Self::send_to), but from `source`, an address of this machine.
+    /// Use it for a reply that is sent later. See [`destination`](Self::destination).
     ///
     /// # Errors
     ///
-    /// As [`send_to`](Self::send_to); the socket's error if this machine does not have the
-    /// address `source`; `Unsupported` on systems other than Linux and Android.
+    /// The same as for [`send_to`](Self::send_to), and:
+    ///
+    /// * the socket's error if this machine does not have the address `source`;
+    /// * `Unsupported` on systems other than Linux and Android.
     pub fn send_from(&self, data: &[u8], to: SocketAddr, source: IpAddr) -> io::Result<()> {
         self.send_with_retry(|| self.socket.send_from(data, to, source))
     }
 
-    /// Returns the address to which the datagram being handled was sent: for a socket that
-    /// is bound to a wildcard, which of this machine's addresses, or a broadcast or
-    /// multicast address. Returns `None` outside of
+    /// Returns the destination address of the datagram being handled. On a socket bound
+    /// to a wildcard address, this is the local, broadcast or multicast address that the
+    /// sender used. Returns `None` outside of
     /// [`handle_datagram`](crate::DatagramProtocol::handle_datagram) and
     /// [`handle_datagram_error`](crate::DatagramProtocol::handle_datagram_error), for a
     /// Unix socket, and if the system does not report it.
@@ -119,7 +120,7 @@ impl DatagramChannel {
     ///
     /// # Errors
     ///
-    /// As [`send_to`](Self::send_to).
+    /// The same as for [`send_to`](Self::send_to).
     pub fn send(&self, data: &[u8]) -> io::Result<()> {
         self.send_with_retry(|| self.socket.send(data))
     }

@@ -28,10 +28,10 @@ const MAX_DATAGRAMS_PER_EVENT: usize = 64;
 
 /// A datagram socket (UDP or Unix) driven by protocol `P`.
 ///
-/// Nothing is queued: the kernel accepts a datagram, or [`DatagramChannel::send_to`]
-/// returns an error. An ICMP message about an earlier datagram (no program receives it)
-/// neither closes the socket nor fails a later call; it is counted
-/// ([`Stats::icmp_errors`](crate::Stats::icmp_errors)) and logged at debug level.
+/// Nothing is queued. The kernel accepts a datagram, or [`DatagramChannel::send_to`]
+/// returns an error. An ICMP message about an earlier datagram (for example that no
+/// program receives it) neither closes the socket nor makes a later call fail. It is
+/// counted ([`Stats::icmp_errors`](crate::Stats::icmp_errors)) and logged at debug level.
 ///
 /// Through its token it has the methods of its [`DatagramChannel`].
 #[must_use]
@@ -43,8 +43,8 @@ pub struct Datagram<P> {
 }
 
 impl<P: DatagramProtocol> Datagram<P> {
-    /// Binds a UDP socket to `addr`; port 0 selects a free port. A name is resolved, which
-    /// blocks; of several addresses the first that can be bound is used.
+    /// Binds a UDP socket to `addr`; port 0 selects a free port. Resolving a name blocks.
+    /// If it has several addresses, the first that can be bound is used.
     ///
     /// # Errors
     ///
@@ -54,7 +54,7 @@ impl<P: DatagramProtocol> Datagram<P> {
         Self::from_parts(socket, None, protocol)
     }
 
-    /// Binds a UDP socket to a free port and connects it to `addr`: it sends to and
+    /// Binds a UDP socket to a free port and connects it to `addr`. It sends to and
     /// receives from that address only, with [`DatagramChannel::send`].
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl<P: DatagramProtocol> Datagram<P> {
     ///
     /// # Errors
     ///
-    /// As [`Listener::bind_unix`](crate::Listener::bind_unix).
+    /// The same as for [`Listener::bind_unix`](crate::Listener::bind_unix).
     pub fn bind_unix(path: impl AsRef<Path>, protocol: P) -> io::Result<Self> {
         let (socket, path) = SocketPath::bind_datagram(path.as_ref())?;
         Self::from_parts(socket, path, protocol)

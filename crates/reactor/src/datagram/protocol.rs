@@ -6,9 +6,8 @@ use crate::address::Address;
 use crate::datagram::DatagramIo;
 use crate::reactor::{Cause, CloseReason, TimerId};
 
-/// The callbacks of a datagram socket. Only
-/// [`handle_datagram`](Self::handle_datagram) is required; the others are as in
-/// [`Protocol`](crate::Protocol).
+/// The callbacks of a datagram socket. Only [`handle_datagram`](Self::handle_datagram) is
+/// required. The others are like those of [`Protocol`](crate::Protocol).
 ///
 /// # Examples
 ///
@@ -48,8 +47,8 @@ pub trait DatagramProtocol: 'static {
         Ok(())
     }
 
-    /// Called with a datagram, which may be empty. An `Err` does not close the socket, as
-    /// other peers use it too: it is passed to
+    /// Called with a datagram, which may be empty. An `Err` does not close the socket,
+    /// because other peers use it too. It is passed to
     /// [`handle_datagram_error`](Self::handle_datagram_error).
     fn handle_datagram(
         &mut self,
@@ -82,8 +81,8 @@ pub trait DatagramProtocol: 'static {
     }
 
     /// Called when the reactor starts to drain
-    /// ([`Context::drain`](crate::Context::drain)). Default: closes, as a conversation over
-    /// datagrams has no end to wait for.
+    /// ([`Context::drain`](crate::Context::drain)). The default closes the socket,
+    /// because a conversation over datagrams has no end to wait for.
     fn handle_drain(&mut self, io: &mut DatagramIo<'_>) -> io::Result<()> {
         io.close();
         Ok(())

@@ -47,9 +47,9 @@ pub struct Limits {
     /// Closes a stream whose peer reads none of the queued output for this long;
     /// `None` for never. Default: one minute.
     pub stall_timeout: Option<Duration>,
-    /// After [`close`](crate::Connection::close): the maximum time to wait, after all
-    /// queued output has been written to the socket, for the peer to receive it. `None`
-    /// means no limit while the peer makes progress. Default: two minutes.
+    /// The maximum time that [`close`](crate::Connection::close) waits, after all queued
+    /// output has been written to the socket, for the peer to receive it. `None` means no
+    /// limit while the peer makes progress. Default: two minutes.
     pub close_timeout: Option<Duration>,
     /// Limits how long connecting may take, for all addresses together, name
     /// resolution included; `None` for the system's own limit. Default: 30 seconds.
