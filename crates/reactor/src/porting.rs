@@ -3,22 +3,23 @@
 //!
 //! # What changes everywhere
 //!
-//! - In Python a program inherits from `dispatcher`, which is the socket. Here the
-//!   socket is a [`Stream`], and the program implements its [`Protocol`]: `self` is the
-//!   state of the conversation, and `io` the socket.
+//! - In Python a program inherits from `dispatcher`, which is the socket. Here the socket
+//!   is a [`Stream`], and the program implements its [`Protocol`]. There, `self` is the
+//!   state of the conversation, and `io` is the socket.
 //! - There is no `recv`: [`Protocol::handle_read`] receives the bytes. An empty `recv`
 //!   meant the end of input; here that is [`Protocol::handle_eof`], which by default
 //!   closes once all output is written.
-//! - [`send`](Connection::send) never sends a part. It accepts all of the data, and
-//!   queues what the kernel does not accept; or it returns `WouldBlock` if too much is
-//!   queued already. Every stream is buffered, so `dispatcher_with_send` and its
+//! - [`send`](Connection::send) never accepts only part of the data. It accepts all of
+//!   it, and queues what the kernel does not accept, or it returns `WouldBlock` if too
+//!   much is queued already. Every stream is buffered, so `dispatcher_with_send` and its
 //!   `out_buffer` have no counterpart. The output of one callback is written once, after
 //!   the callback.
 //! - [`Protocol::writable`] defaults to `false`. Return `true` only while
 //!   [`Protocol::handle_write`] has something to send.
-//! - [`Protocol::handle_close`] is called exactly once and last, whichever side closed,
-//!   with the reason. It need not call `close`: the stream is closed already.
-//! - `connect` never fails in the call itself: a failure is passed to `handle_close` too.
+//! - [`Protocol::handle_close`] is called exactly once, as the last callback, with the
+//!   reason, whichever side closed. It need not call `close`, because the stream is
+//!   already closed.
+//! - `connect` never fails in the call itself. A failure is passed to `handle_close` too.
 //! - There is no global map. A channel belongs to the [`Reactor`] that it was added to,
 //!   and is reached by the [`Token`] that `add` returned.
 //!
@@ -73,7 +74,7 @@
 //! ```
 //!
 //! `create_socket`, `set_reuse_addr`, `bind` and `listen` are one call, with a queue of
-//! 4096 connections instead of 5. The closure is asyncore's `handle_accepted`: it is
+//! 4096 connections instead of 5. The closure is asyncore's `handle_accepted`; it is
 //! called only for an accepted connection. The reactor owns the handler.
 //!
 //! # The echo client
@@ -242,7 +243,7 @@
 //! | `loop(timeout)` | [`Reactor::turn`] with a limit |
 //! | `loop(use_poll, map)` | the best poller of the system; a separate [`Reactor`] |
 //! | `raise ExitNow` | [`Context::stop`] |
-//! | `close_all()` | [`Reactor::close_all`]; in good order [`Context::drain`] |
+//! | `close_all()` | [`Reactor::close_all`]; gracefully, [`Context::drain`] |
 //! | `socket_map`, to list what is open | [`Context::channels`] |
 //! | `socket_map[fd]`, to reach another channel | [`Context::with_stream`], [`Context::with_chat`], [`Context::get_mut`] |
 //! | `create_socket(…, SOCK_DGRAM)` | [`Datagram`] and its [`DatagramProtocol`] |
