@@ -41,18 +41,18 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Installs handlers for `signals`. From then on they do not end the process by
-    /// themselves, even after this value is dropped.
+    /// Installs handlers for `signals`. From then on these signals do not terminate the
+    /// process, even after this value is dropped.
     ///
-    /// A process that was started with some of them blocked receives them as well: they
-    /// are unblocked in this thread, except real-time signals.
+    /// Those that are blocked, for example since the process was started, are unblocked
+    /// in this thread, except real-time signals.
     ///
     /// # Errors
     ///
     /// * `InvalidInput` for a signal that does not exist, cannot be handled (`SIGKILL`,
     ///   `SIGSTOP`) or reports a fault of the program itself (`SIGSEGV`, `SIGILL`,
     ///   `SIGFPE`);
-    /// * the system's error if no more descriptors are available.
+    /// * the system's error if no file descriptors are available.
     pub fn new(
         signals: &[i32],
         handler: impl FnMut(&mut Context, i32) + 'static,

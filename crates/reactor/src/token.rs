@@ -4,9 +4,9 @@ use std::fmt;
 
 /// The name of one channel of one reactor.
 ///
-/// Tokens are plain values: they can be copied, stored and hashed. A token may
-/// outlive its channel: once the channel is closed, the token resolves to
-/// nothing, even after another channel has taken its place in the table.
+/// Tokens are plain values that can be copied, stored and hashed. A token may outlive its
+/// channel. Once the channel is closed, the token names no channel, even after another
+/// channel has taken its slot in the table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token {
     index: u32,

@@ -44,7 +44,7 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// As [`bind`](Self::bind); `Unsupported` on illumos.
+    /// The same as for [`bind`](Self::bind), and `Unsupported` on illumos.
     ///
     /// # Examples
     ///
@@ -133,7 +133,7 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// As [`bind_all`](Self::bind_all).
+    /// The same as for [`bind_all`](Self::bind_all).
     pub fn bind_all_reuse_port<P: Protocol>(
         addrs: impl ToSocketAddrs,
         handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,

@@ -45,21 +45,19 @@ impl ReactorBuilder {
     }
 
     /// Logs a warning when a channel had `limit` events in a row without progress (no
-    /// byte moved, no connection accepted): its source stays ready, which keeps a
-    /// processor busy. It checks streams, listeners and datagram sockets, not
-    /// dispatchers of other kinds.
+    /// byte moved, no connection accepted). Its source stays ready, which keeps a
+    /// processor busy. Only streams, listeners and datagram sockets are checked.
     pub fn spin_limit(mut self, limit: u16) -> Self {
         self.monitor.spin_limit = Some(limit);
         self
     }
 
-    /// Polls without blocking for up to `limit` before the reactor sleeps. An event that
-    /// arrives in that time is handled sooner, as no thread must be woken, at the cost of
-    /// processor time. A good limit is 100 µs. Default: zero, which is off.
+    /// Polls without blocking for up to `limit` before the reactor sleeps. This uses
+    /// processor time, but events that arrive in that time are handled sooner. 100 µs is
+    /// a good limit. Default: zero, which disables polling.
     ///
-    /// After several attempts without an event the reactor sleeps at once, until an
-    /// event arrives so soon that polling would have caught it. It has no effect on
-    /// systems without epoll.
+    /// After several attempts without an event, polling is suspended until an event
+    /// arrives within `limit`. It has no effect on systems without epoll.
     pub fn busy_poll(mut self, limit: Duration) -> Self {
         self.busy_poll = limit;
         self
@@ -69,7 +67,7 @@ impl ReactorBuilder {
     ///
     /// # Errors
     ///
-    /// As [`Reactor::new`].
+    /// The same as for [`Reactor::new`].
     pub fn build(self) -> io::Result<Reactor> {
         let mut reactor = Reactor::new()?;
         reactor.set_busy_poll(self.busy_poll);

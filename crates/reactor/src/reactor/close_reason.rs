@@ -54,7 +54,7 @@ impl Error for CloseReason {
 pub enum Cause {
     /// This end closed it.
     Local,
-    /// The peer ended the connection in good order.
+    /// The peer closed the connection gracefully.
     PeerClosed,
     /// An I/O error, for example a reset, or an `Err` from a callback.
     Error(io::Error),
@@ -113,8 +113,8 @@ pub enum TimeoutKind {
     Idle,
     /// The peer read none of the pending output for the stall timeout.
     Stall,
-    /// As [`Stall`](Self::Stall), and this end has not read either: it was paused, and
-    /// input has arrived. Perhaps each end waits for the other.
+    /// Like [`Stall`](Self::Stall), but this end has not read either, because it was
+    /// paused, although input has arrived. Each end may be waiting for the other.
     MutualStall,
     /// The peer did not read all output in time after the stream was closed.
     Close,

@@ -27,8 +27,8 @@ use crate::token::Token;
 /// The largest read, and so how long one peer can delay the others: 64 KiB.
 pub(crate) const READ_BUFFER_SIZE: usize = 64 * 1024;
 
-/// Everything in the reactor except the channel being called: what a callback can
-/// add, reach, schedule and end.
+/// Access to the reactor during a callback. Use it to add, find and close channels and to
+/// set timers. The channel being called is not accessible through it.
 pub struct Context {
     pub(super) poller: Poller,
     pub(super) slots: Slots,
@@ -115,13 +115,14 @@ impl Context {
         self.now
     }
 
-    /// Reads the clock. Within a long callback it is later than [`now`](Self::now).
+    /// Reads the clock. During a long callback, the result is later than
+    /// [`now`](Self::now).
     pub fn clock(&self) -> Instant {
         clock::now()
     }
 
-    /// Adds a channel: registers its source and returns its token. The first callback
-    /// is made by the loop, never within this call.
+    /// Adds a channel, registers its source and returns its token. The loop makes the
+    /// first callback later, never during this call.
     ///
     /// A source that the system does not watch because it never blocks (EPERM from
     /// `epoll_ctl(2)`: a regular file, `/dev/null`) is ready in each turn.
@@ -166,8 +167,8 @@ impl Context {
     /// Returns another channel, as the type that was added, or `None` if that channel
     /// is closed or closing, has another type, or is the one being called.
     ///
-    /// The channel settles at the end of the turn: changes take effect then. Its
-    /// source must stay the same, so do not replace the dispatcher as a whole.
+    /// Changes take effect at the end of the turn. Do not replace the dispatcher (for
+    /// example with `mem::replace`), because its registered source must not change.
     ///
     /// # Examples
     ///
@@ -219,8 +220,8 @@ impl Context {
     }
 
     /// Closes any channel at the end of this turn, without flushing. The only callback
-    /// that follows is `handle_close`. To end a [`Stream`](crate::Stream) in good
-    /// order, use its own `close`.
+    /// that follows is `handle_close`. To close a [`Stream`](crate::Stream) gracefully,
+    /// use its own `close`.
     pub fn close(&mut self, token: Token) {
         self.begin_close(token, Cause::Local);
     }
@@ -230,15 +231,15 @@ impl Context {
         self.begin_close(self.current_token, cause);
     }
 
-    /// Removes the current channel's source from the poller. A dispatcher that
-    /// exchanges its source within a callback calls this first; the new source is
-    /// registered after the callback.
+    /// Stops watching the current channel's source. A dispatcher must call this before it
+    /// replaces its source in a callback. The new source is registered after the
+    /// callback.
     pub fn deregister(&mut self, source: Source<'_>) {
         self.source_exchanged = true;
         self.replace_registration(self.current_token, source, Registration::Detached);
     }
 
-    /// Ends [`Reactor::run`](crate::Reactor::run) after this turn; channels stay
+    /// Makes [`Reactor::run`](crate::Reactor::run) return after this turn. Channels stay
     /// open.
     pub fn stop(&mut self) {
         self.stopping = true;

@@ -9,28 +9,28 @@ use crate::sys::source::Source;
 
 /// Owns one I/O source and handles its readiness events.
 ///
-/// Most programs never implement this trait: a [`Listener`](crate::Listener)
-/// accepts, a [`Stream`](crate::Stream) reads and writes, and the program implements
-/// [`Protocol`](crate::Protocol). Implement `Dispatcher` for a source of another
-/// kind: a `timerfd`, an `inotify`, a device.
+/// Most programs never implement this trait: a [`Listener`](crate::Listener) accepts, a
+/// [`Stream`](crate::Stream) reads and writes, and the program implements
+/// [`Protocol`](crate::Protocol). Implement `Dispatcher` for a source of another kind,
+/// such as a `timerfd`, an `inotify` or a device.
 ///
 /// # Queries
 ///
-/// [`readable`](Self::readable) and [`writable`](Self::writable) are queried after
-/// the channel was added, called back, or reached with [`Context::get_mut`], but not
-/// on every turn: they must depend on the dispatcher's own state only.
-/// [`poll_close`](Self::poll_close) and [`update_deadline`](Self::update_deadline)
-/// are called at the same time, before them, and may change that state.
+/// [`readable`](Self::readable) and [`writable`](Self::writable) are queried after the
+/// channel was added, called back, or reached with [`Context::get_mut`], but not on every
+/// turn. Their results must therefore depend on the dispatcher's own state only.
+/// [`poll_close`](Self::poll_close) and [`update_deadline`](Self::update_deadline) are
+/// called at the same time, before them, and may change that state.
 ///
 /// # Callbacks
 ///
-/// Each callback receives a [`Context`] over everything else in the reactor. An
-/// `Err` from one, or a panic in it, is passed to
-/// [`handle_error`](Self::handle_error) and closes this channel; the loop continues.
-/// Errors that are an ordinary end of a connection (`ConnectionReset`, `BrokenPipe`,
-/// `ConnectionAborted`, `NotConnected`) close it without `handle_error`, as in
-/// asyncore; and so do errors of the operating system that report a lost peer
-/// (`TimedOut`, `HostUnreachable`, `NetworkUnreachable`, `NetworkDown`).
+/// Each callback receives a [`Context`] over everything else in the reactor. An `Err`
+/// from one, or a panic in it, is passed to [`handle_error`](Self::handle_error) and
+/// closes this channel; the loop continues. Errors that are an ordinary end of a
+/// connection (`ConnectionReset`, `BrokenPipe`, `ConnectionAborted`, `NotConnected`)
+/// close it without `handle_error`, as in asyncore. So do errors of the operating system
+/// that report a lost peer (`TimedOut`, `HostUnreachable`, `NetworkUnreachable`,
+/// `NetworkDown`).
 ///
 /// # Examples
 ///
@@ -88,26 +88,28 @@ pub trait Dispatcher: Any {
         false
     }
 
-    /// Returns `true` if the channel waits for input only, and without a deadline, as the
-    /// other queries would show: a shortcut for them after each callback. Default:
+    /// Returns `true` if the channel waits for input only, and has no deadline. The other
+    /// queries must agree; this one only saves calling them after each callback. Default:
     /// `false`, which is always correct.
     fn waits_for_input(&self) -> bool {
         false
     }
 
-    /// Advances the channel's own end, and returns the cause once it has ended: the
-    /// place to report "closed, now that all output is flushed". Default: `None`.
+    /// Returns the cause if the channel has finished and should be closed, for example
+    /// because all output was flushed after a close request. May advance the close
+    /// procedure. Default: `None`.
     fn poll_close(&mut self, _cx: &mut Context) -> Option<Cause> {
         None
     }
 
-    /// Updates the channel's deadline and returns it: the instant at which
-    /// [`handle_deadline`](Self::handle_deadline) is called, unless it is postponed
-    /// before. A timeout starts at [`Context::clock`], not at [`Context::now`], as
-    /// the callbacks of this turn may have taken long. Default: `None`.
+    /// Updates the channel's deadline and returns it.
+    /// [`handle_deadline`](Self::handle_deadline) is called at that instant, unless the
+    /// deadline is postponed before. Compute it from [`Context::clock`] rather than
+    /// [`Context::now`], because the callbacks of this turn may have taken long. Default:
+    /// `None`.
     ///
-    /// A deadline that is postponed again and again costs no timer operation: when
-    /// the earlier instant has passed, the reactor queries it again.
+    /// Postponing a deadline costs no timer operation. The reactor queries it again when
+    /// the earlier instant has passed.
     fn update_deadline(&mut self, _cx: &Context) -> Option<Instant> {
         None
     }
@@ -134,9 +136,9 @@ pub trait Dispatcher: Any {
     }
 
     /// Called when the source is readable, at end of file, or failed; a read
-    /// distinguishes the three. It may also be none of them (another process has
-    /// read it): handle `WouldBlock` as nothing to do, since returning it as an
-    /// `Err` closes the channel.
+    /// distinguishes the three. The notification can be spurious, for example if another
+    /// process has read the data. Treat `WouldBlock` as success; returning it as an error
+    /// closes the channel.
     fn handle_read(&mut self, _cx: &mut Context) -> io::Result<()> {
         unhandled("read")
     }
@@ -146,15 +148,16 @@ pub trait Dispatcher: Any {
         unhandled("write")
     }
 
-    /// Called when urgent data is pending. It keeps the source ready until it is
+    /// Called when urgent data is pending. The source stays ready until that data is
     /// read, so the default closes the channel with an error rather than spin.
     fn handle_expt(&mut self, _cx: &mut Context) -> io::Result<()> {
         unhandled("urgent data")
     }
 
-    /// Called when the source hung up or failed while neither reading nor writing
-    /// was wanted. If this callback does not close the channel, the source leaves
-    /// the poller until reading or writing is wanted again. Default: nothing.
+    /// Called when the source hung up or failed while neither reading nor writing was
+    /// wanted. If this callback does not close the channel, the reactor stops watching
+    /// the source until reading or writing is wanted again, because the hang-up would be
+    /// reported in every turn. Default: nothing.
     fn handle_hangup(&mut self, _cx: &mut Context) -> io::Result<()> {
         Ok(())
     }
@@ -171,9 +174,9 @@ pub trait Dispatcher: Any {
         Ok(())
     }
 
-    /// Called when the reactor starts to drain ([`Context::drain`]): accept no new
-    /// work, and close once pending work is done. Default: nothing; the channel
-    /// stays open until the drain's deadline.
+    /// Called when the reactor starts to drain ([`Context::drain`]). Implementations
+    /// should accept no new work, and close the channel when pending work is done. The
+    /// default does nothing, so the channel stays open until the drain deadline.
     fn handle_drain(&mut self, _cx: &mut Context) -> io::Result<()> {
         Ok(())
     }
@@ -184,8 +187,9 @@ pub trait Dispatcher: Any {
         log::warn!("channel {:?}: {cause}", cx.token());
     }
 
-    /// Called last, exactly once for each channel that was added. Its token no
-    /// longer resolves; the dispatcher, and so the source, is dropped afterwards.
+    /// Called exactly once for each channel that was added, as the last callback. Its
+    /// token no longer names a channel. The dispatcher, and so the source, is dropped
+    /// afterwards.
     fn handle_close(&mut self, _cx: &mut Context, _reason: &CloseReason) {}
 }
 

@@ -50,9 +50,9 @@ impl Handle {
         }))
     }
 
-    /// Runs `job` on the loop's thread, in one of its next turns. Jobs of one thread
-    /// run in the order in which they were posted. A panic in a job ends that job
-    /// only. The queue has no limit: see [`inbox`](crate::inbox) for one that has.
+    /// Runs `job` on the loop's thread, in one of its next turns. Jobs of one thread run
+    /// in the order in which they were posted. A panic in a job affects that job only.
+    /// The queue has no limit; the queue of an [`inbox`](crate::inbox) has one.
     ///
     /// # Errors
     ///
@@ -123,20 +123,20 @@ impl Handle {
         result_rx.recv().map_err(|_| ReactorClosed)
     }
 
-    /// As [`Context::stop`], from any thread.
+    /// Like [`Context::stop`], but from any thread.
     ///
     /// # Errors
     ///
-    /// As [`post`](Self::post).
+    /// The same as for [`post`](Self::post).
     pub fn stop(&self) -> Result<(), ReactorClosed> {
         self.post(Context::stop)
     }
 
-    /// As [`Context::drain`], from any thread.
+    /// Like [`Context::drain`], but from any thread.
     ///
     /// # Errors
     ///
-    /// As [`post`](Self::post).
+    /// The same as for [`post`](Self::post).
     pub fn drain(&self, timeout: Duration) -> Result<(), ReactorClosed> {
         self.post(move |cx| cx.drain(timeout))
     }

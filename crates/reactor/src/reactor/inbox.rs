@@ -16,11 +16,11 @@ const MAX_MESSAGES_PER_TURN: usize = 1024;
 /// Creates a queue that other threads send messages to, and the channel that handles
 /// them on the loop's thread.
 ///
-/// Unlike a job of [`Handle::post`](crate::Handle::post), `handler` need not be
-/// [`Send`]: it may own an `Rc` that it shares with protocols. Many messages cause one
-/// wake-up. The channel keeps the loop running, also during a
-/// [`drain`](Context::drain), until all senders are dropped, and then closes. At most
-/// `capacity` messages are queued; `usize::MAX` for no limit.
+/// Unlike a job of [`Handle::post`](crate::Handle::post), `handler` need not be [`Send`],
+/// so it may own an `Rc` that it shares with protocols. Many messages cause one wake-up.
+/// The channel keeps the loop running, also during a [`drain`](Context::drain), until all
+/// senders are dropped, and then closes. At most `capacity` messages are queued;
+/// `usize::MAX` for no limit.
 ///
 /// # Examples
 ///

@@ -100,7 +100,7 @@ impl Reactor {
     ///
     /// # Errors
     ///
-    /// As [`Context::add`].
+    /// The same as for [`Context::add`].
     pub fn add(&mut self, dispatcher: impl Dispatcher) -> io::Result<Token> {
         self.cx.add(dispatcher)
     }
@@ -121,9 +121,9 @@ impl Reactor {
         &mut self.cx
     }
 
-    /// Runs until no work remains (no foreground channel, no
-    /// [`Context::call_later`], no post), or until [`Context::stop`]. After a stop
-    /// the channels stay open: run again, or drop the reactor.
+    /// Runs until no work remains (no foreground channel, no [`Context::call_later`], no
+    /// post), or until [`Context::stop`]. After a stop the channels stay open. Run the
+    /// reactor again, or drop it.
     ///
     /// # Errors
     ///
@@ -138,7 +138,7 @@ impl Reactor {
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run).
+    /// The same as for [`run`](Self::run).
     pub fn run_turns(&mut self, count: usize) -> io::Result<bool> {
         self.cx.poller.owner().check()?;
         self.cx.settle_pending();
@@ -222,9 +222,9 @@ impl Reactor {
         self.cx.stats()
     }
 
-    /// Closes every channel, with [`Cause::Shutdown`]. Pending output is discarded
-    /// and counted in the close reason; [`Context::drain`] ends in good order. It has no
-    /// effect in a child of fork(2).
+    /// Closes every channel, with [`Cause::Shutdown`]. Pending output is discarded and
+    /// counted in the close reason; to shut down gracefully, use [`Context::drain`]. It
+    /// has no effect in a child of fork(2).
     pub fn close_all(&mut self) {
         if self.cx.poller.owner().is_this_process() {
             self.cx.close_all();

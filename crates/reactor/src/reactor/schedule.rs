@@ -8,9 +8,9 @@ use crate::reactor::timers::{TimerAction, TimerId};
 use crate::token::Token;
 
 impl Context {
-    /// Calls `handle_timer` of the channel being called once, `after` from now: never
-    /// early, and not at all for a time beyond the clock's range. The timer is
-    /// cancelled when the channel closes.
+    /// Calls `handle_timer` of the current channel once, after `after` has elapsed. It is
+    /// never called early, and not at all if the time is beyond the clock's range. The
+    /// timer is cancelled when the channel closes.
     ///
     /// # Errors
     ///
@@ -21,12 +21,12 @@ impl Context {
         Ok(self.timers.set_after(self.clock(), after, action))
     }
 
-    /// As [`set_timer`](Self::set_timer), at the instant `at`: for regular intervals
-    /// that do not depend on how long callbacks take.
+    /// Like [`set_timer`](Self::set_timer), but at the instant `at`. Use it for regular
+    /// intervals that do not depend on how long callbacks take.
     ///
     /// # Errors
     ///
-    /// As [`set_timer`](Self::set_timer).
+    /// The same as for [`set_timer`](Self::set_timer).
     pub fn set_timer_at(&mut self, at: Instant) -> io::Result<TimerId> {
         let action = self.timer_of_channel()?;
         Ok(self.timers.set(at, action))
@@ -45,9 +45,10 @@ impl Context {
         Ok(TimerAction::Channel(self.current_token))
     }
 
-    /// Calls `job` once, `after` from now: never early, and not at all for a time
-    /// beyond the clock's range. A panic in it ends that call only. The loop continues
-    /// while such a call is pending, until the deadline of a [`drain`](Self::drain).
+    /// Calls `job` once, after `after` has elapsed. It is never called early, and not at
+    /// all if the time is beyond the clock's range. A panic in it affects that call only.
+    /// The loop continues while such a call is pending, until the deadline of a
+    /// [`drain`](Self::drain).
     pub fn call_later(
         &mut self,
         after: Duration,
@@ -56,9 +57,9 @@ impl Context {
         self.timers.set_after(self.clock(), after, TimerAction::Call(Box::new(job)))
     }
 
-    /// As [`call_later`](Self::call_later), at the instant `at`: for regular intervals
-    /// that do not depend on how long callbacks take. For an instant in the past, `job`
-    /// is called in the next turn.
+    /// Like [`call_later`](Self::call_later), but at the instant `at`. Use it for regular
+    /// intervals that do not depend on how long callbacks take. If `at` is in the past,
+    /// `job` is called in the next turn.
     pub fn call_at(&mut self, at: Instant, job: impl FnOnce(&mut Context) + 'static) -> TimerId {
         self.timers.set(at, TimerAction::Call(Box::new(job)))
     }

@@ -45,11 +45,11 @@ pub struct Stats {
     pub rejected_by_handler: u64,
     /// Connections that failed before they were accepted.
     pub accept_errors: u64,
-    /// How often accepting paused because accept(2) failed, for example without
-    /// descriptors or memory.
+    /// How often accepting paused because accept(2) failed, for example because no file
+    /// descriptors or memory were available.
     pub accept_pauses: u64,
-    /// ICMP messages about datagrams that were sent before: no program received them, or
-    /// the network dropped them.
+    /// ICMP messages about datagrams that were sent before, because no program received
+    /// them or the network dropped them.
     pub icmp_errors: u64,
     /// Callbacks that exceeded
     /// [`ReactorBuilder::slow_callback_threshold`](crate::ReactorBuilder::slow_callback_threshold).

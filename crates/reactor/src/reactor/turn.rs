@@ -38,7 +38,7 @@ impl Reactor {
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run).
+    /// The same as for [`run`](Self::run).
     pub fn turn(&mut self, limit: Option<Duration>) -> io::Result<bool> {
         self.cx.poller.owner().check()?;
         self.run_turn(limit)
