@@ -20,18 +20,18 @@ const MAX_THREADS: usize = 1024;
 
 /// Measures a TCP echo server and reports throughput and latency
 ///
-/// Every byte of the replies is verified. An error ends the measurement: the
-/// report then covers the time before.
+/// Every byte of the replies is verified. If an error occurs, the measurement
+/// stops and the report covers the time until then.
 ///
 /// The load starts when each connection has received a first reply. Latencies
 /// cover sending a message and receiving its reply, and not connecting.
 ///
-/// Each connection sends a message when it has received the reply to an earlier
-/// one (closed loop). So if the server pauses, fewer messages are sent, and few
-/// of them observe the pause ("coordinated omission"). The corrected latencies
-/// include the messages that would have been sent meanwhile, as `HdrHistogram`
-/// computes them: for a reply that took longer than the mean interval between
-/// two messages of a connection, one more for each interval. The report
+/// Each connection sends a message when it has received the reply to an
+/// earlier one (closed loop). So if the server pauses, fewer messages are
+/// sent, and few of them observe the pause ("coordinated omission"). The
+/// corrected latencies compensate for this with `HdrHistogram`'s method: a
+/// reply that takes longer than the mean interval between messages on a
+/// connection adds one sample for each interval it exceeds. The report
 /// contains both.
 #[derive(Clone, Debug, Parser)]
 #[command(version, after_help = AFTER_HELP)]
@@ -70,8 +70,8 @@ pub(crate) struct Options {
 
     /// End with an error if a connection has no reply for DURATION
     ///
-    /// A server that has stopped, or does not reply to a message, ends the
-    /// measurement after this time.
+    /// If the server has stopped, or does not reply to a message, the
+    /// measurement stops after this time.
     #[arg(long, value_name = "DURATION", default_value = "1500ms", value_parser = value::timeout)]
     pub(crate) reply_timeout: Duration,
 

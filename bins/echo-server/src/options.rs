@@ -17,7 +17,7 @@ const MAX_THREADS: usize = 1024;
 /// Log messages are written to standard error. Output that is not read does not
 /// stop the server: lines that cannot be written are dropped and counted.
 ///
-/// SIGINT or SIGTERM starts an orderly shutdown: the server accepts the
+/// SIGINT or SIGTERM starts a graceful shutdown: the server accepts the
 /// connections that are queued, stops listening, and lets its peers finish. A
 /// second signal closes all connections.
 #[derive(Clone, Debug, Parser)]
@@ -41,9 +41,9 @@ pub(crate) struct Options {
     /// Maximum number of open connections
     ///
     /// The maximum applies to all threads and addresses together. A connection
-    /// above it is accepted and closed at once, so that its client is notified,
-    /// and is counted in the log. By default only the open file limit applies:
-    /// further peers wait until others disconnect.
+    /// above it is accepted and then closed, rather than left in the queue,
+    /// and is counted in the log. By default only the open file limit applies,
+    /// and further peers wait until others disconnect.
     #[arg(long, value_name = "N", value_parser = value::count)]
     pub(crate) max_connections: Option<NonZeroUsize>,
 
@@ -51,10 +51,9 @@ pub(crate) struct Options {
     ///
     /// Each thread has its own event loop and listening socket
     /// (`SO_REUSEPORT`), so a connection stays on the thread that accepted it.
-    /// More threads than processors gain nothing. If other programs keep the
-    /// processors busy, start the server with `chrt --batch 0`: messages then
-    /// accumulate while the other programs run, instead of causing a context
-    /// switch each.
+    /// More threads than processors gain nothing. On a busy machine, start the
+    /// server with `chrt --batch 0`. The scheduler then wakes the server less
+    /// often, so it handles several messages per context switch.
     ///
     /// When these sockets close after a signal, Linux resets a connection that
     /// is being established on one of them, unless the system setting
@@ -121,7 +120,7 @@ Examples:
   echo-server --host :: --port 7 --max-connections 1000 --idle-timeout 5m
           Serve all clients, with limits
   echo-server --port 0 -q
-          Use a free port, and print only its number
+          Use a free port, and print only `Listening on ADDRESS`
 
 Exit codes:
   0  terminated by SIGINT or SIGTERM; peers had up to the drain timeout
