@@ -134,23 +134,23 @@
 //! When all events are dispatched, `turn` runs timers and posted jobs, and settles the
 //! channels that were added, reached through their token, or are closing.
 //!
-//! # Where is what decided
+//! # Where decisions are made
 //!
 //! | question | file | function |
 //! | --- | --- | --- |
 //! | When does reading stop for a peer that does not read? | `stream/connection.rs` | `wants_read`: not while `holds_back_input`, from the high-water mark to the low one |
 //! | When does a chat stop parsing for such a peer? | `chat/mod.rs` | `parse` |
-//! | Where does accepting pause without descriptors? | `listener/mod.rs` | `pause_after`; the length is in `backoff.rs`, the classes of errors in `sys/accept.rs` |
-//! | Where is an event for a reused slot dropped? | `reactor/slots.rs` | `resolve`: the generation in the key differs |
+//! | What happens when no file descriptors are available to accept? | `listener/mod.rs` | `pause_after` starts a pause, during which `Listener::readable` stops accepting; its length is in `backoff.rs`, the classes of errors in `sys/accept.rs` |
+//! | Where is an event for a reused slot dropped? | `reactor/turn.rs` | `dispatch_event`, because `Slots::resolve` (`reactor/slots.rs`) returns `None` if the generation in the key differs |
 //! | How do unsent bytes reach the close reason? | `reactor/settle.rs` | `finish_close` queries `Dispatcher::unsent` and calls `handle_close` |
-//! | Where is a panic caught? | `reactor/call.rs` | `enter` for callbacks; `catch_panic` for jobs, `handle_error` and `handle_close` |
+//! | Where is a panic caught? | `reactor/call.rs` | `enter` for callbacks; `catch_panic` for jobs, `handle_error` and `handle_close`; for the closures of a listener, `handle_accepted` and `reject` in `listener/mod.rs` |
 //! | Where do many posts cause one wake-up? | `reactor/handle.rs` | `post` wakes only a loop that is `Asleep`; see `Attention` |
-//! | What keeps a hang-up from spinning? | `reactor/turn.rs` | `dispatch_hangup` removes the source from the poller until something is wanted from it; see `HungUp` in `reactor/registration.rs` |
-//! | What bounds an orderly close? | `stream/timeouts.rs` | `stall_deadline`: the stall timeout while output is queued, then the linger timeout of `stream/closing.rs`; `close_deadline` bounds the whole |
+//! | What keeps a hang-up from spinning? | `reactor/turn.rs` | `dispatch_hangup` calls `suspend_registration` (`reactor/registration.rs`), which removes the source from the poller until something is wanted from it; see `HungUp` there |
+//! | What bounds a graceful close? | `stream/timeouts.rs` | `close_deadline`, from the end of the flush; while output is queued, `stall_deadline` applies the stall timeout, and afterwards the linger timeout of `stream/closing.rs` |
 //! | Where is the registered interest decided? | `reactor/call.rs` | `settle`; a stream's part is `readable` and `writable` in `stream/dispatch.rs` |
-//! | What must change to set a socket option on accepted streams? | `sys/accept.rs` | `accept`; a program calls `io.socket_options()` in `handle_connect` |
-//! | What must change to run on a virtual clock? | `sys/clock.rs` | `now`, the only place that reads the clock; and `wait` in `poll/mod.rs`, which must advance it |
-//! | What must change to put TLS between socket and protocol? | `stream/connection.rs` | `receive` (decrypt); `send` (encrypt) in `stream/sending.rs`, and `try_finish_close` (end of session) in `stream/ending.rs`; in `stream/dispatch.rs`, `call_handle_connect` after the handshake |
+//! | What must change to set a socket option on accepted streams? | `sys/socket.rs` | `listen`, for options that accepted sockets inherit; for others, `accept` in `sys/accept.rs`; a program calls `io.socket_options()` in `handle_connect` |
+//! | What must change to run on a virtual clock? | `sys/clock.rs` | `now`, the only place that reads the clock; and `wait` in `poll/mod.rs`, which must advance it, and bypass `poll/epoll.rs` |
+//! | What must change to put TLS between socket and protocol? | `stream/connection.rs` | `receive` (decrypt) and `wants_read`; `send` (encrypt), `finish_shutdown` (end of the output) and `wants_write` in `stream/sending.rs`; `try_finish_close` (end of session) in `stream/ending.rs`; the handshake comes before `call_handle_connect`, which `on_connected` in `stream/establish.rs` calls, and for accepted streams `handle_add` in `stream/dispatch.rs` |
 //!
 //! # The modules
 //!
@@ -195,7 +195,7 @@
 //!   dispatcher.rs          Dispatcher: the interface of a channel
 //!   close_reason.rs        CloseReason, Cause: why a channel ended
 //!   handle.rs, inbox.rs    work and messages from other threads
-//!   drain.rs               ending in good order
+//!   drain.rs               shutting down gracefully
 //!   builder.rs, stats.rs   settings and counters
 //! stream/                  one connection and its protocol
 //!   mod.rs                 Stream: creating one

@@ -32,7 +32,7 @@ fn is_file(span: &str) -> bool {
 #[test]
 fn each_named_file_exists() {
     let path = section("One event, from the kernel to the bytes written back");
-    let decisions = section("Where is what decided");
+    let decisions = section("Where decisions are made");
     for line in path.iter().chain(&decisions) {
         for file in code_spans(line).into_iter().filter(|span| is_file(span)) {
             assert!(src().join(file).exists(), "there is no {file}: {line}");
@@ -42,7 +42,7 @@ fn each_named_file_exists() {
 
 #[test]
 fn each_decision_is_where_the_table_says() {
-    let rows = section("Where is what decided");
+    let rows = section("Where decisions are made");
     let rows: Vec<_> = rows.iter().filter(|line| line.contains('`')).collect();
     assert!(rows.len() >= 12, "{} rows", rows.len());
     for row in rows {
