@@ -397,7 +397,7 @@ impl Dispatcher for Listener {
         self.accept_pending(cx)
     }
 
-    /// Closing would reset the connections in the queue: they are accepted first.
+    /// Accepts the connections in the queue first, because closing would reset them.
     fn handle_drain(&mut self, cx: &mut Context) -> io::Result<()> {
         self.drain_remaining.get_or_insert(MAX_ACCEPTS_WHILE_DRAINING);
         self.accept_pending(cx)

@@ -1,4 +1,4 @@
-//! [`Rejected`]: the orderly end of a connection over the limit.
+//! [`Rejected`]: the graceful close of a connection over the limit.
 
 use std::io;
 use std::rc::Rc;
@@ -24,8 +24,8 @@ pub(super) struct Lingering(Rc<()>);
 
 impl Lingering {
     /// Sends `message` and the end of input. Then input is discarded until the peer
-    /// ends too, as the kernel answers unread input with a reset, which may overtake
-    /// the message.
+    /// closes its side too, because the kernel answers unread input with a reset, which
+    /// may overtake the message.
     pub(super) fn reject(&self, cx: &mut Context, socket: Socket, message: Vec<u8>) {
         let mut rejected = Rejected {
             socket,
@@ -65,7 +65,7 @@ impl Rejected {
         self.socket.shutdown_write()
     }
 
-    /// Discards what has arrived. Returns `true` if the peer has ended.
+    /// Discards what has arrived. Returns `true` if the peer has closed its side.
     fn has_ended(&self, cx: &mut Context) -> bool {
         let mut buffer = cx.lend_read_buffer();
         let mut ended = false;

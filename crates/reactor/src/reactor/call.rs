@@ -124,8 +124,8 @@ impl Context {
         });
     }
 
-    /// As [`call`](Self::call), with a function in place of a callback. It has no effect
-    /// if `token` names no channel of type `T`.
+    /// Like [`call`](Self::call), but with a function in place of a callback. It has no
+    /// effect if `token` names no channel of type `T`.
     pub(crate) fn call_channel<T: Dispatcher>(
         &mut self,
         token: Token,

@@ -150,8 +150,8 @@ impl Handle {
         }
     }
 
-    /// Lets the loop wait without limit: the next post wakes it. Returns `false` if
-    /// jobs were posted meanwhile.
+    /// Lets the loop wait without limit, because the next post wakes it. Returns `false`
+    /// if jobs were posted meanwhile.
     ///
     /// A needless wake-up costs more than a system call: a wait that starts with one
     /// may return without having checked any source (`polling` on poll(2)), so that

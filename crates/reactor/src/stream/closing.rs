@@ -39,7 +39,7 @@ pub(super) enum CloseState {
     Flushing,
     /// The kernel must send all output. Input is discarded.
     AwaitingTransmit,
-    /// The write half is shut. Input is discarded until the peer ends.
+    /// The write half is shut. Input is discarded until the peer closes its side.
     Lingering,
     /// What was not sent is lost.
     Aborted,
@@ -49,7 +49,7 @@ pub(super) enum CloseState {
 /// What one read found, after all output was flushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UnreadInput {
-    /// The peer has ended, or ending cannot reset anything.
+    /// The peer has closed its side, or closing cannot reset anything.
     Eof,
     /// Input arrived that the user does not read.
     Discarded,

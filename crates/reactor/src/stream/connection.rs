@@ -279,7 +279,7 @@ impl Drop for Connection {
     }
 }
 
-/// As [`Endpoint::read`], once more after an interruption.
+/// Like [`Endpoint::read`], but repeated after an interruption.
 #[cold]
 fn retry_read(endpoint: &Endpoint, buffer: &mut [u8], mut error: io::Error) -> io::Result<usize> {
     while error.kind() == ErrorKind::Interrupted {

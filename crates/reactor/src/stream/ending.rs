@@ -72,8 +72,8 @@ impl Connection {
         self.close_state = CloseState::Closed;
     }
 
-    /// Ends the output of a stream that another channel closes. Input that has arrived
-    /// is discarded, as the kernel answers unread input with a reset.
+    /// Ends the output of a stream that another channel closes. Input that has arrived is
+    /// discarded, because the kernel answers unread input with a reset.
     fn end_at_once(&mut self) {
         if self.is_connecting() || self.endpoint.shutdown_write().is_err() {
             return;
@@ -88,8 +88,9 @@ impl Connection {
 
     /// Records that a write failed, and returns a copy of the error for the caller.
     ///
-    /// If the connection is lost, what the kernel has received before is read first: an
-    /// answer may precede the reset. Otherwise the stream closes when it settles.
+    /// If the connection is lost, what the kernel has received before is read first,
+    /// because an answer may precede the reset. Otherwise the stream closes when it
+    /// settles.
     #[cold]
     pub(super) fn fail_write(&mut self, error: io::Error) -> io::Error {
         let copy = match error.raw_os_error() {
@@ -131,8 +132,8 @@ impl Connection {
         true
     }
 
-    /// As [`finish_failed`](Self::finish_failed), after a read that found nothing; it may
-    /// have waited for the rate.
+    /// Like [`finish_failed`](Self::finish_failed), but after a read that found nothing,
+    /// perhaps because it waits for the rate.
     #[cold]
     pub(super) fn finish_failed_read(&mut self) {
         if !self.is_read_throttled() {
@@ -193,7 +194,7 @@ impl Connection {
         }
     }
 
-    /// All output is written: ends, unless that would destroy it.
+    /// Called once all output is written. Ends, unless that would destroy output.
     #[cold]
     fn try_finish_close(&mut self) -> Option<Cause> {
         if self.read_half == ReadHalf::Eof
