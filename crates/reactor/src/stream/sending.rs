@@ -29,10 +29,11 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// * `WouldBlock` if at least [`Limits::high_water`] bytes are queued; continue in
+    /// * `WouldBlock` if at least [`Limits::high_water`](crate::Limits::high_water) bytes
+    ///   are queued; continue in
     ///   [`Protocol::handle_write`](crate::Protocol::handle_write). A callback of this
     ///   stream (other than `handle_write`) that started below that mark may exceed it as
-    ///   far as [`Limits::max_excess`] allows;
+    ///   far as [`Limits::max_excess`](crate::Limits::max_excess) allows;
     /// * `NotConnected` after [`close`](Self::close) or [`shutdown`](Self::shutdown), and
     ///   after a write has failed;
     /// * the socket's error, if this write fails. The stream then reads what has arrived
