@@ -60,8 +60,8 @@
 //!
 //! Problems that affect a single channel (an `Err` from a callback, a rejected
 //! connection, accept(2) failing because no file descriptors are available) are reported
-//! through the [`log`] crate and do not end the loop. To see it, add `env_logger` to the
-//! program, call `env_logger::init()` first, and run it with `RUST_LOG=warn`, or
+//! through the [`log`] crate and do not end the loop. To see them, add `env_logger` to
+//! the program, call `env_logger::init()` first, and run it with `RUST_LOG=warn`, or
 //! `RUST_LOG=reactor=debug` for more.
 //!
 //! # From asyncore
@@ -163,10 +163,15 @@
 //! output_buffer.rs         output accepted for sending and not yet written
 //! backoff.rs               pauses between attempts that fail
 //! sys/                     the operating system; the only place with its types
+//!   socket_calls.rs        calls that differ by system
+//!   portable_socket_calls.rs the same for systems other than Linux and Android
 //!   socket.rs              stream sockets: connect, listen, read, write, options
 //!   accept.rs              accept(2), and the classes of its errors
 //!   descriptor.rs          pipes, terminals, files
 //!   endpoint.rs            either of the two, as one end of a stream
+//!   destination.rs         the addresses to which a datagram was sent
+//!   packet_info.rs         the local address of a datagram, received or sent
+//!   portable_packet_info.rs the same for systems other than Linux and Android
 //!   datagram_socket.rs     datagram sockets
 //!   error_queue.rs         queued errors and timestamps of a socket
 //!   shared_mode.rs         the non-blocking mode that descriptors share
