@@ -12,7 +12,7 @@ use crate::record::Record;
 
 /// Version of the JSON: increased when a field is removed or changes its
 /// meaning.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// The percentiles of both forms.
 const PERCENTILES: [(&str, f64); 5] =

@@ -106,7 +106,7 @@ fn each_mode_prints_json() {
         let (code, stdout, stderr) = run(bench(addr, options).arg("--json"));
         assert_eq!((code, stderr), (0, vec![]), "{options:?}: {stdout:?}");
         let [json] = &stdout[..] else { panic!("{stdout:#?}") };
-        assert!(json.contains("\"schema\":1,"), "{json}");
+        assert!(json.contains("\"schema\":2,"), "{json}");
         assert!(field(json, "messages") >= 1.0, "{json}");
         assert!(field(json, "p50") <= field(json, "max"), "{json}");
         let churn = options.contains(&"--churn");
