@@ -158,6 +158,10 @@ impl<P: ChatProtocol> Protocol for Chat<P> {
             || (self.state.is_output_empty() && self.protocol.writable())
     }
 
+    fn unsent(&self) -> usize {
+        self.state.queued_bytes()
+    }
+
     fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
         let (protocol, mut chat) = self.parts_mut(io, &[]);
         protocol.handle_connect(&mut chat)?;

@@ -192,6 +192,11 @@ impl ChatState {
         self.waits_for_producer = false;
     }
 
+    /// Returns the number of bytes that wait behind a producer.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
     pub(super) fn discard(&mut self) {
         self.collected.clear();
         self.input.clear();

@@ -61,7 +61,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
     }
 
     fn unsent(&self) -> usize {
-        self.connection.unsent()
+        self.connection.unsent() + self.protocol.unsent()
     }
 
     fn handle_add(&mut self, cx: &mut Context) -> io::Result<()> {

@@ -47,6 +47,13 @@ pub trait Protocol: 'static {
         false
     }
 
+    /// Returns the number of bytes that the protocol has accepted for sending and keeps
+    /// back itself. They count as unsent in the
+    /// [`CloseReason`](crate::CloseReason::unsent), as the stream's own do. Default: 0.
+    fn unsent(&self) -> usize {
+        0
+    }
+
     /// Called when the connection is established, or was accepted. Default: nothing.
     fn handle_connect(&mut self, _io: &mut Io<'_>) -> io::Result<()> {
         Ok(())

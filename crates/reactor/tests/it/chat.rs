@@ -143,6 +143,25 @@ fn producer_without_data_waits_for_resume_output() {
     assert_eq!(log.lines(), ["go", "close: closed"]);
 }
 
+/// What was accepted for sending and waits behind a producer is part of what was lost.
+#[test]
+fn output_behind_a_producer_counts_as_unsent() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let mut producer = Some(queue(&Rc::default()));
+    let chat = Messages::new(&log, move |chat, _| {
+        chat.push_with_producer(producer.take().unwrap())?;
+        chat.push(b"behind")
+    });
+    let (token, mut peer) = add(&mut reactor, Chat::new("\n", chat));
+    peer.write_all(b"go\n").unwrap();
+    turn_until(&mut reactor, |_| log.count("go") == 1);
+    let open = reactor.context().channels();
+    assert_eq!(open.iter().find(|channel| channel.token == token).unwrap().unsent, 6);
+    reactor.close_all();
+    assert!(log.lines()[1].ends_with(", 6 bytes unsent"), "{:?}", log.lines());
+}
+
 /// Replies that wait behind such a producer are bounded: parsing stops, without
 /// spinning, and continues once they are sent.
 #[test]
