@@ -45,10 +45,11 @@ impl DatagramSocket {
     ///
     /// # Errors
     ///
-    /// Returns `InvalidInput` if it is a stream socket.
+    /// Returns `InvalidInput` if it is not a socket for datagrams: one that has connections
+    /// has an end of input, which a datagram of length 0 is not.
     pub(crate) fn from_owned(socket: OwnedFd) -> io::Result<Self> {
         let socket = socket2::Socket::from(socket);
-        if socket.r#type()? == Type::STREAM {
+        if ![Type::DGRAM, Type::RAW].contains(&socket.r#type()?) {
             let message = "the socket is not for datagrams";
             return Err(io::Error::new(ErrorKind::InvalidInput, message));
         }

@@ -518,3 +518,15 @@ fn invariant_7_datagram_flood_starves_no_channel() {
     assert_eq!(log.count("got"), before);
     assert!(log.has("close: closed"));
 }
+
+/// Such a socket has an end of input, which would look like datagrams without end.
+#[test]
+fn socket_with_connections_is_not_a_datagram_socket() {
+    use socket2::{Domain, Socket, Type};
+    for kind in [Type::STREAM, Type::SEQPACKET] {
+        let (ours, _theirs) = Socket::pair(Domain::UNIX, kind, None).unwrap();
+        let probe = Probe::new(&Log::default(), |_, _, _| Ok(()));
+        let error = Datagram::new(ours, probe).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{kind:?}");
+    }
+}
