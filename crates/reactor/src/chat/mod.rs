@@ -109,7 +109,7 @@ impl<P: ChatProtocol> Chat<P> {
             if is_complete && self.can_parse(io) {
                 self.state.terminator.clear_if_complete();
                 self.state.partial_len = 0;
-                self.cancel_message_timer(io);
+                self.state.cancel_message_timer(io);
                 let (protocol, mut chat) = self.parts_mut(io, rest);
                 protocol.found_terminator(&mut chat)?;
             }
@@ -137,12 +137,6 @@ impl<P: ChatProtocol> Chat<P> {
             && !self.state.is_parsing_blocked()
         {
             self.state.message_timer = Some(io.set_timer(timeout));
-        }
-    }
-
-    fn cancel_message_timer(&mut self, io: &mut Io<'_>) {
-        if let Some(timer) = self.state.message_timer.take() {
-            io.context().cancel(timer);
         }
     }
 }

@@ -214,6 +214,7 @@ impl<'a> ChatIo<'a> {
     /// stream has not accepted yet.
     pub fn discard_buffers(&mut self) {
         self.state.discard();
+        self.state.cancel_message_timer(&mut self.io);
     }
 
     /// Returns the stream: its addresses, timeouts and timers. Output sent on it would

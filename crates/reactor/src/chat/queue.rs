@@ -9,6 +9,7 @@ use crate::chat::producer::{Produced, Producer};
 use crate::chat::terminator::{MessageTooLong, Terminator};
 use crate::reactor::{READ_BUFFER_SIZE, TimerId};
 use crate::stream::connection::Connection;
+use crate::stream::protocol::Io;
 
 /// With this many items queued, no further message is parsed.
 const MAX_QUEUED_ITEMS: usize = 64;
@@ -100,6 +101,12 @@ impl ChatState {
 
     fn is_queue_full(&self, connection: &Connection) -> bool {
         self.queued_bytes >= connection.high_water() || self.output.len() >= MAX_QUEUED_ITEMS
+    }
+
+    pub(super) fn cancel_message_timer(&mut self, io: &mut Io<'_>) {
+        if let Some(timer) = self.message_timer.take() {
+            io.context().cancel(timer);
+        }
     }
 
     /// Stops parsing until there is room for output.

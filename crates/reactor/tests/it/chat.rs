@@ -278,6 +278,23 @@ fn message_timeout_counts_from_the_first_byte() {
 }
 
 #[test]
+fn message_timeout_of_a_discarded_message_is_cancelled() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let chat = Chat::new("\n", Messages::passive(&log));
+    let timeout = Duration::from_millis(50);
+    let (token, mut peer) = add(&mut reactor, chat.with_message_timeout(timeout));
+    peer.write_all(b"partial").unwrap();
+    turn_all(&mut reactor);
+    reactor.context().with_chat(token, |_: &mut Messages, chat| chat.discard_buffers()).unwrap();
+    let has_passed = Rc::new(std::cell::Cell::new(false));
+    let passed = Rc::clone(&has_passed);
+    reactor.context().call_later(3 * timeout, move |_| passed.set(true));
+    turn_until(&mut reactor, |_| has_passed.get());
+    assert_eq!(log.lines(), [""; 0]);
+}
+
+#[test]
 fn message_timeout_includes_a_length_without_its_message() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
