@@ -316,6 +316,10 @@ impl Listener {
                 AcceptError::Fatal => return Err(error),
             }
         }
+        // Without a further connection there is no further event.
+        if self.drain_remaining.is_some() && !self.source().check_readable() {
+            cx.close(cx.token());
+        }
         // Nothing else was left to try: a persistent error must not spin either.
         if let Some(error) = last_error {
             self.pause_after(cx, &error);

@@ -61,6 +61,24 @@ fn drain_accepts_the_queue_and_notifies_every_channel() {
     assert_eq!(log.count("closed by the peer"), 101);
 }
 
+/// Accepting stops after 64 connections, and without a further one nothing is reported.
+#[test]
+fn drain_closes_the_listener_whatever_the_queue_length() {
+    for count in [63, 64, 65, 128] {
+        let mut reactor = Reactor::new().unwrap();
+        let listener = Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap();
+        let addr = listener.local_addr().as_inet().unwrap();
+        let token = reactor.add(listener).unwrap();
+        let queued: Vec<_> = (0..count).map(|_| TcpStream::connect(addr).unwrap()).collect();
+        reactor.context().drain(Duration::from_secs(60));
+        turn_until(&mut reactor, |reactor| {
+            !reactor.context().channels().iter().any(|channel| channel.token == token)
+        });
+        drop(queued);
+        run(&mut reactor);
+    }
+}
+
 #[test]
 fn drain_ends_at_earlier_deadline_and_counts_unsent() {
     let mut reactor = Reactor::new().unwrap();
