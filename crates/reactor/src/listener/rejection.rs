@@ -118,6 +118,12 @@ impl Dispatcher for Rejected {
         self.write_message()
     }
 
+    /// Discards it too; it would keep the socket ready.
+    fn handle_expt(&mut self, _cx: &mut Context) -> io::Result<()> {
+        self.socket.take_urgent_byte();
+        Ok(())
+    }
+
     fn handle_deadline(&mut self, cx: &mut Context) -> io::Result<()> {
         cx.close(cx.token());
         Ok(())
