@@ -102,6 +102,12 @@ impl<T: Send + 'static> InboxSender<T> {
         }
         queue.messages.push_back(message);
         queue.notify();
+        // The loop has ended meanwhile.
+        if matches!(queue.receiver, Receiver::Closed)
+            && let Some(message) = queue.messages.pop_back()
+        {
+            return Err(SendError::Closed(message));
+        }
         Ok(())
     }
 }
