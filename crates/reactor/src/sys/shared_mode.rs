@@ -23,9 +23,10 @@ static GROUPS: Mutex<BTreeMap<Group, usize>> = Mutex::new(BTreeMap::new());
 /// Sets `file` to non-blocking mode. Returns the number of its group, or `None` if
 /// another program has set the mode, so that it must stay.
 pub(super) fn set_nonblocking(file: impl AsFd) -> io::Result<Option<NonZeroU8>> {
-    let flags = fcntl_getfl(&file)?;
     let (device, inode) = file_id(&file)?;
+    // From here on no other thread restores the mode that is read.
     let mut groups = lock();
+    let flags = fcntl_getfl(&file)?;
     let range = (device, inode, NonZeroU8::MIN)..=(device, inode, NonZeroU8::MAX);
     let latest = groups.range(range).next_back().map(|(group, _)| group.2);
     if flags.contains(OFlags::NONBLOCK) {
