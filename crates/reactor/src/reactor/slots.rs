@@ -267,6 +267,15 @@ impl Slots {
         }
     }
 
+    /// Like [`disarm`](Self::disarm), for a channel that is not open yet.
+    pub(super) fn disarm_key(&mut self, key: usize) {
+        if let Some(token) = self.token_at(Token::index_of_key(key))
+            && token.key() == key
+        {
+            self.disarm(token);
+        }
+    }
+
     pub(super) fn clear_deadline(&mut self, token: Token) {
         if let Some(slot) = self.get_mut(token) {
             slot.armed_deadline = None;

@@ -98,7 +98,12 @@ impl Context {
     /// contains a new channel.
     #[inline(always)]
     fn dispatch_event(&mut self, event: Event) {
-        let Some((token, interest)) = self.slots.resolve(event.key) else { return };
+        let Some((token, interest)) = self.slots.resolve(event.key) else {
+            if self.poller.is_oneshot() {
+                self.slots.disarm_key(event.key);
+            }
+            return;
+        };
         self.count_event(token);
         let is_special = self.slots.is_dirty(token)
             || event.urgent
@@ -135,7 +140,14 @@ impl Context {
         // What it wants may have changed, for example by `pause`.
         self.settle_channel(token);
         let Some((_, interest)) = self.slots.resolve(token.key()) else { return };
-        if interest.is_empty() || !(event.readable || event.writable || event.urgent) {
+        if interest.is_empty() {
+            // Or the event is one that the channel still wanted when it occurred.
+            if self.slots.source(token).is_some_and(Source::check_hung_up) {
+                self.dispatch_hangup(token);
+            }
+            return;
+        }
+        if !(event.readable || event.writable || event.urgent) {
             return self.dispatch_hangup(token);
         }
         self.source_exchanged = false;
@@ -154,12 +166,13 @@ impl Context {
 
     /// Sources that never block have a turn like all others.
     fn dispatch_always_ready(&mut self) {
-        // A callback may remove entries, and entries added meanwhile come last.
-        for index in (0..self.always_ready.len()).rev() {
-            if let Some(token) = self.always_ready.get(index) {
-                let key = token.key();
-                self.dispatch_event(Event { key, readable: true, writable: true, urgent: false });
-            }
+        if self.always_ready.is_empty() {
+            return;
+        }
+        // A copy, because a callback may remove and add entries.
+        for token in self.always_ready.clone() {
+            let key = token.key();
+            self.dispatch_event(Event { key, readable: true, writable: true, urgent: false });
         }
     }
 

@@ -176,17 +176,21 @@ impl Connection {
         Ok(outcome)
     }
 
-    /// Reads input of a closing stream and discards it.
-    pub(super) fn discard(&mut self, buffer: &mut [u8]) {
+    /// Reads input of a closing stream and discards it. Returns `false` if there was none.
+    pub(super) fn discard(&mut self, buffer: &mut [u8]) -> bool {
         match self.endpoint.read(buffer) {
             Ok(0) => self.close_state = self.close_state.after_linger(),
             Ok(_) => {
                 self.discarded_input = true;
                 self.activity = Activity::Received;
             }
-            Err(error) if is_would_block(&error) => {}
+            Err(error) if is_would_block(&error) => {
+                self.discard_queued_errors();
+                return false;
+            }
             Err(error) => self.active_mut().pending_error = Some(error),
         }
+        true
     }
 
     #[inline(always)]

@@ -210,8 +210,9 @@ impl<P: Protocol> Stream<P> {
     #[cold]
     fn discard_input(&mut self, cx: &mut Context) {
         let mut buffer = cx.lend_read_buffer();
-        self.connection.discard(&mut buffer);
-        cx.record_progress();
+        if self.connection.discard(&mut buffer) {
+            cx.record_progress();
+        }
         cx.return_read_buffer(buffer);
     }
 

@@ -210,7 +210,11 @@ impl Connection {
         let is_shut = self.write_half == WriteHalf::Shut;
         let queue = match self.close_state {
             _ if !self.has_sent => SendQueue::Empty,
-            CloseState::AwaitingTransmit => self.endpoint.check_send_queue(is_shut),
+            CloseState::AwaitingTransmit => {
+                // An entry of the error queue would keep the socket ready.
+                self.endpoint.discard_queued_errors();
+                self.endpoint.check_send_queue(is_shut)
+            }
             _ => self.endpoint.watch_send_queue(is_shut),
         };
         match CloseState::next(unread, queue) {

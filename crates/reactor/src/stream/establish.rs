@@ -1,6 +1,6 @@
 //! Establishing a stream's connection: from an attempt to `handle_connect`.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::SocketAddr;
 
@@ -40,6 +40,12 @@ impl<P: Protocol> Stream<P> {
     pub(super) fn finish_attempt(&mut self, cx: &mut Context) -> io::Result<()> {
         match self.connection.take_connect_result() {
             Ok(()) => self.on_connected(cx),
+            // The event was one of the socket of the attempt before: this one continues.
+            Err(error)
+                if error.kind() == ErrorKind::NotConnected && !self.source().check_writable() =>
+            {
+                Ok(())
+            }
             Err(error) => {
                 cx.deregister(self.source());
                 self.connection.take_socket();

@@ -14,7 +14,7 @@ use socket2::{Domain, SockAddr, Type};
 use crate::address::Address;
 use crate::sys::error_queue;
 use crate::sys::socket_calls;
-use crate::sys::source::{Source, check_ready};
+use crate::sys::source::{Source, poll_now};
 use crate::sys::unix_address::unix_sock_addr;
 
 pub use socket2::SockRef;
@@ -225,10 +225,8 @@ impl Socket {
     pub(crate) fn measure_send_queue(&self) -> Option<u32> {
         // The socket is writable while less is unsent than the limit. There is no safe
         // wrapper for `SIOCOUTQ`.
-        let is_below = |limit| {
-            socket_calls::set_unsent_limit(&self.0, limit)
-                && check_ready(self.0.as_fd(), PollFlags::OUT)
-        };
+        let is_below =
+            |limit| socket_calls::set_unsent_limit(&self.0, limit) && self.check_writable();
         let (mut low, mut high) = (0, MAX_MEASURED_QUEUE);
         let is_measurable = is_below(high);
         while is_measurable && high - low > MEASURE_PRECISION {
@@ -245,11 +243,16 @@ impl Socket {
     pub(crate) fn check_send_queue(&self, is_shut: bool) -> SendQueue {
         if is_shut {
             SendQueue::Unknown
-        } else if check_ready(self.0.as_fd(), PollFlags::OUT) {
+        } else if self.check_writable() {
             SendQueue::Empty
         } else {
             SendQueue::Unsent
         }
+    }
+
+    /// Not if there is only an error: an entry of the error queue says nothing of output.
+    fn check_writable(&self) -> bool {
+        poll_now(self.0.as_fd(), PollFlags::OUT).intersects(PollFlags::OUT | PollFlags::HUP)
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<Address> {

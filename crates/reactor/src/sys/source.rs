@@ -36,7 +36,17 @@ impl<'a> Source<'a> {
 
     /// Checks with poll(2), without waiting, if reading would not block.
     pub(crate) fn check_readable(self) -> bool {
-        self.0.is_some_and(|fd| check_ready(fd, PollFlags::IN))
+        self.0.is_some_and(|fd| !poll_now(fd, PollFlags::IN).is_empty())
+    }
+
+    /// Checks with poll(2), without waiting, if writing would not block.
+    pub(crate) fn check_writable(self) -> bool {
+        self.0.is_some_and(|fd| !poll_now(fd, PollFlags::OUT).is_empty())
+    }
+
+    /// Checks with poll(2), without waiting, if the source hung up or failed.
+    pub(crate) fn check_hung_up(self) -> bool {
+        self.0.is_some_and(|fd| !poll_now(fd, PollFlags::empty()).is_empty())
     }
 }
 
@@ -46,8 +56,12 @@ impl<'a, T: AsFd> From<&'a T> for Source<'a> {
     }
 }
 
-/// Checks with poll(2), without waiting, if `fd` is ready for any of `flags`, hung
-/// up, or failed.
-pub(super) fn check_ready(fd: BorrowedFd<'_>, flags: PollFlags) -> bool {
-    poll(&mut [PollFd::new(&fd, flags)], Some(&Timespec::default())) != Ok(0)
+/// Returns which of `flags` poll(2) reports for `fd` without waiting, and `HUP` or `ERR` if
+/// it hung up or failed. If poll(2) itself fails, returns `flags`: what follows will fail.
+pub(super) fn poll_now(fd: BorrowedFd<'_>, flags: PollFlags) -> PollFlags {
+    let mut fds = [PollFd::new(&fd, flags)];
+    match poll(&mut fds, Some(&Timespec::default())) {
+        Ok(_) => fds[0].revents(),
+        Err(_) => flags,
+    }
 }

@@ -336,3 +336,43 @@ fn streams_on_one_description_share_its_mode() {
     run(&mut reactor);
     assert!(!is_nonblocking(), "the last did not restore the mode");
 }
+
+/// It was writable when the batch was collected; that is not a hang-up.
+#[test]
+fn pipe_that_no_longer_wants_output_in_the_same_batch_stays_open() {
+    struct Output {
+        wants: bool,
+        log: Log,
+    }
+    impl Protocol for Output {
+        fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+        fn writable(&self) -> bool {
+            self.wants
+        }
+        fn handle_close(&mut self, _: &mut Io<'_>, reason: &reactor::CloseReason) {
+            self.log.note(reason.to_string());
+        }
+    }
+    let mut reactor = Reactor::new().unwrap();
+    let (closed, reads) = (Log::default(), Log::default());
+    let output: Rc<Cell<Option<Token>>> = Rc::default();
+    let target = Rc::clone(&output);
+    let control = Probe::new("control", &reads, move |call, io| {
+        if let (Call::Read(_), Some(output)) = (call, target.get()) {
+            io.context().with_stream(output, |output: &mut Output, _| output.wants = false);
+        }
+        Ok(())
+    });
+    let (ours, mut peer) = UnixStream::pair().unwrap();
+    // Its event comes first, as it was ready first.
+    peer.write_all(b"x").unwrap();
+    reactor.add(Stream::new(ours, control).unwrap()).unwrap();
+    let (_reader, writer) = io::pipe().unwrap();
+    let file = FileDispatcher::from_fd(writer, Output { wants: true, log: closed.clone() });
+    output.set(Some(reactor.add(file.unwrap()).unwrap()));
+    turn_until(&mut reactor, |_| reads.has("read"));
+    assert_idle(&mut reactor);
+    assert_eq!(closed.lines(), [""; 0]);
+}

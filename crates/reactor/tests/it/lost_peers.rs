@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::sys::socket::{setsockopt, sockopt};
 use reactor::{Address, Datagram, DatagramIo, DatagramProtocol, Reactor, Stream};
 
-use crate::common::{Log, Probe, in_process_with_fault, run, tcp_pair, turn_all, turn_until};
+use crate::common::{Call, Log, Probe, in_process_with_fault, run, tcp_pair, turn_all, turn_until};
 #[cfg(target_os = "linux")]
 use crate::common::{assert_echo, assert_idle};
 
@@ -194,6 +194,35 @@ fn invariant_6_queue_of_timestamps_does_not_spin() {
     }
 }
 
+/// Nor does it while the stream closes and discards input.
+#[cfg(target_os = "linux")]
+#[test]
+fn invariant_6_queue_of_timestamps_does_not_spin_while_closing() {
+    use nix::sys::socket::TimestampingFlag;
+    let (mut peer, mut ours) = tcp_pair();
+    let flags = TimestampingFlag::SOF_TIMESTAMPING_TX_SOFTWARE
+        | TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE;
+    setsockopt(&ours, sockopt::Timestamping, &flags).unwrap();
+    // The entry is there before the stream closes.
+    ours.write_all(b"x").unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let stream = Stream::new(
+        ours,
+        Probe::new("a", &log, |call, io| {
+            if let Call::Read(_) = call {
+                io.send(b"bye")?;
+                io.close();
+            }
+            Ok(())
+        }),
+    );
+    reactor.add(stream.unwrap()).unwrap();
+    peer.write_all(&vec![0; 200_000]).unwrap();
+    turn_until(&mut reactor, |_| log.has("read"));
+    assert_idle(&mut reactor);
+}
+
 /// A Unix socket ignores `MSG_ERRQUEUE`: to empty its queue of errors would read data.
 #[test]
 fn unix_sockets_lose_no_input_to_the_error_queue() {
@@ -263,9 +292,7 @@ fn timeout_of_the_program_is_its_error() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let probe = Probe::new("a", &log, |call, _| match call {
-        crate::common::Call::Read(_) => {
-            Err(io::Error::new(io::ErrorKind::TimedOut, "the database is slow"))
-        }
+        Call::Read(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the database is slow")),
         _ => Ok(()),
     });
     reactor.add(Stream::new(ours, probe).unwrap()).unwrap();
