@@ -110,7 +110,14 @@ impl Listener {
         socket: impl Into<OwnedDescriptor>,
         handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
     ) -> io::Result<Self> {
-        Self::from_socket(Socket::from_listening(socket.into())?, handle_accepted)
+        let mut create_stream = stream_handler(handle_accepted);
+        let handler = move |cx: &mut Context, accepted: Accepted| {
+            // Connections that were queued before have not inherited it.
+            accepted.socket.set_nodelay();
+            create_stream(cx, accepted)
+        };
+        let socket = Socket::from_listening(socket.into())?;
+        Self::from_parts(socket, None, Box::new(handler))
     }
 
     /// Takes over a listening socket, and passes each accepted socket, in non-blocking
@@ -169,6 +176,7 @@ impl Listener {
         let handler = move |cx: &mut Context, accepted: Accepted| {
             // The count belongs to streams.
             accepted.config.release();
+            accepted.socket.set_nodelay();
             handle_accepted(cx, accepted.socket.into_owned(), &accepted.peer)
         };
         let socket = Socket::from_listening(socket.into())?;

@@ -88,6 +88,11 @@ impl Connecting {
         (Self::new(Phase::Trying(race)), attempt)
     }
 
+    /// Continues an attempt that was started outside.
+    pub(super) fn in_progress() -> Self {
+        Self::new(Phase::Trying(Race::default()))
+    }
+
     /// Starts to connect to a Unix socket.
     pub(super) fn to_path(path: PathBuf) -> (Self, Option<(Socket, Address)>) {
         match Socket::connect_unix(&path) {

@@ -146,6 +146,7 @@ impl<P: Protocol> Stream<P> {
         if let Some(connecting) = self.connection.finish_connecting() {
             connecting.close_attempts(cx);
         }
+        self.connection.update_peer();
         self.call_handle_connect(cx)?;
         // Sent before the connection was established.
         if let Err(error) = self.connection.flush(cx.now()) {
@@ -182,6 +183,15 @@ impl Connection {
             self.activity = Activity::Received;
         }
         self.active.as_mut()?.connecting.take()
+    }
+
+    /// Sets the peer's address, if it was not known while connecting.
+    fn update_peer(&mut self) {
+        if let Endpoint::Socket(socket) = &self.endpoint
+            && self.peer_addr() == Address::Unix(None)
+        {
+            self.peer = socket.peer_addr().into();
+        }
     }
 
     /// Returns `true` if there is no socket yet.

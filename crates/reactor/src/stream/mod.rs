@@ -179,7 +179,8 @@ impl<P: Protocol> Stream<P> {
     }
 
     /// Takes over a connected stream socket: a `TcpStream`, a `UnixStream`, one end of a
-    /// pair. [`Protocol::handle_connect`] is called for it too.
+    /// pair. [`Protocol::handle_connect`] is called for it too; if the socket is still
+    /// connecting, once it is connected.
     ///
     /// # Errors
     ///
@@ -187,7 +188,11 @@ impl<P: Protocol> Stream<P> {
     pub fn new(socket: impl Into<OwnedDescriptor>, protocol: P) -> io::Result<Self> {
         let socket = Socket::from_owned(socket.into())?;
         let peer = socket.peer_addr();
-        let connection = Connection::new(Endpoint::Socket(socket), peer, Rc::default());
+        let is_connecting = socket.is_connecting();
+        let mut connection = Connection::new(Endpoint::Socket(socket), peer, Rc::default());
+        if is_connecting {
+            connection.start_connecting(Connecting::in_progress());
+        }
         Ok(Self::from_connection(connection, protocol))
     }
 

@@ -30,6 +30,9 @@ const MAX_MEASURED_QUEUE: u32 = 1 << 30;
 /// A change of a send queue by less is not seen.
 const MEASURE_PRECISION: u32 = 64;
 
+/// How many ports are tried that may be in use with the same peer already.
+const MAX_SHARED_PORT_ATTEMPTS: usize = 16;
+
 /// How much of what was written the kernel still holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SendQueue {
@@ -62,7 +65,15 @@ impl Socket {
         socket.set_cloexec(true)?;
         socket.set_nonblocking(true)?;
         socket_calls::suppress_sigpipe(&socket);
-        Ok(Socket(socket))
+        let socket = Socket(socket);
+        socket.set_nodelay();
+        Ok(socket)
+    }
+
+    /// Makes small messages be sent at once.
+    pub(crate) fn set_nodelay(&self) {
+        // It fails for Unix sockets, which always do that.
+        let _ = self.0.set_tcp_nodelay(true);
     }
 
     pub(super) fn from_nonblocking(socket: socket2::Socket) -> Self {
@@ -71,13 +82,43 @@ impl Socket {
 
     /// Starts to connect to `addr`, from the local address `from` if there is one.
     pub(crate) fn connect(addr: SocketAddr, from: Option<SocketAddr>) -> io::Result<Self> {
+        let Some(from) = from else { return Self::connect_bound(addr, None) };
+        if from.port() != 0 {
+            return Self::connect_bound(addr, Some((from, true)));
+        }
+        // The kernel selects a port that is free for any peer. Once there is none, it
+        // selects one that may be in use with another peer; with this peer, it fails.
+        // (There is no safe wrapper for `IP_BIND_ADDRESS_NO_PORT`.)
+        let mut result = Self::connect_bound(addr, Some((from, false)));
+        for _ in 0..MAX_SHARED_PORT_ATTEMPTS {
+            match &result {
+                Err(error) if is_port_in_use(error) => {}
+                _ => break,
+            }
+            result = Self::connect_bound(addr, Some((from, true)));
+        }
+        result
+    }
+
+    /// Starts to connect, from a local address if there is one; with `true`, earlier
+    /// connections from the same port do not matter, unless they are to `addr` too.
+    fn connect_bound(addr: SocketAddr, from: Option<(SocketAddr, bool)>) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
         // Small messages are sent at once, as by accepted sockets.
         socket.set_tcp_nodelay(true)?;
-        if let Some(from) = from {
+        if let Some((from, reuse)) = from {
+            socket.set_reuse_address(reuse)?;
             socket.bind(&from.into())?;
         }
         Self::start_connect(socket, &addr.into())
+    }
+
+    /// Returns `true` if the connection is not established yet, or was never. A connection
+    /// that was reset counts as established while there is input to be read.
+    pub(crate) fn is_connecting(&self) -> bool {
+        let is_unconnected = |error| Errno::from_io_error(&error) == Some(Errno::NOTCONN);
+        self.0.peer_addr().is_err_and(is_unconnected)
+            && rustix::io::ioctl_fionread(&self.0).is_ok_and(|pending| pending == 0)
     }
 
     /// Starts to connect to the Unix socket at `path`.
@@ -281,6 +322,10 @@ impl Socket {
 #[cold]
 fn to_io_error(errno: Errno) -> io::Error {
     errno.into()
+}
+
+fn is_port_in_use(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::ADDRINUSE | Errno::ADDRNOTAVAIL))
 }
 
 impl From<SockAddr> for Address {

@@ -1,11 +1,11 @@
 //! Invariant 3: `handle_connect` at most once, first, and only once connected.
 
 use std::io::{self, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reactor::{Address, Cause, Io, Limits, Listener, Reactor, Stream};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -401,4 +401,126 @@ fn resolving_stream_is_notified_of_drain_after_connect() {
     reactor.context().drain(Duration::from_secs(60));
     run(&mut reactor);
     assert_eq!(log.lines(), ["a connect", "a drain", "a close: closed"]);
+}
+
+/// Returns a probe that logs the option of its socket when it is connected.
+fn nodelay_probe(log: &Log) -> Probe {
+    let seen = log.clone();
+    Probe::new("a", log, move |call, io| {
+        if call == Call::Connect {
+            let nodelay = io.socket_options().map(|options| options.tcp_nodelay().unwrap());
+            seen.note(format!("nodelay {nodelay:?}"));
+            io.context().stop();
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn every_tcp_stream_has_nodelay() {
+    for origin in ["connect", "connect_from", "new", "bind", "Listener::new"] {
+        let mut reactor = Reactor::new().unwrap();
+        let log = Log::default();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut peer = None;
+        match origin {
+            "connect" => drop(reactor.add(Stream::connect([addr], nodelay_probe(&log)))),
+            "connect_from" => {
+                drop(reactor.add(Stream::connect_from(any, addr, nodelay_probe(&log))));
+            }
+            "new" => {
+                let socket = TcpStream::connect(addr).unwrap();
+                drop(reactor.add(Stream::new(socket, nodelay_probe(&log)).unwrap()));
+            }
+            "bind" => {
+                let seen = log.clone();
+                let ours = Listener::bind(any, move |_| Ok(nodelay_probe(&seen))).unwrap();
+                peer = Some(TcpStream::connect(ours.local_addr().as_inet().unwrap()).unwrap());
+                reactor.add(ours).unwrap();
+            }
+            _ => {
+                let seen = log.clone();
+                peer = Some(TcpStream::connect(addr).unwrap());
+                let listener = listener.try_clone().unwrap();
+                let ours = Listener::new(listener, move |_| Ok(nodelay_probe(&seen))).unwrap();
+                reactor.add(ours).unwrap();
+            }
+        }
+        run(&mut reactor);
+        assert!(log.has("nodelay Some(true)"), "{origin}: {:?}", log.lines());
+        drop(peer);
+    }
+}
+
+/// The earlier connections from the same port are in TIME-WAIT.
+#[test]
+fn connecting_from_a_fixed_port_again_works_at_once() {
+    let from = closed_port();
+    for round in 0..3 {
+        // Another server each time: TCP does not allow the same two ends at once.
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut reactor = Reactor::new().unwrap();
+        let log = Log::default();
+        let probe = Probe::new("a", &log, |call, io| {
+            if call == Call::Connect {
+                io.close();
+            }
+            Ok(())
+        });
+        reactor.add(Stream::connect_from(from, server.local_addr().unwrap(), probe)).unwrap();
+        run(&mut reactor);
+        assert_eq!(log.lines(), ["a connect", "a close: closed"], "round {round}");
+        // Our end closes first, and so has the TIME-WAIT state.
+        drop(server.accept().unwrap());
+    }
+}
+
+/// A socket that is passed in while its connection is not established yet.
+#[test]
+fn invariant_3_socket_that_is_still_connecting_waits() {
+    let (listener, addr, fillers) = unresponsive_listener();
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket.connect(&addr.into()).unwrap_err();
+    let seen = log.clone();
+    let probe = Probe::new("a", &log, move |call, io| {
+        if call == Call::Connect {
+            seen.note(format!("peer {}", io.peer_addr()));
+            io.close();
+        }
+        Ok(())
+    });
+    reactor.add(Stream::new(socket, probe).unwrap()).unwrap();
+    turn_all(&mut reactor);
+    assert_eq!(log.lines(), [""; 0], "not connected yet");
+    // There is room in the queue; the kernel repeats its request after a second.
+    listener.set_nonblocking(true).unwrap();
+    let accepting = thread::spawn(move || {
+        let end = Instant::now() + Duration::from_secs(8);
+        let mut accepted = Vec::new();
+        while Instant::now() < end && accepted.len() < 5 {
+            accepted.extend(listener.accept());
+            thread::sleep(Duration::from_millis(10));
+        }
+        drop(fillers);
+    });
+    run(&mut reactor);
+    assert_eq!(log.lines(), ["a connect", &format!("peer {addr}"), "a close: closed"]);
+    accepting.join().unwrap();
+}
+
+#[test]
+fn invariant_3_socket_whose_connection_failed_is_not_connected() {
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket.connect(&closed_port().into()).unwrap_err();
+    reactor.add(Stream::new(socket, Probe::passive("a", &log)).unwrap()).unwrap();
+    run(&mut reactor);
+    assert_eq!(log.lines(), ["a close: Connection refused (os error 111)"]);
 }
