@@ -72,6 +72,10 @@ impl Dispatcher for Signals {
 
     fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
         for signal in self.source.take_arrived() {
+            // The handler closed this channel.
+            if cx.is_closing() {
+                break;
+            }
             (self.handler)(cx, signal);
         }
         Ok(())

@@ -23,6 +23,7 @@
 mod abstract_names;
 mod accept_errors;
 mod addresses;
+mod after_close;
 mod api;
 mod busy_poll;
 mod chat;
