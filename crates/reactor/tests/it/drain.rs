@@ -2,15 +2,21 @@
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use reactor::signal::{self, Signals};
-use reactor::{CloseReason, Context, Io, Listener, Protocol, Reactor, Stream};
+use reactor::{
+    Chat, ChatIo, ChatProtocol, CloseReason, Context, Io, Listener, Produced, Protocol, Reactor,
+    Stream,
+};
 
-use crate::common::{Call, Echo, Log, Probe, assert_idle, run, turn_all, turn_until};
+use crate::common::{
+    Call, Echo, Log, Probe, assert_idle, run, tcp_pair, turn_all, turn_until, unresponsive_listener,
+};
 
 /// Adds a stream that only its peer or the reactor closes; returns the peer.
 fn add_passive(reactor: &mut Reactor, name: &'static str, log: &Log) -> UnixStream {
@@ -320,4 +326,88 @@ fn close_between_runs_needs_no_turn() {
     reactor.get_mut::<Stream<Echo>>(token).unwrap().close();
     assert!(!reactor.run_turns(0).unwrap());
     assert!(reactor.get_mut::<Stream<Echo>>(token).is_none());
+}
+
+/// The deadline holds whatever is pending.
+#[test]
+fn drain_deadline_holds_whatever_is_pending() {
+    /// Produces output for ever, or never.
+    struct Endless(Produced);
+    impl ChatProtocol for Endless {
+        fn handle_connect(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
+            let produced = self.0;
+            chat.push_with_producer(move |buffer: &mut Vec<u8>| {
+                buffer.extend([0; 1000]);
+                Ok(produced)
+            })?;
+            chat.close_when_done();
+            Ok(())
+        }
+        fn found_terminator(&mut self, _: &mut ChatIo<'_>) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let (_listener, unanswered, _fillers) = unresponsive_listener();
+    let pending = [
+        "timer",
+        "repeated timer",
+        "endless producer",
+        "waiting producer",
+        "connect",
+        "lookup",
+        "linger",
+    ];
+    for what in pending {
+        let mut reactor = Reactor::new().unwrap();
+        let log = Log::default();
+        let (ours, mut theirs) = tcp_pair();
+        match what {
+            "timer" | "repeated timer" => {
+                let probe = Probe::new("a", &log, move |call, io| {
+                    match call {
+                        Call::Connect if what == "timer" => drop(io.set_timer(Duration::MAX)),
+                        Call::Connect | Call::Timer => drop(io.set_timer(Duration::ZERO)),
+                        _ => {}
+                    }
+                    Ok(())
+                });
+                reactor.add(Stream::new(ours, probe).unwrap()).unwrap();
+            }
+            "endless producer" | "waiting producer" => {
+                let is_endless = what == "endless producer";
+                let produced = if is_endless { Produced::Data } else { Produced::Later };
+                let chat = Chat::new("\n", Endless(produced));
+                reactor.add(Stream::new(ours, chat).unwrap()).unwrap();
+            }
+            "connect" => {
+                let stream = Stream::connect([unanswered], Probe::passive("a", &log));
+                reactor.add(stream).unwrap();
+            }
+            "lookup" => {
+                let stream = Stream::connect_host("drain.invalid", 1, Probe::passive("a", &log));
+                reactor.add(stream).unwrap();
+            }
+            _ => {
+                // More than one read: the rest is discarded until the peer ends.
+                theirs.write_all(&vec![0; 100_000]).unwrap();
+                let probe = Probe::new("a", &log, |call, io| {
+                    if matches!(call, Call::Read(_)) {
+                        io.close();
+                    }
+                    Ok(())
+                });
+                reactor.add(Stream::new(ours, probe).unwrap()).unwrap();
+            }
+        }
+        let reader = theirs.try_clone().unwrap();
+        let peer = thread::spawn(move || io::copy(&mut &reader, &mut io::sink()));
+        let begin = Instant::now();
+        reactor.context().drain(Duration::from_millis(200));
+        run(&mut reactor);
+        let lasted = begin.elapsed();
+        assert!(lasted < Duration::from_millis(1_500), "{what}: {lasted:?}");
+        // The connection that a case did not use is open.
+        let _ = theirs.shutdown(Shutdown::Both);
+        let _ = peer.join().unwrap();
+    }
 }
