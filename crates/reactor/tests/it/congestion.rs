@@ -11,8 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use reactor::{
-    Chat, ChatIo, ChatProtocol, CloseReason, Context, Io, Limits, Listener, Protocol, Reactor,
-    Stream, Terminator, Token,
+    Chat, ChatIo, ChatProtocol, CloseReason, Context, Io, Limits, Listener, Produced, Protocol,
+    Reactor, Stream, Terminator, Token,
 };
 
 use crate::common::{Call, Echo, Log, Probe, run, run_with, tcp_pair, turn_all};
@@ -382,4 +382,33 @@ fn stall_timeout_names_both_ends_if_this_one_was_paused() {
         let last = log.lines().pop().unwrap();
         assert!(last.starts_with(&format!("a close: timed out: {expected}")), "{last}");
     }
+}
+
+/// What was pushed behind a producer and is lost counts as unsent.
+#[test]
+fn invariant_4_output_behind_producer_counts_as_unsent() {
+    struct Waits(Log);
+    impl ChatProtocol for Waits {
+        fn handle_connect(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
+            chat.push_with_producer(|_: &mut Vec<u8>| Ok(Produced::Later))?;
+            chat.push(b"12345")?;
+            chat.push(b"678")
+        }
+        fn found_terminator(&mut self, _: &mut ChatIo<'_>) -> io::Result<()> {
+            Ok(())
+        }
+        fn handle_close(&mut self, _: &mut ChatIo<'_>, reason: &CloseReason) {
+            self.0.note(reason.to_string());
+        }
+    }
+    let (ours, mut theirs) = tcp_pair();
+    let log = Log::default();
+    let mut reactor = Reactor::new().unwrap();
+    let chat = Chat::new("\n", Waits(log.clone()));
+    let token = reactor.add(Stream::new(ours, chat).unwrap()).unwrap();
+    turn_all(&mut reactor);
+    reactor.context().close(token);
+    turn_all(&mut reactor);
+    assert_eq!(log.lines(), ["closed, 8 bytes unsent"]);
+    assert_eq!(theirs.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
