@@ -151,7 +151,7 @@ mod tests {
     ];
 
     /// The rows of the table that do not need a socket; those that do are in the test
-    /// `close_state_follows_its_table` of `connection.rs`.
+    /// `close_state_follows_its_table` of `ending.rs`.
     #[test]
     fn each_step_of_a_flushed_stream_is_as_documented() {
         use CloseState::{AwaitingTransmit, Lingering};

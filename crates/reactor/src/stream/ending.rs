@@ -245,3 +245,153 @@ impl Connection {
         if self.read_half == ReadHalf::Eof { Cause::PeerClosed } else { Cause::Local }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::rc::Rc;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::address::Address;
+    use crate::reactor::TimeoutKind;
+    use crate::stream::closing::LINGER_TIMEOUT;
+    use crate::sys::endpoint::Endpoint;
+    use crate::sys::socket::Socket;
+
+    fn pair() -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        socket2::SockRef::from(&peer).set_recv_buffer_size(32 * 1024).unwrap();
+        let socket = Socket::from_owned(listener.accept().unwrap().0.into()).unwrap();
+        let endpoint = Endpoint::Socket(socket);
+        (Connection::new(endpoint, Address::Unix(None), Rc::default()), peer)
+    }
+
+    /// A connection that is closed, with what it sent and received before.
+    fn closed(sent: usize, input: &[u8]) -> (Connection, TcpStream) {
+        let (mut connection, mut peer) = pair();
+        connection.send(&vec![0; sent]).unwrap();
+        peer.write_all(input).unwrap();
+        connection.close();
+        assert_eq!(connection.close_state, CloseState::Flushing);
+        assert_eq!(connection.unsent(), 0, "the kernel accepts it");
+        (connection, peer)
+    }
+
+    fn poll(connection: &mut Connection) -> Option<String> {
+        connection.poll_close(|| true).map(|cause| cause.to_string())
+    }
+
+    /// Discards input until the state is no longer `from`.
+    fn discard_in(connection: &mut Connection, from: CloseState) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while connection.close_state == from && Instant::now() < end {
+            connection.discard(&mut [0; 100]);
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// How much the kernel accepts, and cannot send to a peer that does not read.
+    const UNSENT: usize = 200_000;
+
+    #[test]
+    fn close_state_follows_its_table() {
+        use CloseState::{Aborted, AwaitingTransmit, Closed, Flushing, Lingering};
+        let local = Some("closed".to_owned());
+
+        for state in [CloseState::Open, Flushing, AwaitingTransmit, Lingering] {
+            let (mut connection, _peer) = pair();
+            connection.close_state = state;
+            connection.abort();
+            assert_eq!(connection.close_state, Aborted);
+            assert_eq!(poll(&mut connection), local);
+            connection.finish(&CloseReason::new(Cause::Local, 0));
+            assert_eq!(connection.close_state, Closed);
+        }
+
+        // Nothing unsent, and no input.
+        let (mut connection, _peer) = closed(0, b"");
+        assert_eq!(poll(&mut connection), local);
+
+        // The read half is at `Eof`.
+        let (mut connection, peer) = pair();
+        peer.shutdown(Shutdown::Write).unwrap();
+        connection.receive(&mut [0], Instant::now()).unwrap();
+        connection.close();
+        assert_eq!(poll(&mut connection), Some("closed by the peer".to_owned()));
+
+        // One read returns 0.
+        let (mut connection, peer) = closed(UNSENT, b"");
+        peer.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(poll(&mut connection), local);
+
+        // One read fails.
+        let (mut connection, peer) = closed(0, b"");
+        socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(peer);
+        assert!(poll(&mut connection).unwrap().contains("reset"));
+
+        // The kernel holds output; then it has sent all, without and with input.
+        for input in [&b""[..], b"input"] {
+            let (mut connection, mut peer) = closed(UNSENT, input);
+            assert_eq!(poll(&mut connection), None);
+            assert_eq!(connection.close_state, AwaitingTransmit);
+            connection.discard(&mut [0; 100]);
+            assert_eq!(poll(&mut connection), None);
+            assert_eq!(connection.close_state, AwaitingTransmit);
+            peer.read_exact(&mut vec![0; UNSENT]).unwrap();
+            if input.is_empty() {
+                assert_eq!(poll(&mut connection), local);
+                continue;
+            }
+            assert_eq!(poll(&mut connection), None);
+            assert_eq!(
+                (connection.close_state, connection.write_half),
+                (Lingering, WriteHalf::Shut)
+            );
+            // Input does not change the state; its end does.
+            peer.write_all(b"more").unwrap();
+            connection.discard(&mut [0; 2]);
+            assert_eq!(connection.close_state, Lingering);
+            drop(peer);
+            discard_in(&mut connection, Lingering);
+            assert_eq!(poll(&mut connection), local);
+        }
+
+        // The write half is shut, so that nothing is known.
+        let (mut connection, _peer) = pair();
+        connection.send(b"x").unwrap();
+        connection.shutdown().unwrap();
+        drop(connection.flush_gathered().unwrap());
+        connection.close();
+        assert_eq!(poll(&mut connection), None);
+        assert_eq!(connection.close_state, Lingering);
+
+        // Both halves have ended.
+        let (mut connection, _peer) = pair();
+        connection.read_half = ReadHalf::Eof;
+        connection.write_half = WriteHalf::Shut;
+        assert_eq!(poll(&mut connection), Some("closed by the peer".to_owned()));
+
+        // The timeouts.
+        for state in [AwaitingTransmit, Lingering] {
+            for close_timeout in [None, Some(LINGER_TIMEOUT / 2)] {
+                let (mut connection, _peer) = closed(UNSENT, b"");
+                assert_eq!(poll(&mut connection), None);
+                connection.set_limits(crate::Limits { close_timeout, ..Default::default() });
+                connection.close_state = state;
+                let now = Instant::now();
+                connection.record_activity(now);
+                assert_eq!(connection.expire(now + LINGER_TIMEOUT / 4), None);
+                assert_eq!(connection.close_state, state);
+                let expired = connection.expire(now + LINGER_TIMEOUT);
+                assert_eq!(expired, close_timeout.map(|_| TimeoutKind::Close));
+                let after = if close_timeout.is_none() { Closed } else { state };
+                assert_eq!(connection.close_state, after);
+            }
+        }
+    }
+}
