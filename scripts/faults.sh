@@ -19,6 +19,10 @@ for argument; do
     case $argument in
     --quick) quick=yes ;;
     [0-9]*) rows+=("$argument") ;;
+    -h | --help)
+        sed -n '2,/^[^#]/s/^# \{0,1\}//p' scripts/faults.sh
+        exit
+        ;;
     *)
         printf 'faults: unknown argument %s; see the head of this script\n' "$argument" >&2
         exit 2

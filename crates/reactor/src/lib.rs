@@ -39,8 +39,8 @@
 //!   delivered to a new channel that reuses its slot or descriptor.
 //! - Bytes that [`send`](Connection::send) accepted are written in order. The
 //!   [`CloseReason`] counts those that could not be written. [`close`](Connection::close)
-//!   writes queued output first. If some output could not be sent, the TCP connection is
-//!   reset, so the peer can detect the loss.
+//!   writes queued output first. If some output could not be sent, or the connection ended
+//!   in another way than by a close, it is reset, so that a TCP peer can detect the loss.
 //! - The memory of a connection is bounded by its [`Limits`]. If a peer does not read the
 //!   replies, the stream stops reading from it, and closes after the stall timeout.
 //! - An error or a panic in a callback closes that channel and no other.

@@ -110,6 +110,7 @@
 //! ```
 //! use std::collections::VecDeque;
 //! use std::io;
+//! use std::net::SocketAddr;
 //! use reactor::{CloseReason, Io, Protocol, Reactor, Stream};
 //!
 //! struct EchoClient {
@@ -147,10 +148,12 @@
 //! # fn main() -> io::Result<()> {
 //! let mut reactor = Reactor::new()?;
 //! # let listener = reactor::Listener::bind("localhost:0", |_| Ok(EchoHandler))?;
-//! # let addr = listener.local_addr().as_inet().unwrap();
+//! # let local = listener.local_addr().as_inet().unwrap();
 //! # reactor.add(listener)?;
 //! let client = EchoClient { messages: ["1", "2", "3"].into() };
-//! reactor.add(Stream::connect([addr], client))?; // or `connect_host`, by name
+//! let server: SocketAddr = "127.0.0.1:9999".parse().unwrap();
+//! # let server = if server.port() == 9999 { local } else { server };
+//! reactor.add(Stream::connect([server], client))?; // or `connect_host`, by name
 //! reactor.run()
 //! # }
 //! ```
@@ -206,6 +209,7 @@
 //! # fn main() -> io::Result<()> {
 //! # let (socket, mut peer) = std::os::unix::net::UnixStream::pair()?;
 //! # io::Write::write_all(&mut peer, b"hello\r\nquit\r\n")?;
+//! // `socket` is any connected stream socket, for example a `TcpStream`.
 //! let stream = Stream::new(socket, Chat::new("\r\n", Upper))?;
 //! # let mut reactor = reactor::Reactor::new()?;
 //! # reactor.add(stream)?;

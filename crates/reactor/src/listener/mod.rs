@@ -291,8 +291,7 @@ impl Listener {
                 return Ok(());
             }
             if self.drain_remaining == Some(0) {
-                cx.close(cx.token());
-                return Ok(());
+                break;
             }
             let error = match self.socket.accept() {
                 Ok((socket, peer)) => {
@@ -312,10 +311,8 @@ impl Listener {
                     last_error = Some(error);
                 }
                 AcceptError::WouldBlock => {
-                    if self.drain_remaining.is_some() {
-                        cx.close(cx.token());
-                    }
-                    return Ok(());
+                    last_error = None;
+                    break;
                 }
                 AcceptError::Pause => {
                     self.pause_after(cx, &error);
@@ -324,9 +321,10 @@ impl Listener {
                 AcceptError::Fatal => return Err(error),
             }
         }
-        // Without a further connection there is no further event.
-        if self.drain_remaining.is_some() && !self.source().check_readable() {
+        let is_drained = |remaining| remaining == 0 || !self.source().check_readable();
+        if self.drain_remaining.is_some_and(is_drained) {
             cx.close(cx.token());
+            return Ok(());
         }
         // Nothing else was left to try: a persistent error must not spin either.
         if let Some(error) = last_error {

@@ -58,8 +58,9 @@ impl Connection {
         self.set_output_blocked(true);
     }
 
-    /// Prepares the socket for being closed. The peer receives the end of input if all
-    /// output was sent, and a reset otherwise. No callback but `handle_close` follows.
+    /// Prepares the socket for being closed. The peer receives the end of input if either
+    /// side closed and all output was sent, and a reset otherwise: after an error, a panic
+    /// or a timeout, more was perhaps to be sent. No callback but `handle_close` follows.
     pub(super) fn finish(&mut self, reason: &CloseReason) {
         let is_complete = reason.unsent == 0
             && self.close_state != CloseState::Aborted
