@@ -79,7 +79,8 @@ pub(crate) struct Options {
 
     /// Close a connection after DURATION without traffic
     ///
-    /// By default an idle connection stays open.
+    /// By default an idle connection stays open. One that is closed is reset: its
+    /// client must not mistake that for the end of the replies.
     #[arg(long, value_name = "DURATION", value_parser = value::timeout)]
     pub(crate) idle_timeout: Option<Duration>,
 

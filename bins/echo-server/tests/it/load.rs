@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cli::limits::raise_open_files;
-use testing::{expect_end, status_kib};
+use testing::{expect_reset, status_kib};
 
 use crate::common::{Server, echo};
 
@@ -64,7 +64,7 @@ fn idle_timeout_keeps_slow_peers_and_closes_silent_ones() {
         }
     });
     for peer in &silent {
-        expect_end(peer);
+        expect_reset(peer);
     }
     for mut peer in &slow {
         peer.read_exact(&mut [0; 2]).expect("the echo to a slow peer");

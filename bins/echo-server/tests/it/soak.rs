@@ -63,7 +63,7 @@ fn suspended_server_closes_no_peer_early() {
     });
     server.signal("CONT");
     echoing.join().unwrap();
-    testing::expect_end(&peer);
+    testing::expect_reset(&peer);
     let lasted = last.elapsed();
     assert!(lasted >= Duration::from_secs(2), "closed after {lasted:?}");
     eprintln!("early 0: closed {lasted:.2?} after the last byte, of 2 s");

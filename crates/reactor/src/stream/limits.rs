@@ -42,7 +42,8 @@ pub struct Limits {
     /// than or equal to [`high_water`](Self::high_water) is treated as `high_water - 1`.
     /// Default: 16 KiB.
     pub low_water: usize,
-    /// Closes the stream after this long without traffic. Default: none.
+    /// Closes the stream after this long without traffic. As after any timeout, a TCP
+    /// connection is reset. Default: none.
     pub idle_timeout: Option<Duration>,
     /// Closes a stream whose peer reads none of the queued output for this long;
     /// `None` for never. Default: one minute.
