@@ -271,20 +271,24 @@ fn pin_binds_each_thread_to_one_cpu() {
         list.unwrap().trim().to_owned()
     };
     let server = Server::start(&["--threads", "2", "--pin"]);
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.id())).unwrap();
-    let tasks = tasks.map(|task| task.unwrap().path());
-    // The threads that write the output serve no peers.
+    // The threads that write the output serve no peers. A thread sets its name itself.
     let is_serving = |task: &std::path::PathBuf| {
         std::fs::read_to_string(task.join("comm")).unwrap().trim_end() != "output"
     };
-    let mut pinned: Vec<usize> = tasks
-        .filter(is_serving)
-        .map(|task| allowed(task.join("status").to_str().unwrap()).parse().unwrap())
-        .collect();
-    pinned.sort_unstable();
-    pinned.dedup();
-    let alone = allowed("/proc/self/status").parse::<usize>().is_ok();
-    assert_eq!(pinned.len(), if alone { 1 } else { 2 }, "{pinned:?}");
+    let lists = || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", server.id())).unwrap();
+        let tasks = tasks.map(|task| task.unwrap().path()).filter(is_serving);
+        let mut lists: Vec<_> =
+            tasks.map(|task| allowed(task.join("status").to_str().unwrap())).collect();
+        lists.sort_unstable();
+        lists.dedup();
+        lists
+    };
+    let is_one = |list: &str| list.parse::<usize>().is_ok();
+    let expected = if is_one(&allowed("/proc/self/status")) { 1 } else { 2 };
+    testing::wait_until(lists, |lists| {
+        lists.len() == expected && lists.iter().all(|list| is_one(list))
+    });
     echo(&server.connect(), b"from a pinned thread");
 }
 
