@@ -112,7 +112,7 @@ impl Listener {
     ) -> io::Result<Self> {
         let mut create_stream = stream_handler(handle_accepted);
         let handler = move |cx: &mut Context, accepted: Accepted| {
-            // Connections that were queued before have not inherited it.
+            // Connections queued before `TCP_NODELAY` was set have not inherited it.
             accepted.socket.set_nodelay();
             create_stream(cx, accepted)
         };

@@ -144,7 +144,8 @@ impl Handle {
     /// Moves the posted jobs to the end of `jobs`. Until [`try_sleep`](Self::try_sleep)
     /// succeeds, posts do not wake the loop.
     pub(super) fn take_jobs(&self, jobs: &mut VecDeque<Job>) {
-        // A poster that is not seen here has not released the lock yet, or sees `Awake`.
+        // If this does not find `Posted`, a later post finds `Awake`: it does not wake the
+        // loop, but `try_sleep` fails, and its job is taken then.
         if self.0.replace_attention(Attention::Awake) == Attention::Posted {
             jobs.append(&mut self.0.lock().jobs);
         }

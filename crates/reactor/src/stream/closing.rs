@@ -10,8 +10,8 @@ pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// State machine for the end of a stream.
 ///
-/// If a socket is closed while input is unread, or before more of it arrives, the
-/// kernel answers with a reset. That discards what the kernel has not sent yet, and may
+/// The kernel sends a reset if a socket is closed while received data is unread, or if
+/// data arrives after it was closed. That discards what the kernel has not sent yet, and may
 /// overtake what the peer has not read yet (RFC 1122, section 4.2.2.13). So a stream
 /// closes in steps.
 ///
