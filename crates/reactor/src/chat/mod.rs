@@ -104,14 +104,16 @@ impl<P: ChatProtocol> Chat<P> {
             data = rest;
             if len > 0 {
                 let (protocol, mut chat) = self.parts_mut(io, rest);
-                protocol.collect_incoming_data(&mut chat, message)?;
+                let result = protocol.collect_incoming_data(&mut chat, message);
+                io.check_result(result)?;
             }
             if is_complete && self.can_parse(io) {
                 self.state.terminator.clear_if_complete();
                 self.state.partial_len = 0;
                 self.state.cancel_message_timer(io);
                 let (protocol, mut chat) = self.parts_mut(io, rest);
-                protocol.found_terminator(&mut chat)?;
+                let result = protocol.found_terminator(&mut chat);
+                io.check_result(result)?;
             }
             if needs_more {
                 break;
@@ -173,9 +175,10 @@ impl<P: ChatProtocol> Protocol for Chat<P> {
     }
 
     /// There is room for output: for what is queued, and for the replies to messages that
-    /// wait.
+    /// wait. If a write has failed, they wait no longer.
     fn handle_write(&mut self, io: &mut Io<'_>) -> io::Result<()> {
-        self.state.flush_queue(io)?;
+        let result = self.state.flush_queue(io);
+        io.check_result(result)?;
         if self.state.unblock_parsing() {
             let data = mem::take(&mut self.state.input);
             io.set_send_mode(SendMode::Reply);

@@ -85,7 +85,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
                 cx.count_received(read);
                 let (protocol, mut io) = self.parts_mut(cx, SendMode::Reply);
                 let result = protocol.handle_read(&mut io, &buffer[..read]);
-                self.check_result(result)
+                self.connection.check_result(result)
             }
             Ok(ReadOutcome::WouldBlock) => {
                 self.connection.discard_queued_errors();
@@ -97,7 +97,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
                 cx.record_progress();
                 let (protocol, mut io) = self.parts_mut(cx, SendMode::Reply);
                 let result = protocol.handle_eof(&mut io);
-                self.check_result(result)
+                self.connection.check_result(result)
             }
             Err(error) => Err(error),
         };
@@ -116,12 +116,14 @@ impl<P: Protocol> Dispatcher for Stream<P> {
         if unsent > 0 && self.connection.unsent() == unsent {
             self.connection.discard_queued_errors();
         }
-        if cx.is_closing() || !self.connection.has_room() || !self.protocol.writable() {
+        // After a failed write too, so that the protocol can handle what it has received.
+        let may_write = self.connection.has_room() || self.connection.has_failed_write();
+        if cx.is_closing() || !may_write || !self.protocol.writable() {
             return Ok(());
         }
         let (protocol, mut io) = self.parts_mut(cx, SendMode::Strict);
         let result = protocol.handle_write(&mut io);
-        self.check_result(result)
+        self.connection.check_result(result)
     }
 
     fn handle_expt(&mut self, cx: &mut Context) -> io::Result<()> {
@@ -132,7 +134,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
         }
         let (protocol, mut io) = self.parts_mut(cx, SendMode::Reply);
         let result = protocol.handle_expt(&mut io, byte);
-        self.check_result(result)
+        self.connection.check_result(result)
     }
 
     fn handle_hangup(&mut self, _cx: &mut Context) -> io::Result<()> {
@@ -155,7 +157,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
         }
         let (protocol, mut io) = self.parts_mut(cx, SendMode::Burst);
         let result = protocol.handle_timer(&mut io, timer);
-        self.check_result(result)
+        self.connection.check_result(result)
     }
 
     fn handle_drain(&mut self, cx: &mut Context) -> io::Result<()> {
@@ -165,7 +167,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
         }
         let (protocol, mut io) = self.parts_mut(cx, SendMode::Burst);
         let result = protocol.handle_drain(&mut io);
-        self.check_result(result)
+        self.connection.check_result(result)
     }
 
     fn handle_error(&mut self, cx: &mut Context, cause: &Cause) {
@@ -193,17 +195,7 @@ impl<P: Protocol> Stream<P> {
         }
         let (protocol, mut io) = self.parts_mut(cx, SendMode::Burst);
         let result = protocol.handle_connect(&mut io);
-        self.check_result(result)
-    }
-
-    /// Ignores the error of a callback that only passes on that a write has failed: the
-    /// stream reads what has arrived before, and closes with the error of the write.
-    #[inline(always)]
-    fn check_result(&self, result: io::Result<()>) -> io::Result<()> {
-        match result {
-            Err(error) if self.connection.is_write_failure(&error) => Ok(()),
-            result => result,
-        }
+        self.connection.check_result(result)
     }
 
     /// Reads input of a closing stream and discards it.

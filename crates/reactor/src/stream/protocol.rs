@@ -65,7 +65,8 @@ pub trait Protocol: 'static {
     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()>;
 
     /// Called when there is room for output, if [`writable`](Self::writable) returned
-    /// `true`. Default: nothing.
+    /// `true`; and once after a write has failed, when [`send`](Connection::send) only
+    /// returns an error. Default: nothing.
     fn handle_write(&mut self, _io: &mut Io<'_>) -> io::Result<()> {
         Ok(())
     }

@@ -12,7 +12,7 @@ use reactor::{
     Terminator, Token,
 };
 
-use crate::common::{Log, assert_idle, run, turn_all, turn_until};
+use crate::common::{Log, assert_idle, reset, run, tcp_pair, turn_all, turn_until};
 
 type React = Box<dyn FnMut(&mut ChatIo<'_>, Vec<u8>) -> io::Result<()>>;
 
@@ -245,6 +245,24 @@ fn unparsed_returns_what_is_pipelined_behind_the_message() {
     };
     let held_back = reactor.context().with_chat(token, held_back);
     assert_eq!(held_back, Some((b"three".to_vec(), b"\r".to_vec())));
+}
+
+/// Messages that wait for room for their replies have arrived before the reset.
+#[test]
+fn invariant_4_messages_received_before_a_reset_are_parsed() {
+    const MESSAGES: usize = 2_000;
+    let (mut peer, ours) = tcp_pair();
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let chat = Messages::new(&log, |chat, _| chat.push(&[b'x'; 10_000]));
+    reactor.add(Stream::new(ours, Chat::new("\n", chat)).unwrap()).unwrap();
+    peer.write_all("m\n".repeat(MESSAGES).as_bytes()).unwrap();
+    turn_until(&mut reactor, |_| log.has("m"));
+    turn_all(&mut reactor);
+    assert!(log.count("m") < MESSAGES, "no reply had to wait");
+    reset(peer);
+    turn_until(&mut reactor, |_| log.has("close"));
+    assert_eq!(log.count("m"), MESSAGES);
 }
 
 #[test]
