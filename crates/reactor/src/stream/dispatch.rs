@@ -110,6 +110,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
             return self.finish_attempt(cx);
         }
         let unsent = self.connection.unsent();
+        let was_open = self.connection.is_write_open();
         if let Err(error) = self.connection.flush(cx.now()) {
             self.connection.fail_write(error);
         }
@@ -117,7 +118,8 @@ impl<P: Protocol> Dispatcher for Stream<P> {
             self.connection.discard_queued_errors();
         }
         // After a failed write too, so that the protocol can handle what it has received.
-        let may_write = self.connection.has_room() || self.connection.has_failed_write();
+        let has_failed = was_open && self.connection.has_failed_write();
+        let may_write = self.connection.has_room() || has_failed;
         if cx.is_closing() || !may_write || !self.protocol.writable() {
             return Ok(());
         }

@@ -114,6 +114,11 @@ impl Connection {
         copy
     }
 
+    /// Returns `true` if the write half is neither shut down nor failed.
+    pub(super) fn is_write_open(&self) -> bool {
+        self.write_half == WriteHalf::Open
+    }
+
     /// Returns `true` if a write has failed, and input that arrived before is read.
     pub(crate) fn has_failed_write(&self) -> bool {
         self.write_half == WriteHalf::Failed
