@@ -166,9 +166,12 @@ impl Poller {
         };
         match waited {
             Ok(_) => {}
-            // `polling` 3.11 on poll(2) reads the byte of a notification that another
-            // thread is still writing: a wake-up nevertheless.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // On poll(2), `polling` 3.11 can read the byte of a notification before the
+            // other thread has written it. That is a wake-up, but it ignores later ones
+            // until a wait succeeds.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.inner.wait(&mut events.portable, Some(Duration::ZERO))?;
+            }
             Err(error) => return Err(error),
         }
         events.ready.extend(events.portable.iter().map(|event| Event {
