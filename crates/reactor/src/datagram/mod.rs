@@ -195,7 +195,7 @@ impl<P: DatagramProtocol> Dispatcher for Datagram<P> {
 
     fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
         let mut buffer = cx.lend_read_buffer();
-        let result = self.receive_pending(cx, &mut buffer);
+        let result = self.receive_pending(cx, &mut *buffer);
         cx.return_read_buffer(buffer);
         result
     }

@@ -70,7 +70,7 @@ impl Rejected {
         let mut buffer = cx.lend_read_buffer();
         let mut ended = false;
         for _ in 0..MAX_DISCARDS {
-            match self.socket.read(&mut buffer) {
+            match self.socket.read(&mut *buffer) {
                 Ok(1..) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => {

@@ -22,7 +22,7 @@ use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
 
 use crate::poll::busy_poll::BusyPoll;
-use crate::poll::event::Event;
+use crate::poll::event::{Event, Interest};
 use crate::sys::clock;
 use crate::sys::eventfd::EventFd;
 
@@ -159,8 +159,7 @@ fn decode(event: &epoll::Event) -> Event {
     let flags = event.flags;
     Event {
         key: usize::try_from(event.data.u64()).unwrap_or(usize::MAX),
-        readable: flags.intersects(READABLE),
-        writable: flags.intersects(WRITABLE),
+        ready: Interest::new(flags.intersects(READABLE), flags.intersects(WRITABLE)),
         urgent: flags.contains(EventFlags::PRI),
     }
 }

@@ -1,6 +1,6 @@
 //! [`Interest`]: what is wanted from a source; [`Event`]: what it reports.
 
-/// The readiness events of interest.
+/// Reading, writing, both or neither: what is wanted, or what is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Interest(u8);
 
@@ -12,6 +12,11 @@ impl Interest {
         let readable = if readable { Self::READABLE } else { 0 };
         let writable = if writable { Self::WRITABLE } else { 0 };
         Interest(readable | writable)
+    }
+
+    /// Returns what is contained in both.
+    pub(crate) fn intersection(self, other: Interest) -> Self {
+        Interest(self.0 & other.0)
     }
 
     pub(crate) fn is_empty(self) -> bool {
@@ -32,8 +37,8 @@ impl Interest {
 pub(crate) struct Event {
     /// [`Token::key`](crate::token::Token::key) of the channel that was registered.
     pub(crate) key: usize,
-    pub(crate) readable: bool,
-    pub(crate) writable: bool,
+    /// Empty if the source has only failed.
+    pub(crate) ready: Interest,
     /// Urgent data is pending, on systems that report it.
     pub(crate) urgent: bool,
 }

@@ -176,8 +176,7 @@ impl Poller {
         }
         events.ready.extend(events.portable.iter().map(|event| Event {
             key: event.key,
-            readable: event.readable,
-            writable: event.writable,
+            ready: Interest::new(event.readable, event.writable),
             urgent: event.is_priority(),
         }));
         Ok(())

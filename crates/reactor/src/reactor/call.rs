@@ -9,16 +9,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::reactor::{Cause, Context, Dispatcher, TimerId};
 use crate::token::Token;
 
-/// A callback of a [`Dispatcher`].
+/// A callback of a [`Dispatcher`] other than `handle_read`.
 #[derive(Clone, Copy)]
 pub(super) enum Callback {
     Add,
-    Read,
     Write,
     UrgentData,
     Hangup,
     Deadline,
     Drain,
+    Timer(TimerId),
 }
 
 /// Why a call ends its channel.
@@ -32,48 +32,35 @@ pub(super) enum Ending {
 /// A dispatcher in a slot. A callback and the queries that follow it are one virtual
 /// call.
 pub(super) trait Channel: Dispatcher {
-    /// Makes a callback, then settles the channel. Returns why it ends, if it does.
-    fn call(&mut self, callback: Callback, token: Token, cx: &mut Context) -> Option<Box<Ending>>;
+    /// Calls `handle_read`, then settles the channel. Returns why it ends, if it does.
+    fn read(&mut self, token: Token, cx: &mut Context) -> Option<Box<Ending>>;
 
-    /// Makes a callback other than `handle_read`.
-    fn call_other(&mut self, callback: Callback, cx: &mut Context) -> io::Result<()>;
+    /// Makes another callback, likewise.
+    fn call(&mut self, callback: Callback, token: Token, cx: &mut Context) -> Option<Box<Ending>>;
 
     /// Closes the channel if it has ended; otherwise updates what is watched for it.
     fn settle(&mut self, token: Token, cx: &mut Context) -> Option<Box<Ending>>;
 }
 
 impl<T: Dispatcher> Channel for T {
-    fn call(&mut self, callback: Callback, token: Token, cx: &mut Context) -> Option<Box<Ending>> {
-        let started_at = cx.start_callback();
-        let result = if let Callback::Read = callback {
-            self.handle_read(cx)
-        } else {
-            self.call_other(callback, cx)
-        };
-        if let Some(started_at) = started_at {
-            cx.finish_callback(started_at, token, self.type_name());
-        }
-        match result {
-            Ok(()) => self.settle(token, cx),
-            Err(error) => Some(Box::new(Ending::from_error(error))),
-        }
+    fn read(&mut self, token: Token, cx: &mut Context) -> Option<Box<Ending>> {
+        call_and_settle(self, token, cx, Self::handle_read)
     }
 
-    #[inline(never)]
-    fn call_other(&mut self, callback: Callback, cx: &mut Context) -> io::Result<()> {
-        match callback {
-            Callback::Read => self.handle_read(cx),
-            Callback::Write => self.handle_write(cx),
-            Callback::Add => self.handle_add(cx),
-            Callback::UrgentData => self.handle_expt(cx),
-            Callback::Hangup => self.handle_hangup(cx),
-            Callback::Drain => self.handle_drain(cx),
+    fn call(&mut self, callback: Callback, token: Token, cx: &mut Context) -> Option<Box<Ending>> {
+        call_and_settle(self, token, cx, |channel, cx| match callback {
+            Callback::Add => channel.handle_add(cx),
+            Callback::Write => channel.handle_write(cx),
+            Callback::UrgentData => channel.handle_expt(cx),
+            Callback::Hangup => channel.handle_hangup(cx),
+            Callback::Drain => channel.handle_drain(cx),
+            Callback::Timer(timer) => channel.handle_timer(cx, timer),
             // It may have been postponed since it was armed.
-            Callback::Deadline => match self.update_deadline(cx) {
-                Some(at) if at <= cx.clock() => self.handle_deadline(cx),
+            Callback::Deadline => match channel.update_deadline(cx) {
+                Some(at) if at <= cx.clock() => channel.handle_deadline(cx),
                 _ => Ok(()),
             },
-        }
+        })
     }
 
     #[inline(always)]
@@ -94,6 +81,24 @@ impl<T: Dispatcher> Channel for T {
     }
 }
 
+#[inline(always)]
+fn call_and_settle<T: Dispatcher>(
+    channel: &mut T,
+    token: Token,
+    cx: &mut Context,
+    callback: impl FnOnce(&mut T, &mut Context) -> io::Result<()>,
+) -> Option<Box<Ending>> {
+    let started_at = cx.start_callback();
+    let result = callback(channel, cx);
+    if let Some(started_at) = started_at {
+        cx.finish_callback(started_at, token, channel.type_name());
+    }
+    match result {
+        Ok(()) => channel.settle(token, cx),
+        Err(error) => Some(Box::new(Ending::from_error(error))),
+    }
+}
+
 impl dyn Channel {
     pub(super) fn downcast_mut<T: Dispatcher>(&mut self) -> Option<&mut T> {
         let dispatcher: &mut dyn Any = self;
@@ -102,26 +107,16 @@ impl dyn Channel {
 }
 
 impl Context {
-    /// Calls a channel back, with the rest of the reactor as its context, then
-    /// settles it. An error or a panic closes this channel and no other.
+    /// Calls `handle_read` of a channel, with the rest of the reactor as its context,
+    /// then settles it. An error or a panic closes this channel and no other.
     #[inline(always)]
-    pub(super) fn call(&mut self, token: Token, callback: Callback) {
-        self.enter(token, |channel, cx| channel.call(callback, token, cx));
+    pub(super) fn read(&mut self, token: Token) {
+        self.enter(token, |channel, cx| channel.read(token, cx));
     }
 
-    /// Calls `handle_timer` of a channel, then settles it.
-    pub(super) fn call_timer(&mut self, token: Token, timer: TimerId) {
-        self.enter(token, |channel, cx| {
-            let started_at = cx.start_callback();
-            let result = channel.handle_timer(cx, timer);
-            if let Some(started_at) = started_at {
-                cx.finish_callback(started_at, token, channel.type_name());
-            }
-            match result {
-                Ok(()) => channel.settle(token, cx),
-                Err(error) => Some(Box::new(Ending::from_error(error))),
-            }
-        });
+    /// Makes another callback, likewise.
+    pub(super) fn call(&mut self, token: Token, callback: Callback) {
+        self.enter(token, |channel, cx| channel.call(callback, token, cx));
     }
 
     /// Like [`call`](Self::call), but with a function in place of a callback. It has no

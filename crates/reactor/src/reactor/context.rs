@@ -27,6 +27,8 @@ use crate::token::Token;
 /// The largest read, and so how long one peer can delay the others: 64 KiB.
 pub(crate) const READ_BUFFER_SIZE: usize = 64 * 1024;
 
+pub(crate) type ReadBuffer = [u8; READ_BUFFER_SIZE];
+
 /// Access to the reactor during a callback. Use it to add, find and close channels and to
 /// set timers. The channel being called is not accessible through it.
 pub struct Context {
@@ -55,7 +57,7 @@ pub struct Context {
     dropping: bool,
     awaited_close: AwaitedClose,
     resolver: Resolver,
-    read_buffer: Box<[u8]>,
+    read_buffer: Option<Box<ReadBuffer>>,
     spare_output: Option<Box<OutputBuffer>>,
 }
 
@@ -99,7 +101,7 @@ impl Context {
             dropping: false,
             awaited_close: AwaitedClose::Nothing,
             resolver: Resolver::default(),
-            read_buffer: Box::default(),
+            read_buffer: None,
             spare_output: None,
         }
     }
@@ -356,16 +358,13 @@ impl Context {
     }
 
     /// Lends the buffer that every channel reads into.
-    pub(crate) fn lend_read_buffer(&mut self) -> Box<[u8]> {
-        if self.read_buffer.is_empty() {
-            // The first use, or a callback panicked while it had the buffer.
-            self.read_buffer = vec![0; READ_BUFFER_SIZE].into_boxed_slice();
-        }
-        mem::take(&mut self.read_buffer)
+    pub(crate) fn lend_read_buffer(&mut self) -> Box<ReadBuffer> {
+        // There is none at the first use, or if a callback panicked while it had it.
+        self.read_buffer.take().unwrap_or_else(new_read_buffer)
     }
 
-    pub(crate) fn return_read_buffer(&mut self, buffer: Box<[u8]>) {
-        self.read_buffer = buffer;
+    pub(crate) fn return_read_buffer(&mut self, buffer: Box<ReadBuffer>) {
+        self.read_buffer = Some(buffer);
     }
 
     /// Lends an output buffer, in which a stream gathers the output of a callback.
@@ -379,6 +378,12 @@ impl Context {
             self.spare_output = Some(buffer);
         }
     }
+}
+
+#[cold]
+#[expect(clippy::large_stack_arrays, reason = "optimized builds create it on the heap")]
+fn new_read_buffer() -> Box<ReadBuffer> {
+    Box::new([0; READ_BUFFER_SIZE])
 }
 
 impl Context {

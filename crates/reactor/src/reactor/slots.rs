@@ -184,6 +184,14 @@ impl Slots {
         Some((token, slot.registration.interest()?))
     }
 
+    /// Like [`resolve`](Self::resolve), but returns `None` too if the channel was touched
+    /// since it settled, so that what is registered for it may be outdated.
+    #[inline(always)]
+    pub(super) fn resolve_settled(&self, key: usize) -> Option<(Token, Interest)> {
+        let slot = self.table.get(Token::index_of_key(key))?;
+        if slot.dirty { None } else { self.resolve(key) }
+    }
+
     /// Returns the token of the channel in slot `index`, if there is one.
     pub(super) fn token_at(&self, index: usize) -> Option<Token> {
         let slot = self.table.get(index).filter(|slot| slot.phase != Phase::Vacant)?;
@@ -232,13 +240,6 @@ impl Slots {
     pub(super) fn source(&self, token: Token) -> Option<Source<'_>> {
         let slot = self.get(token).filter(|slot| slot.phase != Phase::Closing)?;
         Some(slot.channel.as_ref()?.source())
-    }
-
-    /// Returns `true` if the channel was touched since it settled, so that what is
-    /// registered for it may be outdated.
-    #[inline(always)]
-    pub(super) fn is_dirty(&self, token: Token) -> bool {
-        self.table.get(token.index()).is_some_and(|slot| slot.dirty)
     }
 
     pub(super) fn is_closing(&self, token: Token) -> bool {

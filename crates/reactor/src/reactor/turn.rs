@@ -98,32 +98,27 @@ impl Context {
     /// contains a new channel.
     #[inline(always)]
     fn dispatch_event(&mut self, event: Event) {
-        let Some((token, interest)) = self.slots.resolve(event.key) else {
-            if self.poller.is_oneshot() {
-                self.slots.disarm_key(event.key);
+        match self.slots.resolve_settled(event.key) {
+            Some((token, interest)) if !event.urgent && !self.poller.is_oneshot() => {
+                let ready = event.ready.intersection(interest);
+                if ready.is_empty() {
+                    return self.dispatch_special(event);
+                }
+                self.count_event(token);
+                self.dispatch_ready(token, ready);
             }
-            return;
-        };
-        self.count_event(token);
-        let is_special = self.slots.is_dirty(token)
-            || event.urgent
-            || interest.is_empty()
-            || self.poller.is_oneshot()
-            || !(event.readable || event.writable);
-        if is_special {
-            return self.dispatch_special(token, event);
+            _ => self.dispatch_special(event),
         }
-        self.dispatch_ready(token, interest, event);
     }
 
     #[inline(always)]
-    fn dispatch_ready(&mut self, token: Token, interest: Interest, event: Event) {
+    fn dispatch_ready(&mut self, token: Token, ready: Interest) {
         self.source_exchanged = false;
-        if event.readable && interest.readable() {
-            self.call(token, Callback::Read);
+        if ready.readable() {
+            self.read(token);
         }
         // The event does not belong to a source that the read has put in place.
-        if event.writable && interest.writable() && !self.source_exchanged {
+        if ready.writable() && !self.source_exchanged {
             self.call(token, Callback::Write);
         }
     }
@@ -132,7 +127,14 @@ impl Context {
     /// touched, urgent data, a hang-up of a source from which nothing is wanted, and a
     /// oneshot poller.
     #[cold]
-    fn dispatch_special(&mut self, token: Token, mut event: Event) {
+    fn dispatch_special(&mut self, mut event: Event) {
+        let Some((token, _)) = self.slots.resolve(event.key) else {
+            if self.poller.is_oneshot() {
+                self.slots.disarm_key(event.key);
+            }
+            return;
+        };
+        self.count_event(token);
         if self.poller.is_oneshot() {
             self.slots.disarm(token);
             self.mark_dirty(token);
@@ -147,7 +149,7 @@ impl Context {
             }
             return;
         }
-        if !(event.readable || event.writable || event.urgent) {
+        if event.ready.is_empty() && !event.urgent {
             return self.dispatch_hangup(token);
         }
         self.source_exchanged = false;
@@ -155,12 +157,13 @@ impl Context {
             self.call(token, Callback::UrgentData);
             // `polling` reports urgent data as readable: only the source shows if
             // there is anything else to read.
-            event.readable = self.slots.source(token).is_some_and(Source::check_readable);
+            let readable = self.slots.source(token).is_some_and(Source::check_readable);
+            event.ready = Interest::new(readable, event.ready.writable());
         }
         if !self.source_exchanged
             && let Some((_, interest)) = self.slots.resolve(token.key())
         {
-            self.dispatch_ready(token, interest, event);
+            self.dispatch_ready(token, event.ready.intersection(interest));
         }
     }
 
@@ -172,7 +175,7 @@ impl Context {
         // A copy, because a callback may remove and add entries.
         for token in self.always_ready.clone() {
             let key = token.key();
-            self.dispatch_event(Event { key, readable: true, writable: true, urgent: false });
+            self.dispatch_event(Event { key, ready: Interest::new(true, true), urgent: false });
         }
     }
 
@@ -194,7 +197,7 @@ impl Context {
             let Some(expiry) = self.timers.pop_expired(self.now, mark) else { break };
             match expiry {
                 Expiry::Timer(id, TimerAction::Channel(token)) => {
-                    self.call_timer(token, id);
+                    self.call(token, Callback::Timer(id));
                 }
                 Expiry::Timer(_, TimerAction::Call(job)) => self.run_job(job),
                 Expiry::Timer(_, TimerAction::ExpireDrain) => self.expire_drain(),

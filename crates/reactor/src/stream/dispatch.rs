@@ -79,7 +79,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
             return Ok(());
         }
         let mut buffer = cx.lend_read_buffer();
-        let outcome = self.connection.receive(&mut buffer, cx.now());
+        let outcome = self.connection.receive(&mut *buffer, cx.now());
         let result = match outcome {
             Ok(ReadOutcome::Data(read)) => {
                 cx.count_received(read);
@@ -204,7 +204,7 @@ impl<P: Protocol> Stream<P> {
     #[cold]
     fn discard_input(&mut self, cx: &mut Context) {
         let mut buffer = cx.lend_read_buffer();
-        if self.connection.discard(&mut buffer) {
+        if self.connection.discard(&mut *buffer) {
             cx.record_progress();
         }
         cx.return_read_buffer(buffer);
