@@ -26,7 +26,7 @@ pub(crate) struct OutputBuffer {
     /// the socket is writable.
     blocked: bool,
     mode: SendMode,
-    /// Replies are queued.
+    /// Replies were queued, and the queue has not been empty since.
     has_replies: bool,
     /// How many bytes were accepted above the high mark, beyond the message that exceeded
     /// it.
@@ -148,7 +148,6 @@ impl OutputBuffer {
             self.blocked = true;
             if self.congested && self.len() <= low() {
                 self.congested = false;
-                self.has_replies = false;
                 self.excess = 0;
             }
         }
@@ -197,6 +196,20 @@ mod tests {
         assert!(output.congested, "one byte above the low mark");
         take(&mut output, 1);
         assert!(!output.congested);
+    }
+
+    #[test]
+    fn reply_below_the_low_mark_still_holds_back_input() {
+        let mut output = OutputBuffer::default();
+        output.set_mode(SendMode::Reply);
+        output.push(&[0; HIGH], HIGH);
+        output.record_rest(true);
+        output.set_mode(SendMode::Strict);
+        take(&mut output, HIGH - 1);
+        assert!(!output.holds_back_input());
+        output.push(&[0; HIGH], HIGH);
+        output.record_rest(false);
+        assert!(output.holds_back_input(), "one byte of the reply is still queued");
     }
 
     #[test]
