@@ -229,8 +229,9 @@ impl Ending {
     }
 }
 
-/// Runs code that must not end the loop: the last callbacks of a closing channel,
-/// and jobs. A panic is logged.
+/// Runs code of the user that must not end the loop: jobs, `handle_error`, all that
+/// follows when a channel closes, the destructors of jobs and calls that are dropped,
+/// and `source` of a channel that hung up. A panic is logged.
 pub(super) fn catch_panic(what: &str, f: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
         log::error!("{what}: {}", Cause::from_panic(&*payload));
