@@ -96,7 +96,11 @@
 //! | listening on every address of a name | [`Listener::bind_all`] |
 //! | a message to connections over the limit | [`Listener::with_rejection`] |
 //! | pausing a listener, or the input of a stream | [`Listener::pause`], [`Connection::pause`] |
-//! | socket options | [`Connection::socket_options`], [`Listener::socket_options`] |
+//! | socket options before a connection starts | [`Listener::with_socket_options`], [`Connector::with_socket_options`] |
+//! | socket options later, and any that the system has | [`Connection::set_socket_options`], [`Connection::socket_options`] |
+//! | who is at the other end of a Unix socket | [`Connection::peer_credentials`] |
+//! | mode and owner of a socket file | [`Listener::bind_unix_with`], [`SocketFile`] |
+//! | multicast | [`Datagram::bind_multicast`], [`DatagramChannel::join_multicast`] |
 //! | an accepted socket for another reactor | [`Listener::with_handler`] |
 //! | shutting down gracefully | [`Context::drain`] |
 //! | another event loop around this one | [`Reactor::turn`], [`Reactor::next_deadline`] |
@@ -149,7 +153,7 @@
 //! | What keeps a hang-up from spinning? | `reactor/turn.rs` | `dispatch_hangup` calls `suspend_registration` (`reactor/registration.rs`), which removes the source from the poller until something is wanted from it; see `HungUp` there |
 //! | What bounds a graceful close? | `stream/timeouts.rs` | `stall_deadline`: while output is queued, the stall timeout; once all is written, two seconds without progress (`LINGER_TIMEOUT`), and from then on in total the close timeout (`close_deadline`) |
 //! | Where is the registered interest decided? | `reactor/call.rs` | `settle`; a stream's part is `readable` and `writable` in `stream/dispatch.rs`, and their shortcut `waits_for_input`; the first registration is by `register` in `reactor/context.rs` |
-//! | What must change to set a socket option on accepted streams? | `sys/accept.rs` | `accept`, through which all of them come, called only by `accept_pending` in `listener/mod.rs`; an option that they inherit can be set once instead, by `listen` in `sys/socket.rs`, but that leaves out listening sockets that are passed in; a program calls `io.socket_options()` in `handle_connect` |
+//! | Where are socket options set on accepted streams? | `listener/mod.rs` | `handle_accepted`, before the protocol exists, and on the listening socket by `with_socket_options`; on those of a stream that connects by `connect_bound` in `sys/socket.rs`; which options there are, and what each system lacks, is in `sys/socket_options.rs` |
 //! | What must change to run on a virtual clock? | `sys/clock.rs` | `now`, the only place that reads the clock (`scripts/architecture.py` rejects others); and `wait` in `poll/mod.rs`, which must collect what is ready without waiting, and else advance the clock to its deadline; busy polling must be off |
 //! | What must change to put TLS between socket and protocol? | `stream/connection.rs` | `receive` (decrypt; `handle_read` in `stream/dispatch.rs` must also deliver what the session holds and the kernel no longer reports); where output is accepted (encrypt: `send`, `queue` and `send_now` in `stream/sending.rs`); the three places that end it (`finish_shutdown` there, `try_finish_close` and `end_at_once` in `stream/ending.rs`); during the handshake, `is_resting` must be `false`; the handshake comes before `call_handle_connect`, which `on_connected` in `stream/establish.rs` calls, and for accepted streams `handle_add` in `stream/dispatch.rs` |
 //!
@@ -180,6 +184,10 @@
 //!   source.rs              Source: anything that can be polled
 //!   unix_address.rs        paths and abstract names of Unix sockets
 //!   socket_path.rs         the file that a Unix socket is bound to
+//!   socket_file.rs         its mode and owner
+//!   socket_options.rs      options that are set on stream sockets
+//!   peer_credentials.rs    who is at the other end of a Unix socket
+//!   multicast.rs           membership of a datagram socket in groups
 //!   resolver.rs            name resolution on threads
 //!   signals.rs             signals as a source
 //!   eventfd.rs             a descriptor that wakes a poller
@@ -214,6 +222,7 @@
 //!   timeouts.rs, ending.rs its deadlines, and its end
 //!   closing.rs             CloseState: how a stream ends, as a table
 //!   limits.rs, throttle.rs limits on memory, time and rate
+//!   connector.rs           Connector: where and how to connect
 //!   connect.rs             attempts to connect, one address after another
 //!   establish.rs           their steps that need the reactor
 //!   connection_limit.rs    how many accepted connections may be open
@@ -255,10 +264,14 @@ pub use reactor::{
 };
 pub use stream::connection::Connection;
 pub use stream::connection_limit::ConnectionLimit;
+pub use stream::connector::Connector;
 pub use stream::limits::Limits;
 pub use stream::protocol::{Io, Protocol};
 pub use stream::{FileDispatcher, Stream};
 pub use sys::descriptor::OwnedDescriptor;
+pub use sys::peer_credentials::PeerCredentials;
 pub use sys::socket::SockRef;
+pub use sys::socket_file::SocketFile;
+pub use sys::socket_options::{Keepalive, SocketOptions};
 pub use sys::source::Source;
 pub use token::Token;

@@ -254,7 +254,7 @@
 //! | `file_dispatcher`, `file_wrapper` | [`FileDispatcher`]: a stream over any descriptor |
 //! | `dispatcher` over another kind of source | [`Dispatcher`] |
 //! | `set_socket`, `dispatcher(sock)` | [`Stream::new`], [`Listener::new`] |
-//! | `self.socket.setsockopt` | [`Connection::socket_options`], [`Listener::socket_options`] |
+//! | `self.socket.setsockopt` | [`Connection::set_socket_options`], [`Connection::socket_options`], [`Listener::with_socket_options`] |
 //! | `readable()` returning `False` in a server socket | [`Listener::pause`] |
 //! | `connected`, `accepting`, `connecting` | the callbacks; there are no flags |
 //! | `addr` | [`Connection::peer_addr`], [`Listener::local_addr`] |

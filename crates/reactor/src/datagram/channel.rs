@@ -135,7 +135,35 @@ impl DatagramChannel {
         &self.local
     }
 
-    /// Returns a reference on which socket options can be read and set.
+    /// Receives what is sent to the multicast `group` too, at the port of this socket, on the
+    /// network interface with index `interface` (`if_nametoindex(3)`); 0 is for one that the
+    /// system selects by its routes (ip(7), `IP_ADD_MEMBERSHIP`; ipv6(7),
+    /// `IPV6_ADD_MEMBERSHIP`). The membership ends with the socket. To send to a group
+    /// requires none.
+    ///
+    /// # Errors
+    ///
+    /// * `InvalidInput` if `group` is no multicast address;
+    /// * `Unsupported` for IPv4 with an `interface` on systems that select it by its address;
+    ///   use [`socket_options`](Self::socket_options) there;
+    /// * the socket's error: it is of the other family, there is no such interface or no
+    ///   route, or it has joined already (`AddrInUse`).
+    pub fn join_multicast(&self, group: IpAddr, interface: u32) -> io::Result<()> {
+        self.socket.join_multicast(group, interface)
+    }
+
+    /// Ends a membership that [`join_multicast`](Self::join_multicast) started with the same
+    /// arguments.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`join_multicast`](Self::join_multicast); `AddrNotAvailable` if there
+    /// is no such membership.
+    pub fn leave_multicast(&self, group: IpAddr, interface: u32) -> io::Result<()> {
+        self.socket.leave_multicast(group, interface)
+    }
+
+    /// Returns a reference on which any socket option can be read and set.
     #[must_use]
     pub fn socket_options(&self) -> SockRef<'_> {
         self.socket.options()

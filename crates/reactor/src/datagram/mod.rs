@@ -5,7 +5,7 @@ mod protocol;
 
 use std::fmt;
 use std::io;
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::time::Instant;
@@ -16,6 +16,7 @@ use crate::datagram::channel::Receipt;
 use crate::reactor::{Cause, CloseReason, Context, Dispatcher, READ_BUFFER_SIZE, TimerId};
 use crate::sys::datagram_socket::DatagramSocket;
 use crate::sys::descriptor::OwnedDescriptor;
+use crate::sys::socket_file::SocketFile;
 use crate::sys::socket_path::SocketPath;
 use crate::sys::source::Source;
 
@@ -65,6 +66,52 @@ impl<P: DatagramProtocol> Datagram<P> {
         Self::from_parts(socket, None, protocol)
     }
 
+    /// Receives what is sent to the multicast `group`: binds a UDP socket to it, and joins it
+    /// on the network interface with index `interface`; 0 is for one that the system selects
+    /// by its routes. Other programs on this machine can do the same.
+    ///
+    /// Because it is bound to the group, it receives nothing else. See
+    /// [`DatagramChannel::join_multicast`] to add a membership to another socket.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the group if the socket cannot be bound or cannot join, and
+    /// `InvalidInput` if it is no multicast address.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::io;
+    /// use reactor::{Address, Datagram, DatagramIo, DatagramProtocol, Reactor};
+    ///
+    /// /// Prints who announces a service on the local network (RFC 6762).
+    /// struct Announcements;
+    ///
+    /// impl DatagramProtocol for Announcements {
+    ///     fn handle_datagram(
+    ///         &mut self,
+    ///         _: &mut DatagramIo<'_>,
+    ///         data: &[u8],
+    ///         from: &Address,
+    ///     ) -> io::Result<()> {
+    ///         println!("{from}: {} bytes", data.len());
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> io::Result<()> {
+    /// let mut reactor = Reactor::new()?;
+    /// let group = ([224, 0, 0, 251], 5353).into();
+    /// reactor.add(Datagram::bind_multicast(group, 0, Announcements)?)?;
+    /// reactor.run()
+    /// # }
+    /// ```
+    pub fn bind_multicast(group: SocketAddr, interface: u32, protocol: P) -> io::Result<Self> {
+        let socket = DatagramSocket::bind_multicast(group, interface)
+            .map_err(|error| io::Error::new(error.kind(), format!("{group}: {error}")))?;
+        Self::from_parts(socket, None, protocol)
+    }
+
     /// Binds a Unix datagram socket to `path`, which is removed with the socket. A path
     /// that a terminated program left behind is replaced. On Linux, it may also be a zero
     /// byte and a name in the abstract namespace.
@@ -73,7 +120,21 @@ impl<P: DatagramProtocol> Datagram<P> {
     ///
     /// The same as for [`Listener::bind_unix`](crate::Listener::bind_unix).
     pub fn bind_unix(path: impl AsRef<Path>, protocol: P) -> io::Result<Self> {
-        let (socket, path) = SocketPath::bind_datagram(path.as_ref())?;
+        Self::bind_unix_with(path, SocketFile::default(), protocol)
+    }
+
+    /// Like [`bind_unix`](Self::bind_unix), and then sets the mode and the owner of the file.
+    /// A datagram may arrive before; umask(2) applies until then.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`Listener::bind_unix_with`](crate::Listener::bind_unix_with).
+    pub fn bind_unix_with(
+        path: impl AsRef<Path>,
+        file: SocketFile,
+        protocol: P,
+    ) -> io::Result<Self> {
+        let (socket, path) = SocketPath::bind_datagram(path.as_ref(), file)?;
         Self::from_parts(socket, path, protocol)
     }
 

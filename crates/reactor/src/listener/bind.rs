@@ -1,4 +1,5 @@
-//! Listening on a TCP address, every address of a name, or a Unix socket.
+//! Listening on a TCP address, every address of a name, a Unix socket, or a socket that is
+//! passed in.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
@@ -7,9 +8,12 @@ use std::path::Path;
 use std::rc::Rc;
 
 use crate::address::{Address, try_each_addr};
-use crate::listener::{Listener, stream_handler};
+use crate::listener::{Accepted, Handler, Listener, stream_handler};
+use crate::reactor::Context;
 use crate::stream::protocol::Protocol;
+use crate::sys::descriptor::OwnedDescriptor;
 use crate::sys::socket::{ListenOptions, Socket};
+use crate::sys::socket_file::SocketFile;
 use crate::sys::socket_path::SocketPath;
 
 /// How often to select another port for port 0, if one of the addresses has no free
@@ -85,7 +89,42 @@ impl Listener {
         path: impl AsRef<Path>,
         handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
     ) -> io::Result<Self> {
-        let (socket, path) = SocketPath::listen(path.as_ref())?;
+        Self::bind_unix_with(path, SocketFile::default(), handle_accepted)
+    }
+
+    /// Like [`bind_unix`](Self::bind_unix), but sets the mode and the owner of the file
+    /// before any peer can connect.
+    ///
+    /// # Errors
+    ///
+    /// The same as for [`bind_unix`](Self::bind_unix), and an error if mode or owner cannot be
+    /// set; the path is removed then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::io;
+    /// # use reactor::{Io, Listener, Protocol};
+    /// # struct Echo;
+    /// # impl Protocol for Echo {
+    /// #     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> { io.send(data) }
+    /// # }
+    /// use reactor::SocketFile;
+    ///
+    /// # fn main() -> io::Result<()> {
+    /// # let path = std::env::temp_dir().join(format!("reactor-doc-{}", std::process::id()));
+    /// let file = SocketFile { mode: Some(0o660), ..SocketFile::default() };
+    /// let listener = Listener::bind_unix_with(path, file, |_| Ok(Echo))?;
+    /// # drop(listener);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn bind_unix_with<P: Protocol>(
+        path: impl AsRef<Path>,
+        file: SocketFile,
+        handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
+    ) -> io::Result<Self> {
+        let (socket, path) = SocketPath::listen(path.as_ref(), file)?;
         Self::from_parts(socket, path, stream_handler(handle_accepted))
     }
 
@@ -139,6 +178,93 @@ impl Listener {
         handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
     ) -> io::Result<Vec<Self>> {
         Self::bind_all_with(addrs, true, handle_accepted)
+    }
+
+    /// Takes over a listening socket: a `TcpListener`, a `UnixListener`, an inherited
+    /// socket, or one created with custom options.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if it is no socket; `InvalidInput` if it does not listen.
+    pub fn new<P: Protocol>(
+        socket: impl Into<OwnedDescriptor>,
+        handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
+    ) -> io::Result<Self> {
+        Self::from_listening(socket.into(), stream_handler(handle_accepted))
+    }
+
+    /// Takes over a listening socket, and passes each accepted socket, in non-blocking
+    /// mode, to `handle_accepted` instead of creating a stream, for example to pass it to
+    /// another reactor. [`with_limits`](Self::with_limits) and
+    /// [`with_max_connections`](Self::with_max_connections) have no effect.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if it is no socket; `InvalidInput` if it does not listen.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io;
+    /// use std::net::{TcpListener, TcpStream};
+    /// use reactor::{Context, Io, Listener, Protocol, Reactor, Stream};
+    ///
+    /// struct Hello;
+    ///
+    /// impl Protocol for Hello {
+    ///     fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
+    ///         io.send(b"hello")?;
+    ///         io.close();
+    ///         Ok(())
+    ///     }
+    ///     fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> io::Result<()> {
+    /// let (mut acceptor, mut worker) = (Reactor::new()?, Reactor::new()?);
+    /// let handle = worker.handle();
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let client = TcpStream::connect(listener.local_addr()?)?;
+    /// acceptor.add(Listener::with_handler(listener, move |cx, socket, _peer| {
+    ///     cx.stop(); // after the first connection
+    ///     let add = move |cx: &mut Context| match Stream::new(socket, Hello) {
+    ///         Ok(stream) => drop(cx.add(stream)),
+    ///         Err(error) => eprintln!("cannot add the connection: {error}"),
+    ///     };
+    ///     handle.post(add).map_err(io::Error::other)
+    /// })?)?;
+    /// acceptor.run()?;
+    /// worker.run()?;
+    /// assert_eq!(io::read_to_string(client)?, "hello");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_handler(
+        socket: impl Into<OwnedDescriptor>,
+        mut handle_accepted: impl FnMut(&mut Context, OwnedDescriptor, &Address) -> io::Result<()>
+        + 'static,
+    ) -> io::Result<Self> {
+        let handler = move |cx: &mut Context, accepted: Accepted| {
+            // The count belongs to streams.
+            accepted.config.release();
+            handle_accepted(cx, accepted.socket.into_owned(), &accepted.peer)
+        };
+        Self::from_listening(socket.into(), Box::new(handler))
+    }
+
+    fn from_listening(socket: OwnedDescriptor, handler: Handler) -> io::Result<Self> {
+        let mut listener = Self::from_parts(Socket::from_listening(socket)?, None, handler)?;
+        listener.sets_nodelay = true;
+        Ok(listener)
+    }
+
+    fn from_socket<P: Protocol>(
+        socket: Socket,
+        handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
+    ) -> io::Result<Self> {
+        Self::from_parts(socket, None, stream_handler(handle_accepted))
     }
 
     fn bind_all_with<P: Protocol>(

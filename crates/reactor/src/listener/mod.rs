@@ -24,9 +24,9 @@ use crate::stream::connection_limit::ConnectionLimit;
 use crate::stream::limits::Limits;
 use crate::stream::protocol::Protocol;
 use crate::sys::accept::{AcceptError, fd_limit_hint};
-use crate::sys::descriptor::OwnedDescriptor;
 use crate::sys::endpoint::Endpoint;
 use crate::sys::socket::Socket;
+use crate::sys::socket_options::SocketOptions;
 use crate::sys::socket_path::SocketPath;
 use crate::sys::source::Source;
 
@@ -87,6 +87,11 @@ pub struct Listener {
     /// What the streams share; its limit counts them.
     config: Rc<StreamConfig>,
     limit: ConnectionLimit,
+    /// Accepted sockets may not have inherited `TCP_NODELAY`: connections that were queued
+    /// before this library set it.
+    sets_nodelay: bool,
+    /// Set on each accepted socket.
+    options: Option<SocketOptions>,
     rejection: Option<Rejection>,
     lingering: Lingering,
     rejected: RateLimitedLog,
@@ -100,96 +105,6 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Takes over a listening socket: a `TcpListener`, a `UnixListener`, an inherited
-    /// socket, or one created with custom options.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if it is no socket; `InvalidInput` if it does not listen.
-    pub fn new<P: Protocol>(
-        socket: impl Into<OwnedDescriptor>,
-        handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
-    ) -> io::Result<Self> {
-        let mut create_stream = stream_handler(handle_accepted);
-        let handler = move |cx: &mut Context, accepted: Accepted| {
-            // Connections queued before `TCP_NODELAY` was set have not inherited it.
-            accepted.socket.set_nodelay();
-            create_stream(cx, accepted)
-        };
-        let socket = Socket::from_listening(socket.into())?;
-        Self::from_parts(socket, None, Box::new(handler))
-    }
-
-    /// Takes over a listening socket, and passes each accepted socket, in non-blocking
-    /// mode, to `handle_accepted` instead of creating a stream, for example to pass it to
-    /// another reactor. [`with_limits`](Self::with_limits) and
-    /// [`with_max_connections`](Self::with_max_connections) have no effect.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if it is no socket; `InvalidInput` if it does not listen.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::io;
-    /// use std::net::{TcpListener, TcpStream};
-    /// use reactor::{Context, Io, Listener, Protocol, Reactor, Stream};
-    ///
-    /// struct Hello;
-    ///
-    /// impl Protocol for Hello {
-    ///     fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
-    ///         io.send(b"hello")?;
-    ///         io.close();
-    ///         Ok(())
-    ///     }
-    ///     fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
-    ///         Ok(())
-    ///     }
-    /// }
-    ///
-    /// # fn main() -> io::Result<()> {
-    /// let (mut acceptor, mut worker) = (Reactor::new()?, Reactor::new()?);
-    /// let handle = worker.handle();
-    /// let listener = TcpListener::bind("127.0.0.1:0")?;
-    /// let client = TcpStream::connect(listener.local_addr()?)?;
-    /// acceptor.add(Listener::with_handler(listener, move |cx, socket, _peer| {
-    ///     cx.stop(); // after the first connection
-    ///     let add = move |cx: &mut Context| match Stream::new(socket, Hello) {
-    ///         Ok(stream) => drop(cx.add(stream)),
-    ///         Err(error) => eprintln!("cannot add the connection: {error}"),
-    ///     };
-    ///     handle.post(add).map_err(io::Error::other)
-    /// })?)?;
-    /// acceptor.run()?;
-    /// worker.run()?;
-    /// assert_eq!(io::read_to_string(client)?, "hello");
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn with_handler(
-        socket: impl Into<OwnedDescriptor>,
-        mut handle_accepted: impl FnMut(&mut Context, OwnedDescriptor, &Address) -> io::Result<()>
-        + 'static,
-    ) -> io::Result<Self> {
-        let handler = move |cx: &mut Context, accepted: Accepted| {
-            // The count belongs to streams.
-            accepted.config.release();
-            accepted.socket.set_nodelay();
-            handle_accepted(cx, accepted.socket.into_owned(), &accepted.peer)
-        };
-        let socket = Socket::from_listening(socket.into())?;
-        Self::from_parts(socket, None, Box::new(handler))
-    }
-
-    fn from_socket<P: Protocol>(
-        socket: Socket,
-        handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
-    ) -> io::Result<Self> {
-        Self::from_parts(socket, None, stream_handler(handle_accepted))
-    }
-
     fn from_parts(socket: Socket, path: Option<SocketPath>, handler: Handler) -> io::Result<Self> {
         let limit = ConnectionLimit::default();
         Ok(Listener {
@@ -199,6 +114,8 @@ impl Listener {
             handler,
             config: Rc::new(StreamConfig::counted(Limits::default(), limit.clone())),
             limit,
+            sets_nodelay: false,
+            options: None,
             rejection: None,
             lingering: Lingering::default(),
             rejected: RateLimitedLog::default(),
@@ -213,6 +130,41 @@ impl Listener {
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.config = Rc::new(StreamConfig::counted(limits, self.limit.clone()));
         self
+    }
+
+    /// Sets options of the listening socket, which apply from the first packet of a
+    /// connection on, and of each accepted one, since systems differ in what is inherited.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the address and the first option that cannot be set. If
+    /// that happens to an accepted connection, it is rejected and logged.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::io;
+    /// # use reactor::{Io, Listener, Protocol};
+    /// # struct Echo;
+    /// # impl Protocol for Echo {
+    /// #     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> { io.send(data) }
+    /// # }
+    /// use reactor::{Keepalive, SocketOptions};
+    ///
+    /// # fn main() -> io::Result<()> {
+    /// let keepalive = Some(Keepalive::default());
+    /// let listener = Listener::bind("127.0.0.1:0", |_| Ok(Echo))?
+    ///     .with_socket_options(SocketOptions { keepalive, ..SocketOptions::default() })?;
+    /// # drop(listener);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_socket_options(mut self, options: SocketOptions) -> io::Result<Self> {
+        self.socket
+            .set_options(&options)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.local)))?;
+        self.options = Some(options);
+        Ok(self)
     }
 
     /// Closes each new connection while `max` connections accepted by this listener are
@@ -261,7 +213,7 @@ impl Listener {
         &self.local
     }
 
-    /// Returns a reference on which socket options can be read and set. Accepted sockets
+    /// Returns a reference on which any socket option can be read and set. Accepted sockets
     /// inherit some of them (socket(7), tcp(7)).
     #[must_use]
     pub fn socket_options(&self) -> SockRef<'_> {
@@ -351,7 +303,15 @@ impl Listener {
         let message = if self.limit.try_acquire() {
             let name = peer.clone();
             let accepted = Accepted { socket, peer, config: Rc::clone(&self.config) };
-            let handler = AssertUnwindSafe(|| (self.handler)(cx, accepted));
+            let handler = AssertUnwindSafe(|| {
+                if self.sets_nodelay {
+                    accepted.socket.set_nodelay();
+                }
+                if let Some(options) = &self.options {
+                    accepted.socket.set_options(options)?;
+                }
+                (self.handler)(cx, accepted)
+            });
             let message = match catch_unwind(handler) {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => format!("{name}: {error}"),

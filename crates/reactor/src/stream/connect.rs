@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::address::Address;
 use crate::reactor::{Context, Dispatcher};
 use crate::sys::socket::Socket;
+use crate::sys::socket_options::SocketOptions;
 use crate::sys::source::Source;
 use crate::sys::unix_address::path_address;
 use crate::token::Token;
@@ -24,6 +25,8 @@ pub(super) struct Connecting {
     /// When to give up; `None` before the stream is added, or for never.
     deadline: Option<Instant>,
     phase: Phase,
+    /// Set on the socket of each attempt.
+    options: SocketOptions,
 }
 
 /// State machine for connecting: `Unresolved` and `Resolving` for a host name, then
@@ -68,13 +71,13 @@ pub(super) enum ConnectStep {
 }
 
 impl Connecting {
-    fn new(phase: Phase) -> Self {
-        Connecting { deadline: None, phase }
+    fn new(phase: Phase, options: SocketOptions) -> Self {
+        Connecting { deadline: None, phase, options }
     }
 
     /// Connects to a host that must be resolved first.
-    pub(super) fn to_host(host: &str, port: u16) -> Self {
-        Self::new(Phase::Unresolved { host: host.into(), port })
+    pub(super) fn to_host(host: &str, port: u16, options: SocketOptions) -> Self {
+        Self::new(Phase::Unresolved { host: host.into(), port }, options)
     }
 
     /// Starts to connect to the first of `addrs` that does not fail at once. If all do,
@@ -82,32 +85,37 @@ impl Connecting {
     pub(super) fn to_addrs(
         addrs: Vec<SocketAddr>,
         from: Option<SocketAddr>,
+        options: SocketOptions,
     ) -> (Self, Option<(Socket, Address)>) {
         let mut race = Race { remaining_addrs: addrs.into_iter(), from, ..Race::default() };
-        let attempt = race.start_next();
-        (Self::new(Phase::Trying(race)), attempt)
+        let attempt = race.start_next(&options);
+        (Self::new(Phase::Trying(race), options), attempt)
     }
 
     /// Continues an attempt that was started outside.
     pub(super) fn in_progress() -> Self {
-        Self::new(Phase::Trying(Race::default()))
+        Self::new(Phase::Trying(Race::default()), SocketOptions::default())
     }
 
     /// Starts to connect to a Unix socket.
-    pub(super) fn to_path(path: PathBuf) -> (Self, Option<(Socket, Address)>) {
-        match Socket::connect_unix(&path) {
+    pub(super) fn to_path(
+        path: PathBuf,
+        options: SocketOptions,
+    ) -> (Self, Option<(Socket, Address)>) {
+        let (phase, attempt) = match Socket::connect_unix(&path, &options) {
             Ok(socket) => {
                 let attempt = Some((socket, path_address(&path)));
-                (Self::new(Phase::Trying(Race::default())), attempt)
+                (Phase::Trying(Race::default()), attempt)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                (Self::new(Phase::QueueFull { path, retry_at: None }), None)
+                (Phase::QueueFull { path, retry_at: None }, None)
             }
             Err(error) => {
                 let race = Race { last_error: Some(error), ..Race::default() };
-                (Self::new(Phase::Trying(race)), None)
+                (Phase::Trying(race), None)
             }
-        }
+        };
+        (Self::new(phase, options), attempt)
     }
 
     /// Starts the clock. Returns what to do first; `has_attempt` if there is a socket.
@@ -154,7 +162,7 @@ impl Connecting {
         match &mut self.phase {
             Phase::Unresolved { .. } | Phase::Resolving => ConnectStep::Wait,
             Phase::Trying(race) => {
-                if let Some((socket, peer)) = race.start_next() {
+                if let Some((socket, peer)) = race.start_next(&self.options) {
                     race.schedule_next(now);
                     return ConnectStep::Attempt(socket, peer);
                 }
@@ -167,18 +175,20 @@ impl Connecting {
                 };
                 ConnectStep::Fail(race.last_error.take().unwrap_or_else(no_address))
             }
-            Phase::QueueFull { path, retry_at } => match Socket::connect_unix(path) {
-                Ok(socket) => {
-                    let peer = path_address(path);
-                    self.phase = Phase::Trying(Race::default());
-                    ConnectStep::Attempt(socket, peer)
+            Phase::QueueFull { path, retry_at } => {
+                match Socket::connect_unix(path, &self.options) {
+                    Ok(socket) => {
+                        let peer = path_address(path);
+                        self.phase = Phase::Trying(Race::default());
+                        ConnectStep::Attempt(socket, peer)
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        *retry_at = now.checked_add(FULL_QUEUE_DELAY);
+                        ConnectStep::Wait
+                    }
+                    Err(error) => ConnectStep::Fail(error),
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    *retry_at = now.checked_add(FULL_QUEUE_DELAY);
-                    ConnectStep::Wait
-                }
-                Err(error) => ConnectStep::Fail(error),
-            },
+            }
         }
     }
 
@@ -220,9 +230,9 @@ impl Connecting {
 
 impl Race {
     /// Starts to connect to the next address that does not fail at once.
-    fn start_next(&mut self) -> Option<(Socket, Address)> {
+    fn start_next(&mut self, options: &SocketOptions) -> Option<(Socket, Address)> {
         for addr in self.remaining_addrs.by_ref() {
-            match Socket::connect(addr, self.from) {
+            match Socket::connect(addr, self.from, options) {
                 Ok(socket) => return Some((socket, Address::Inet(addr))),
                 Err(error) => {
                     log::debug!("connect to {addr}: {error}");

@@ -6,6 +6,7 @@ pub(crate) mod config;
 mod connect;
 pub(crate) mod connection;
 pub(crate) mod connection_limit;
+pub(crate) mod connector;
 mod dispatch;
 mod ending;
 mod establish;
@@ -22,17 +23,16 @@ use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::rc::Rc;
 
-use crate::address::Address;
 use crate::output_buffer::SendMode;
 use crate::reactor::Context;
 use crate::stream::connect::Connecting;
 use crate::stream::connection::Connection;
+use crate::stream::connector::Connector;
 use crate::stream::limits::Limits;
 use crate::stream::protocol::{Io, Protocol};
 use crate::sys::descriptor::{Descriptor, OwnedDescriptor};
 use crate::sys::endpoint::Endpoint;
 use crate::sys::socket::Socket;
-use crate::sys::unix_address::path_address;
 use crate::token::Token;
 
 /// A stream socket (TCP or Unix) driven by protocol `P`.
@@ -100,10 +100,7 @@ impl<P: Protocol> Stream<P> {
     /// # }
     /// ```
     pub fn connect(addrs: impl IntoIterator<Item = SocketAddr>, protocol: P) -> Self {
-        let addrs: Vec<_> = addrs.into_iter().collect();
-        let peer = addrs.first().map_or(Address::Unix(None), |&addr| Address::Inet(addr));
-        let (connecting, attempt) = Connecting::to_addrs(addrs, None);
-        Self::from_connecting(connecting, attempt, peer, protocol)
+        Connector::to_addrs(addrs).connect(protocol)
     }
 
     /// Like [`connect`](Self::connect), but to one address, and from the local address
@@ -111,8 +108,7 @@ impl<P: Protocol> Stream<P> {
     /// interface, or to open more connections to one server than a single local address
     /// has ports for.
     pub fn connect_from(from: SocketAddr, addr: SocketAddr, protocol: P) -> Self {
-        let (connecting, attempt) = Connecting::to_addrs(vec![addr], Some(from));
-        Self::from_connecting(connecting, attempt, Address::Inet(addr), protocol)
+        Connector::to_addrs([addr]).from(from).connect(protocol)
     }
 
     /// Connects to a host by name. Another thread resolves the name. Its addresses are
@@ -148,8 +144,7 @@ impl<P: Protocol> Stream<P> {
     /// # }
     /// ```
     pub fn connect_host(host: &str, port: u16, protocol: P) -> Self {
-        let peer = Address::Host(format!("{host}:{port}").into());
-        Self::from_connecting(Connecting::to_host(host, port), None, peer, protocol)
+        Connector::to_host(host, port).connect(protocol)
     }
 
     /// Connects to a Unix socket at `path`, or on Linux, if that is a zero byte and a name, in
@@ -157,25 +152,7 @@ impl<P: Protocol> Stream<P> {
     /// [`Limits::connect_timeout`]. All failures are passed to
     /// [`Protocol::handle_close`].
     pub fn connect_unix(path: impl AsRef<Path>, protocol: P) -> Self {
-        let path = path.as_ref().to_path_buf();
-        let peer = path_address(&path);
-        let (connecting, attempt) = Connecting::to_path(path);
-        Self::from_connecting(connecting, attempt, peer, protocol)
-    }
-
-    fn from_connecting(
-        connecting: Connecting,
-        attempt: Option<(Socket, Address)>,
-        peer: Address,
-        protocol: P,
-    ) -> Self {
-        let (endpoint, peer) = match attempt {
-            Some((socket, peer)) => (Endpoint::Socket(socket), peer),
-            None => (Endpoint::Unconnected, peer),
-        };
-        let mut connection = Connection::new(endpoint, peer, Rc::default());
-        connection.start_connecting(connecting);
-        Self::from_connection(connection, protocol)
+        Connector::to_unix(path).connect(protocol)
     }
 
     /// Takes over a connected stream socket: a `TcpStream`, a `UnixStream`, one end of a
@@ -279,6 +256,14 @@ impl<P: Protocol> Stream<P> {
     ) -> (&'a mut P, Io<'a>) {
         self.connection.gather_in(mode, || cx.lend_output_buffer());
         (&mut self.protocol, Io::new(&mut self.connection, cx))
+    }
+}
+
+impl Connector {
+    /// Creates a stream that connects. Never blocks; all failures are passed to
+    /// [`Protocol::handle_close`].
+    pub fn connect<P: Protocol>(&self, protocol: P) -> Stream<P> {
+        Stream::from_connection(self.start(), protocol)
     }
 }
 

@@ -57,7 +57,7 @@ impl DatagramSocket {
         Self::from_socket(socket)
     }
 
-    fn from_socket(socket: socket2::Socket) -> io::Result<Self> {
+    pub(super) fn from_socket(socket: socket2::Socket) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let local = socket.local_addr()?.as_socket();
         let is_v6 = local.is_some_and(|local| local.is_ipv6());
@@ -139,6 +139,10 @@ impl DatagramSocket {
 
     pub(crate) fn local_addr(&self) -> io::Result<Address> {
         self.inner.local_addr().map(Address::from)
+    }
+
+    pub(super) fn inner(&self) -> &socket2::Socket {
+        &self.inner
     }
 
     /// Returns a reference on which socket options can be read and set.

@@ -6,7 +6,9 @@ use socket2::SockRef;
 
 use crate::address::Address;
 use crate::sys::descriptor::Descriptor;
+use crate::sys::peer_credentials::PeerCredentials;
 use crate::sys::socket::{SendQueue, Socket};
+use crate::sys::socket_options::SocketOptions;
 use crate::sys::source::Source;
 
 /// One end of a byte stream, in non-blocking mode.
@@ -136,6 +138,24 @@ impl Endpoint {
         }
     }
 
+    /// See [`SocketOptions`].
+    pub(crate) fn set_options(&self, options: &SocketOptions) -> io::Result<()> {
+        match self {
+            Endpoint::Socket(socket) => socket.set_options(options),
+            Endpoint::Descriptor(_) => Err(not_a_socket()),
+            Endpoint::Unconnected => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// See [`PeerCredentials`].
+    pub(crate) fn peer_credentials(&self) -> io::Result<PeerCredentials> {
+        match self {
+            Endpoint::Socket(socket) => socket.peer_credentials(),
+            Endpoint::Descriptor(_) => Err(not_a_socket()),
+            Endpoint::Unconnected => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+
     pub(crate) fn source(&self) -> Source<'_> {
         match self {
             Endpoint::Socket(socket) => socket.source(),
@@ -143,4 +163,8 @@ impl Endpoint {
             Endpoint::Unconnected => Source::NONE,
         }
     }
+}
+
+fn not_a_socket() -> io::Error {
+    io::Error::new(ErrorKind::Unsupported, "the stream is not a socket")
 }

@@ -13,8 +13,10 @@ pub(crate) mod endpoint;
 mod error_queue;
 #[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
 pub(crate) mod eventfd;
+mod multicast;
 #[cfg_attr(not(any(target_os = "linux", target_os = "android")), path = "portable_packet_info.rs")]
 mod packet_info;
+pub(crate) mod peer_credentials;
 pub(crate) mod process;
 pub(crate) mod resolver;
 mod shared_mode;
@@ -25,6 +27,8 @@ pub(crate) mod socket;
     path = "portable_socket_calls.rs"
 )]
 mod socket_calls;
+pub(crate) mod socket_file;
+pub(crate) mod socket_options;
 pub(crate) mod socket_path;
 pub(crate) mod source;
 pub(crate) mod unix_address;

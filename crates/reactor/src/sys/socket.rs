@@ -14,6 +14,7 @@ use socket2::{Domain, SockAddr, Type};
 use crate::address::Address;
 use crate::sys::error_queue;
 use crate::sys::socket_calls;
+use crate::sys::socket_options::SocketOptions;
 use crate::sys::source::{Source, poll_now};
 use crate::sys::unix_address::unix_sock_addr;
 
@@ -81,31 +82,40 @@ impl Socket {
     }
 
     /// Starts to connect to `addr`, from the local address `from` if there is one.
-    pub(crate) fn connect(addr: SocketAddr, from: Option<SocketAddr>) -> io::Result<Self> {
-        let Some(from) = from else { return Self::connect_bound(addr, None) };
+    pub(crate) fn connect(
+        addr: SocketAddr,
+        from: Option<SocketAddr>,
+        options: &SocketOptions,
+    ) -> io::Result<Self> {
+        let Some(from) = from else { return Self::connect_bound(addr, None, options) };
         if from.port() != 0 {
-            return Self::connect_bound(addr, Some((from, true)));
+            return Self::connect_bound(addr, Some((from, true)), options);
         }
         // The kernel selects a port that is free for any peer. Once there is none, it
         // selects one that may be in use with another peer; with this peer, it fails.
         // (There is no safe wrapper for `IP_BIND_ADDRESS_NO_PORT`.)
-        let mut result = Self::connect_bound(addr, Some((from, false)));
+        let mut result = Self::connect_bound(addr, Some((from, false)), options);
         for _ in 0..MAX_SHARED_PORT_ATTEMPTS {
             match &result {
                 Err(error) if is_port_in_use(error) => {}
                 _ => break,
             }
-            result = Self::connect_bound(addr, Some((from, true)));
+            result = Self::connect_bound(addr, Some((from, true)), options);
         }
         result
     }
 
     /// Starts to connect, from a local address if there is one; with `true`, earlier
     /// connections from the same port do not matter, unless they are to `addr` too.
-    fn connect_bound(addr: SocketAddr, from: Option<(SocketAddr, bool)>) -> io::Result<Self> {
+    fn connect_bound(
+        addr: SocketAddr,
+        from: Option<(SocketAddr, bool)>,
+        options: &SocketOptions,
+    ) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
         // Small messages are sent at once, as by accepted sockets.
         socket.set_tcp_nodelay(true)?;
+        options.set_on(&socket, Domain::for_address(addr))?;
         if let Some((from, reuse)) = from {
             socket.set_reuse_address(reuse)?;
             socket.bind(&from.into())?;
@@ -122,8 +132,9 @@ impl Socket {
     }
 
     /// Starts to connect to the Unix socket at `path`.
-    pub(crate) fn connect_unix(path: &Path) -> io::Result<Self> {
+    pub(crate) fn connect_unix(path: &Path, options: &SocketOptions) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        options.set_on(&socket, Domain::UNIX)?;
         Self::start_connect(socket, &unix_sock_addr(path)?)
     }
 
@@ -177,20 +188,23 @@ impl Socket {
         }
         // Accepted sockets inherit it: small replies are sent at once.
         socket.set_tcp_nodelay(true)?;
-        Self::start_listening(socket, &addr.into())
+        socket.bind(&addr.into())?;
+        let socket = Socket(socket);
+        socket.start_listening()?;
+        Ok(socket)
     }
 
-    /// Listens on a Unix socket at `addr`.
-    pub(super) fn listen_unix(addr: &SockAddr) -> io::Result<Self> {
+    /// Binds a Unix socket to `addr`. It does not listen yet.
+    pub(super) fn bind_unix(addr: &SockAddr) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        Self::start_listening(socket, addr)
+        socket.bind(addr)?;
+        Ok(Socket(socket))
     }
 
-    fn start_listening(socket: socket2::Socket, addr: &SockAddr) -> io::Result<Self> {
-        socket.bind(addr)?;
-        socket.listen(BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        Ok(Socket(socket))
+    /// Listens on a socket that is bound.
+    pub(super) fn start_listening(&self) -> io::Result<()> {
+        self.0.listen(BACKLOG)?;
+        self.0.set_nonblocking(true)
     }
 
     pub(super) fn inner(&self) -> &socket2::Socket {
@@ -303,6 +317,15 @@ impl Socket {
     /// Returns the peer's address; an unnamed one if the peer has disconnected.
     pub(crate) fn peer_addr(&self) -> Address {
         self.0.peer_addr().map_or(Address::Unix(None), Address::from)
+    }
+
+    /// Sets `options`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the first option that cannot be set.
+    pub(crate) fn set_options(&self, options: &SocketOptions) -> io::Result<()> {
+        options.set_on(&self.0, self.0.local_addr()?.domain())
     }
 
     /// Returns a reference on which socket options can be read and set.

@@ -14,6 +14,7 @@ use socket2::{Domain, SockAddr, Type};
 use crate::sys::datagram_socket::DatagramSocket;
 use crate::sys::process::Owner;
 use crate::sys::socket::Socket;
+use crate::sys::socket_file::SocketFile;
 use crate::sys::unix_address::{is_abstract, shown, unix_sock_addr};
 
 /// How often to try to lock a directory that another program has locked.
@@ -35,30 +36,38 @@ type FileId = (u64, u64);
 
 impl SocketPath {
     /// Listens on a Unix stream socket at `path`.
-    pub(crate) fn listen(path: &Path) -> io::Result<(Socket, Option<Self>)> {
-        Self::bind(path, Type::STREAM, Socket::listen_unix)
+    pub(crate) fn listen(path: &Path, file: SocketFile) -> io::Result<(Socket, Option<Self>)> {
+        Self::bind(path, file, Type::STREAM, Socket::bind_unix, Socket::start_listening)
     }
 
     /// Binds a Unix datagram socket to `path`.
-    pub(crate) fn bind_datagram(path: &Path) -> io::Result<(DatagramSocket, Option<Self>)> {
-        Self::bind(path, Type::DGRAM, DatagramSocket::bind_unix)
+    pub(crate) fn bind_datagram(
+        path: &Path,
+        file: SocketFile,
+    ) -> io::Result<(DatagramSocket, Option<Self>)> {
+        Self::bind(path, file, Type::DGRAM, DatagramSocket::bind_unix, |_| Ok(()))
     }
 
-    /// Binds a socket to `path` by calling `bind`. A path that a terminated program
-    /// left behind is replaced. Errors name the path.
+    /// Binds a socket to `path` by calling `bind`, and then `start` once the file has its
+    /// mode and owner. A path that a terminated program left behind is replaced. Errors name
+    /// the path.
     fn bind<T>(
         path: &Path,
+        file: SocketFile,
         kind: Type,
         bind: impl Fn(&SockAddr) -> io::Result<T>,
+        start: impl Fn(&T) -> io::Result<()>,
     ) -> io::Result<(T, Option<Self>)> {
         let named =
             |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", shown(path)));
         let addr = unix_sock_addr(path).map_err(named)?;
         if is_abstract(path) {
+            file.check_none().map_err(named)?;
             // There is no file: the name is free once the socket is closed.
-            return bind(&addr).map(|socket| (socket, None)).map_err(named);
+            let started = bind(&addr).and_then(|socket| start(&socket).map(|()| (socket, None)));
+            return started.map_err(named);
         }
-        let _lock = lock_parent_dir(path);
+        let lock = lock_parent_dir(path);
         let socket = match bind(&addr) {
             Err(error)
                 if error.kind() == ErrorKind::AddrInUse && probe_stale(path, kind, &addr) =>
@@ -73,6 +82,10 @@ impl SocketPath {
             file_id,
             owner: Owner::this_process(),
         });
+        let started = file.set_on(path).and_then(|()| start(&socket));
+        // If that failed, the path is removed, for which it is locked again.
+        drop(lock);
+        started.map_err(named)?;
         Ok((socket, socket_path))
     }
 }

@@ -45,12 +45,16 @@ mod inherited;
 mod isolation;
 mod listener;
 mod lost_peers;
+#[cfg(target_os = "linux")]
+mod multicast;
 mod peer_view;
 mod posts;
 mod rate_limits;
 mod send;
 mod signals;
+mod socket_options;
 mod stats;
 mod timers;
 mod types;
+mod unix_sockets;
 mod write_failure;
