@@ -3,16 +3,18 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
 
 use anyhow::anyhow;
 use cli::error::with_fd_hint;
 use reactor::signal::{SIGINT, Signals};
 use reactor::{Handle, InboxSender, Reactor, inbox};
+use serde_json::Value;
 
-use crate::progress::{MessageCount, Progress};
+use crate::interval::Interval;
+use crate::options::Options;
+use crate::progress::Progress;
+use crate::timeline::Timeline;
 
 /// What a thread reports to the main thread.
 pub(crate) enum Event {
@@ -20,20 +22,24 @@ pub(crate) enum Event {
     Opening(Handle),
     /// All its connections are ready.
     Ready,
+    /// What it measured in an interval, which has this number.
+    Interval(usize, Interval),
     /// It has ended. After an error the others must end too.
     Ended { is_success: bool },
 }
 
 /// The state of the main thread.
 pub(crate) struct Coordinator {
-    /// Total duration, for the progress bar.
-    total: Duration,
     /// Number of threads that are not yet ready.
     pending: usize,
     handles: Vec<Handle>,
     /// Starts the threads. Dropped to stop those that wait for it.
-    start_txs: Vec<Sender<Arc<MessageCount>>>,
-    progress: Option<Progress>,
+    start_txs: Vec<Sender<()>>,
+    progress: Progress,
+    is_quiet: bool,
+    timeline: Timeline,
+    /// Whether a line is printed for each interval.
+    prints_lines: bool,
     state: State,
 }
 
@@ -51,17 +57,19 @@ impl Coordinator {
     ///
     /// # Errors
     ///
-    /// Returns an error if the reactor or the signal handler is not available.
+    /// Returns an error if the reactor or the signal handler is not available, or
+    /// the file of `--hdr` cannot be created.
     pub(crate) fn new(
-        total: Duration,
-        threads: usize,
+        options: &Options,
     ) -> anyhow::Result<(Reactor, InboxSender<Event>, Rc<RefCell<Self>>)> {
         let coordinator = Rc::new(RefCell::new(Coordinator {
-            total,
-            pending: threads,
+            pending: options.threads(),
             handles: Vec::new(),
             start_txs: Vec::new(),
-            progress: None,
+            progress: Progress::new(options),
+            is_quiet: options.quiet,
+            timeline: Timeline::new(options.threads(), options)?,
+            prints_lines: options.reports_intervals() && !options.json,
             state: State::Running,
         }));
         let mut reactor = Reactor::new()
@@ -83,7 +91,7 @@ impl Coordinator {
     }
 
     /// Adds a thread, which waits for the start.
-    pub(crate) fn add_thread(&mut self, start_tx: Sender<Arc<MessageCount>>) {
+    pub(crate) fn add_thread(&mut self, start_tx: Sender<()>) {
         self.start_txs.push(start_tx);
     }
 
@@ -113,17 +121,45 @@ impl Coordinator {
                     self.start();
                 }
             }
+            Event::Interval(number, interval) => {
+                for interval in self.timeline.add(number, interval) {
+                    self.report(&interval);
+                }
+            }
             Event::Ended { is_success: true } => {}
             Event::Ended { is_success: false } => self.stop(State::Stopped),
         }
     }
 
     fn start(&mut self) {
-        let progress = self.progress.insert(Progress::new(self.total));
+        if !self.is_quiet {
+            self.progress.start();
+        }
         for start_tx in self.start_txs.drain(..) {
             // A thread that has ended reports that separately.
-            let _ = start_tx.send(Arc::clone(progress.count()));
+            let _ = start_tx.send(());
         }
+    }
+
+    fn report(&mut self, interval: &Interval) {
+        self.progress.set_status(self.timeline.status(interval));
+        if self.prints_lines {
+            let line = self.timeline.line(interval);
+            self.progress.print_line(line);
+        }
+    }
+
+    /// Reports the last intervals, and returns all if they are part of the
+    /// result. Call it when all threads have ended.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the file of `--hdr` could not be written.
+    pub(crate) fn finish(&mut self) -> anyhow::Result<Option<Vec<Value>>> {
+        for interval in self.timeline.take_rest() {
+            self.report(&interval);
+        }
+        self.timeline.finish()
     }
 
     fn stop(&mut self, state: State) {

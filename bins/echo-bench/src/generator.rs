@@ -1,20 +1,20 @@
 //! [`Generator`]: all connections of one thread, on a reactor.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use cli::error::{with_fd_hint, without_errno};
-use reactor::{Context, Reactor};
+use reactor::{Address, Context, Reactor, Token};
 
 use crate::conversation::Conversation;
+use crate::failure::{Failure, FailureKind};
 use crate::idle::Idle;
+use crate::interval::Interval;
 use crate::options::Options;
 use crate::pattern::Pattern;
-use crate::progress::MessageCount;
 use crate::record::Record;
 use crate::share::Share;
 use crate::workload::{CONNECT_TIMEOUT, Workload};
@@ -22,8 +22,8 @@ use crate::workload::{CONNECT_TIMEOUT, Workload};
 /// Maximum number of connections that are being established at a time.
 const MAX_PENDING_CONNECTS: u64 = 256;
 
-/// Interval at which the progress is updated.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+/// Interval at which the opening of connections is checked.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Time for the last replies after the end of the measurement.
 const LAST_REPLIES_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,12 +43,12 @@ impl<'a> Generator<'a> {
     ///
     /// Returns an error if the reactor or the record cannot be created.
     pub(crate) fn new(
-        addr: SocketAddr,
+        addr: Address,
         share: Share,
         pattern: Arc<Pattern>,
         options: &'a Options,
     ) -> anyhow::Result<Self> {
-        let workload = Rc::new(Workload::new(addr, share.first_number(), pattern, options)?);
+        let workload = Rc::new(Workload::new(addr, share, pattern, options)?);
         let reactor = Reactor::new()
             .map_err(|error| anyhow!("cannot create the event loop: {}", with_fd_hint(&error)))?;
         Ok(Generator { reactor, workload, share, options })
@@ -92,9 +92,10 @@ impl<'a> Generator<'a> {
                     .map_err(|error| anyhow!("cannot connect to {addr}: {}", with_hint(&error)))?;
                 opened += 1;
             }
-            reactor.turn(Some(PROGRESS_INTERVAL)).context("the event loop failed")?;
-            if let Some((error, _)) = workload.record().errors().first_key_value() {
+            reactor.turn(Some(CHECK_INTERVAL)).context("the event loop failed")?;
+            if let Some((_, errors)) = workload.record().errors().first_key_value() {
                 if workload.record().connections() == 0 {
+                    let error = &errors.example;
                     bail!("cannot connect to {addr}: {error}; is an echo server running there?");
                 }
                 return Ok(false);
@@ -111,27 +112,49 @@ impl<'a> Generator<'a> {
     }
 
     /// Runs the warm-up and the measurement, until the last replies were
-    /// received, a connection failed, or the generator was stopped.
+    /// received, a connection failed, or the generator was stopped. Calls
+    /// `report` at the end of each interval with its number, from 0.
     ///
     /// # Errors
     ///
     /// Returns an error if the event loop fails. Errors of connections are in
     /// the record.
-    pub(crate) fn measure(&mut self, progress: &Arc<MessageCount>) -> anyhow::Result<()> {
+    pub(crate) fn measure(
+        &mut self,
+        report: impl Fn(usize, Interval) + 'static,
+    ) -> anyhow::Result<()> {
         let Generator { reactor, workload, share, options } = self;
         let cx = reactor.context();
-        schedule(cx, options, workload);
-        update_progress(cx, Rc::clone(workload), Arc::clone(progress), 0);
-        let ready = workload.start();
+        let now = Instant::now();
+        let ready = workload.start(now);
         if workload.is_churn() {
             for _ in 0..share.connections() {
                 Conversation::open(cx, workload)
                     .map_err(|error| anyhow!("cannot connect: {}", with_hint(&error)))?;
             }
         } else {
-            for token in ready {
+            for &token in &ready {
                 Conversation::start(cx, token);
             }
+        }
+        let (workload, interval) = (Rc::clone(workload), options.interval());
+        if let Some(duration) = options.duration() {
+            schedule_end(cx, options.warm_up().saturating_add(duration), ready, &workload);
+        }
+        let start = move |cx: &mut Context| {
+            let now = Instant::now();
+            match workload.record_mut().start_measuring(now) {
+                Ok(()) => {}
+                Err(error) => {
+                    let failure = Failure::new(FailureKind::Local, error.to_string());
+                    return workload.fail(cx, &failure);
+                }
+            }
+            schedule_interval(cx, Rc::clone(&workload), now, interval, 0, report);
+        };
+        match options.warm_up() {
+            Duration::ZERO => start(cx),
+            warm_up => drop(cx.call_later(warm_up, start)),
         }
         reactor.run().context("the event loop failed")
     }
@@ -161,39 +184,51 @@ fn with_hint(error: &io::Error) -> String {
     with_fd_hint(error)
 }
 
-/// Schedules the start and the end of the measurement.
-fn schedule(cx: &mut Context, options: &Options, workload: &Rc<Workload>) {
-    let started = Rc::clone(workload);
-    cx.call_later(options.warm_up, move |_| started.record_mut().start_measuring(Instant::now()));
-    let finished = Rc::clone(workload);
-    let end = options.warm_up.saturating_add(options.duration);
-    cx.call_later(end, move |cx| {
-        finished.record_mut().finish(Instant::now());
+/// Schedules the end of the measurement, at which each of `conversations` closes
+/// that waits for no reply.
+fn schedule_end(
+    cx: &mut Context,
+    after: Duration,
+    conversations: Vec<Token>,
+    workload: &Rc<Workload>,
+) {
+    let workload = Rc::clone(workload);
+    cx.call_later(after, move |cx| {
+        workload.record_mut().finish(Instant::now());
+        for token in conversations {
+            Conversation::end(cx, token);
+        }
         // Each conversation closes after its last reply, and the last one stops
         // the reactor.
-        if finished.open_count() == 0 {
+        if workload.open_count() == 0 {
             cx.stop();
         }
         cx.call_later(LAST_REPLIES_TIMEOUT, move |cx| {
             let seconds = LAST_REPLIES_TIMEOUT.as_secs();
-            let error = format!("no reply within {seconds} s after the end of the measurement");
-            finished.fail(cx, error);
+            let text = format!("no reply within {seconds} s after the end of the measurement");
+            workload.fail(cx, &Failure::new(FailureKind::NoReply, text));
         });
     });
 }
 
-/// Adds the messages since the last update, of which `reported` were counted in
-/// all, and schedules the next update.
-fn update_progress(
+/// Schedules the end of interval number `number`, and so of all later ones.
+fn schedule_interval(
     cx: &mut Context,
     workload: Rc<Workload>,
-    progress: Arc<MessageCount>,
-    reported: u64,
+    since: Instant,
+    length: Duration,
+    number: usize,
+    report: impl Fn(usize, Interval) + 'static,
 ) {
-    let messages = workload.record().messages();
-    if workload.record().is_finished() {
-        return;
-    }
-    progress.add(messages - reported);
-    cx.call_later(PROGRESS_INTERVAL, move |cx| update_progress(cx, workload, progress, messages));
+    let Some(until) = since.checked_add(length) else { return };
+    cx.call_at(until, move |cx| {
+        if workload.record().is_finished() {
+            return;
+        }
+        let ended = workload.record_mut().end_interval(Instant::now());
+        if let Some(interval) = ended {
+            report(number, interval);
+        }
+        schedule_interval(cx, workload, until, length, number + 1, report);
+    });
 }

@@ -1,21 +1,24 @@
 //! A run: a generator on each thread, started at the same time, and the report.
 
+use std::cell::Cell;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, ScopedJoinHandle};
 
 use anyhow::{Context as _, anyhow, bail};
 use cli::error::without_errno;
-use reactor::InboxSender;
+use cli::output::STDOUT;
+use reactor::{Address, InboxSender};
 
 use crate::coordinator::{Coordinator, Event};
+use crate::failure::FailureKind;
 use crate::generator::Generator;
-use crate::options::Options;
+use crate::options::{Goal, Options};
 use crate::pattern::Pattern;
-use crate::progress::MessageCount;
 use crate::record::Record;
-use crate::report::Report;
+use crate::report::{Measured, Report};
+use crate::search::Search;
 use crate::share::Share;
 use crate::target;
 
@@ -34,16 +37,64 @@ pub(crate) enum Ending {
 /// Returns an error if the server cannot be measured, and, after the report, if
 /// replies were missing or wrong.
 pub(crate) fn run(options: &Options) -> anyhow::Result<Ending> {
-    let (host, port) = &options.addr;
-    let addr = target::select(host, *port)?;
+    let addr = target::select(options)?;
     check_open_file_limit(options)?;
-
-    let (record, signal) = measure(addr, options)?;
-    print_report(&Report::new(options, addr, &record), options)?;
-    match signal {
+    log::info!("measuring {addr}");
+    let measured = match &options.find_rate {
+        None => measure(&addr, options)?,
+        Some(goal) => find_rate(&addr, goal, options)?,
+    };
+    print_report(&Report::new(options, &addr, &measured), options)?;
+    match measured.signal {
         Some(signal) => Ok(Ending::Interrupted(signal)),
-        None if record.is_success() => Ok(Ending::Complete),
-        None => bail!("{addr}: replies missing or wrong; see the report"),
+        None if measured.record.is_success() => Ok(Ending::Complete),
+        None => bail!("{addr}: {}; see the report", reason(&measured.record)),
+    }
+}
+
+/// Returns in a few words what the errors mean.
+fn reason(record: &Record) -> &'static str {
+    let has = |kind| record.errors().contains_key(&kind);
+    if has(FailureKind::WrongReply) || has(FailureKind::UnexpectedData) {
+        "not an echo server: it sent other data than it received"
+    } else if has(FailureKind::NoReply) && record.latency().is_empty() {
+        "no replies; is it an echo server?"
+    } else {
+        "replies missing or wrong"
+    }
+}
+
+/// Measures one rate after another, and returns the measurement of the highest
+/// rate within the goal.
+fn find_rate(addr: &Address, goal: &Goal, options: &Options) -> anyhow::Result<Measured> {
+    let mut search = Search::new(goal.clone());
+    let mut best = None;
+    let mut signal = None;
+    while let Some(rate) = search.next_rate().filter(|_| signal.is_none()) {
+        let options = options.with_rate(rate);
+        let measured = measure(addr, &options)?;
+        signal = measured.signal;
+        if signal.is_some() {
+            break;
+        }
+        let probe = search.record(rate, &measured.record);
+        if !options.json {
+            STDOUT.write_line(&probe.to_string());
+        }
+        if probe.is_success() {
+            best = Some((rate, measured));
+        }
+    }
+    cli::output::flush();
+    match best {
+        Some((rate, measured)) => {
+            Ok(Measured { rate: Some(rate), search: Some(search), signal, ..measured })
+        }
+        None if signal.is_some() => bail!("interrupted before a rate was found"),
+        None => {
+            let Goal { name, max, .. } = goal;
+            bail!("{addr}: {name} is not within {max:?} even at 1 message per second")
+        }
     }
 }
 
@@ -77,17 +128,16 @@ fn check_open_file_limit(options: &Options) -> anyhow::Result<()> {
 
 /// Opens all connections, then starts the measurement on all threads. Returns
 /// what they measured, and the signal that ended it, if any.
-fn measure(addr: SocketAddr, options: &Options) -> anyhow::Result<(Record, Option<i32>)> {
+fn measure(addr: &Address, options: &Options) -> anyhow::Result<Measured> {
     let pattern = Arc::new(Pattern::new(options.size));
-    let shares = Share::for_threads(options);
-    let total = options.warm_up.saturating_add(options.duration);
-    let (mut reactor, sender, coordinator) = Coordinator::new(total, shares.len())?;
+    let (mut reactor, sender, coordinator) = Coordinator::new(options)?;
     let results = thread::scope(|scope| {
         let mut threads = Vec::new();
-        for share in shares {
+        for share in Share::for_threads(options) {
             let (start_tx, start_rx) = mpsc::channel();
             let (sender, pattern) = (EndGuard::new(sender.clone()), Arc::clone(&pattern));
-            let generate = move || generate(addr, share, pattern, options, sender, &start_rx);
+            let generator = move || Generator::new(addr.clone(), share, pattern, options);
+            let generate = move || generate(generator()?, sender, &start_rx);
             match thread::Builder::new().spawn_scoped(scope, generate) {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
@@ -106,8 +156,11 @@ fn measure(addr: SocketAddr, options: &Options) -> anyhow::Result<(Record, Optio
         let results: Vec<_> = threads.into_iter().map(join).collect();
         result.map(|()| results)
     })?;
-    let signal = coordinator.borrow().signal();
-    Ok((merge(results)?, signal))
+    let mut coordinator = coordinator.borrow_mut();
+    let (signal, intervals) = (coordinator.signal(), coordinator.finish());
+    let (record, intervals) = (merge(results)?, intervals?);
+    let rate = options.rate.map(usize::from);
+    Ok(Measured { record, intervals, rate, search: None, signal })
 }
 
 /// Returns what all threads measured, or the first error. The further ones are
@@ -132,24 +185,28 @@ fn join(thread: ScopedJoinHandle<'_, anyhow::Result<Record>>) -> anyhow::Result<
 
 /// The work of one thread.
 fn generate(
-    addr: SocketAddr,
-    share: Share,
-    pattern: Arc<Pattern>,
-    options: &Options,
+    mut generator: Generator<'_>,
     mut end: EndGuard,
-    start_rx: &mpsc::Receiver<Arc<MessageCount>>,
+    start_rx: &mpsc::Receiver<()>,
 ) -> anyhow::Result<Record> {
-    let mut generator = Generator::new(addr, share, pattern, options)?;
     end.send(Event::Opening(generator.handle()));
     let is_stopped = || matches!(start_rx.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+    let intervals_count = Rc::new(Cell::new(0));
     if generator.open(is_stopped)? {
         end.send(Event::Ready);
         // An error if all threads must end.
-        if let Ok(progress) = start_rx.recv() {
-            generator.measure(&progress)?;
+        if start_rx.recv().is_ok() {
+            let (sender, count) = (end.sender.clone(), Rc::clone(&intervals_count));
+            generator.measure(move |number, interval| {
+                count.set(number + 1);
+                let _ = sender.send(Event::Interval(number, interval));
+            })?;
         }
     }
-    let record = generator.finish()?;
+    let mut record = generator.finish()?;
+    if let Some(interval) = record.end_last_interval() {
+        end.send(Event::Interval(intervals_count.get(), interval));
+    }
     end.is_success = record.errors().is_empty();
     Ok(record)
 }

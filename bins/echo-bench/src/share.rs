@@ -8,6 +8,8 @@ pub(crate) struct Share {
     connections: usize,
     idle: usize,
     first_number: u32,
+    first_conversation: usize,
+    messages: Option<u64>,
 }
 
 impl Share {
@@ -15,11 +17,13 @@ impl Share {
     pub(crate) fn for_threads(options: &Options) -> Vec<Self> {
         let threads = options.threads();
         let part = |total: usize, thread| total / threads + usize::from(thread < total % threads);
-        let mut first_number = 0;
+        let (mut first_number, mut first_conversation) = (0, 0);
         let share = |thread| {
             let connections = part(options.connections.get(), thread);
             let idle = part(options.idle, thread);
-            let share = Share { connections, idle, first_number };
+            let messages = options.messages.map(|total| part(total.get(), thread) as u64);
+            let share = Share { connections, idle, first_number, first_conversation, messages };
+            first_conversation += connections;
             first_number += u32::try_from(connections + idle).unwrap_or(u32::MAX);
             share
         };
@@ -41,6 +45,17 @@ impl Share {
     pub(crate) fn first_number(&self) -> u32 {
         self.first_number
     }
+
+    /// Returns the number of connections with messages that the preceding
+    /// threads open.
+    pub(crate) fn first_conversation(&self) -> usize {
+        self.first_conversation
+    }
+
+    /// Returns the number of messages to send, or `None` without a limit.
+    pub(crate) fn messages(&self) -> Option<u64> {
+        self.messages
+    }
 }
 
 #[cfg(test)]
@@ -50,9 +65,13 @@ mod tests {
 
     #[test]
     fn connections_are_divided_and_numbered() {
-        let line = ["", "--connections", "7", "--idle", "5", "--threads", "3"];
+        let line = ["", "-c", "7", "--idle", "5", "--threads", "3", "-n", "10"];
         let shares = Share::for_threads(&Options::parse_from(line));
         let parts = shares.iter().map(|share| (share.connections, share.idle, share.first_number));
         assert_eq!(parts.collect::<Vec<_>>(), [(3, 2, 0), (2, 2, 5), (2, 1, 9)]);
+        let first = shares.iter().map(Share::first_conversation);
+        assert_eq!(first.collect::<Vec<_>>(), [0, 3, 5]);
+        let messages = shares.iter().filter_map(Share::messages);
+        assert_eq!(messages.collect::<Vec<_>>(), [4, 3, 3]);
     }
 }

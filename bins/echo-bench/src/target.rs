@@ -9,6 +9,7 @@ use anyhow::{Context as _, anyhow, bail};
 use cli::error::{with_fd_hint, without_errno};
 use reactor::{Address, Cause, Io, Limits, Protocol, Reactor, Stream};
 
+use crate::options::{Options, Target};
 use crate::workload::CONNECT_TIMEOUT;
 
 /// Returns the address to measure: of a name with several addresses, one that
@@ -18,15 +19,27 @@ use crate::workload::CONNECT_TIMEOUT;
 ///
 /// Returns an error if the name does not resolve, or no address accepts a
 /// connection.
-pub(crate) fn select(host: &str, port: u16) -> anyhow::Result<SocketAddr> {
-    let addrs = (host, port).to_socket_addrs().map_err(|error| {
-        anyhow!("cannot resolve {host:?}: {}; specify HOST:PORT with --addr", without_errno(&error))
+pub(crate) fn select(options: &Options) -> anyhow::Result<Address> {
+    let (host, port) = match options.target() {
+        Target::Unix(path) => return Ok(Address::Unix(Some(path))),
+        Target::Inet { host, port } => (host, port),
+    };
+    let addrs = (&host[..], port).to_socket_addrs().map_err(|error| {
+        anyhow!("cannot resolve {host:?}: {}; specify HOST:PORT", without_errno(&error))
     })?;
-    match addrs.collect::<Vec<_>>()[..] {
+    let is_wanted = |addr: &SocketAddr| match (options.ipv4, options.ipv6) {
+        (true, _) => addr.is_ipv4(),
+        (_, true) => addr.is_ipv6(),
+        (false, false) => true,
+    };
+    match addrs.filter(is_wanted).collect::<Vec<_>>()[..] {
+        [] if options.ipv4 => bail!("cannot resolve {host:?}: it has no IPv4 address; omit -4"),
+        [] if options.ipv6 => bail!("cannot resolve {host:?}: it has no IPv6 address; omit -6"),
         [] => bail!("cannot resolve {host:?}: it has no address"),
-        [addr] => Ok(addr),
-        ref addrs => probe(addrs)
-            .with_context(|| format!("cannot connect to {host}:{port}, at none of {addrs:?}")),
+        [addr] => Ok(addr.into()),
+        ref addrs => Ok(probe(addrs)
+            .with_context(|| format!("cannot connect to {host}:{port}, at none of {addrs:?}"))?
+            .into()),
     }
 }
 

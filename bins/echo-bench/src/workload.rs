@@ -6,11 +6,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reactor::{Context, Limits, Protocol, Stream, Token};
+use reactor::{Address, Context, Limits, Protocol, Stream, Token};
 
-use crate::options::Options;
+use crate::failure::Failure;
+use crate::options::{Options, Spacing};
 use crate::pattern::Pattern;
 use crate::record::Record;
+use crate::schedule::Schedule;
+use crate::share::Share;
 
 /// Time to connect, before the load starts.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,18 +27,33 @@ const CONNECTIONS_PER_SOURCE: u32 = 25_000;
 /// takes long to find a free port.
 const CHURN_SOURCES: u32 = 200;
 
+/// In the open loop, no message is sent while more bytes than this wait to be
+/// sent on a connection: the server does not read.
+pub(crate) const MAX_UNSENT: usize = 1024 * 1024;
+
 /// What all connections of one thread share.
 pub(crate) struct Workload {
-    addr: SocketAddr,
+    addr: Address,
     size: usize,
     pipeline: usize,
     churn: bool,
+    /// Messages per second of all threads, in the open loop.
+    rate: Option<usize>,
+    spacing: Spacing,
+    /// Number of conversations of all threads.
+    conversations: usize,
+    /// Number of messages that may still be sent.
+    messages_left: Cell<u64>,
+    /// Number of messages of the load whose reply is not complete.
+    in_flight: Cell<u64>,
     reply_timeout: Duration,
     use_many_sources: bool,
     /// Shared by all threads.
     pattern: Arc<Pattern>,
     /// Number of the next connection, among those of all threads.
     next_number: Cell<u32>,
+    /// Number of the next conversation, among those of all threads.
+    next_conversation: Cell<usize>,
     /// Number of open conversations.
     open_count: Cell<usize>,
     stage: RefCell<Stage>,
@@ -47,15 +65,14 @@ enum Stage {
     /// These conversations have received their first reply.
     Opening { ready: Vec<Token> },
     /// All conversations send messages.
-    Started,
+    Started { at: Instant },
 }
 
 impl Workload {
-    /// Creates the workload of a thread whose first connection has the number
-    /// `first_number`.
+    /// Creates the workload of a thread.
     pub(crate) fn new(
-        addr: SocketAddr,
-        first_number: u32,
+        addr: Address,
+        share: Share,
         pattern: Arc<Pattern>,
         options: &Options,
     ) -> anyhow::Result<Self> {
@@ -65,10 +82,16 @@ impl Workload {
             size: options.size,
             pipeline: if options.churn { 1 } else { options.pipeline.get() },
             churn: options.churn,
+            rate: options.rate.map(usize::from),
+            spacing: options.spacing,
+            conversations: options.connections.get(),
+            messages_left: Cell::new(share.messages().unwrap_or(u64::MAX)),
+            in_flight: Cell::new(0),
             reply_timeout: options.reply_timeout,
             use_many_sources: options.churn || connections > CONNECTIONS_PER_SOURCE as usize,
             pattern,
-            next_number: Cell::new(first_number),
+            next_number: Cell::new(share.first_number()),
+            next_conversation: Cell::new(share.first_conversation()),
             open_count: Cell::new(0),
             stage: RefCell::new(Stage::Opening { ready: Vec::new() }),
             record: RefCell::new(Record::new()?),
@@ -84,13 +107,16 @@ impl Workload {
     pub(crate) fn open(&self, cx: &mut Context, protocol: impl Protocol) -> io::Result<()> {
         let number = self.next_number.get();
         self.next_number.set(number.wrapping_add(1));
-        let stream = match self.source(number) {
-            Some(source) => Stream::connect_from(source, self.addr, protocol),
-            None => Stream::connect([self.addr], protocol),
+        let stream = match (&self.addr, self.source(number)) {
+            (Address::Unix(Some(path)), _) => Stream::connect_unix(path, protocol),
+            (Address::Inet(addr), Some(source)) => Stream::connect_from(source, *addr, protocol),
+            (addr, _) => Stream::connect(addr.as_inet(), protocol),
         };
+        let in_flight = self.size.saturating_mul(self.pipeline);
         let limits = Limits {
             // More than the messages in flight, so that reading never stops.
-            high_water: self.size.saturating_mul(self.pipeline).saturating_add(1),
+            high_water: in_flight.max(MAX_UNSENT).saturating_add(1),
+            read_while_congested: true,
             connect_timeout: Some(if self.has_started() {
                 self.reply_timeout
             } else {
@@ -104,16 +130,18 @@ impl Workload {
 
     /// Records an error, and ends the run: a measurement with errors is of no
     /// use, and a server that has stopped sends no more replies.
-    pub(crate) fn fail(&self, cx: &mut Context, error: String) {
+    pub(crate) fn fail(&self, cx: &mut Context, failure: &Failure) {
         let mut record = self.record.borrow_mut();
-        record.record_error(error);
+        record.record_error(failure);
         record.finish(Instant::now());
         cx.stop();
     }
 
-    /// Counts a conversation that was opened.
-    pub(crate) fn count_opened(&self) {
+    /// Counts a conversation that is opened. Returns its number, among those of
+    /// all threads.
+    pub(crate) fn count_opened(&self) -> usize {
         self.open_count.set(self.open_count.get() + 1);
+        self.next_conversation.replace(self.next_conversation.get().wrapping_add(1))
     }
 
     /// Counts a conversation that has closed. Returns `true` if it was the last.
@@ -138,21 +166,52 @@ impl Workload {
     pub(crate) fn ready_count(&self) -> u64 {
         match &*self.stage.borrow() {
             Stage::Opening { ready } => ready.len() as u64,
-            Stage::Started => 0,
+            Stage::Started { .. } => 0,
         }
     }
 
     /// Starts the load, and returns the conversations that are ready.
-    pub(crate) fn start(&self) -> Vec<Token> {
-        match self.stage.replace(Stage::Started) {
+    pub(crate) fn start(&self, now: Instant) -> Vec<Token> {
+        match self.stage.replace(Stage::Started { at: now }) {
             Stage::Opening { ready } => ready,
-            Stage::Started => Vec::new(),
+            Stage::Started { .. } => Vec::new(),
         }
     }
 
     /// Returns `true` if the load has started.
     pub(crate) fn has_started(&self) -> bool {
-        matches!(*self.stage.borrow(), Stage::Started)
+        matches!(*self.stage.borrow(), Stage::Started { .. })
+    }
+
+    /// Returns the schedule of a conversation, or `None` in the closed loop or
+    /// before the start.
+    pub(crate) fn schedule(&self, conversation: usize) -> Option<Schedule> {
+        let (Stage::Started { at }, Some(rate)) = (&*self.stage.borrow(), self.rate) else {
+            return None;
+        };
+        Some(Schedule::new(*at, rate, self.conversations, conversation, self.spacing))
+    }
+
+    /// Counts a message that is to be sent. Returns `false` if there are none
+    /// left.
+    pub(crate) fn take_message(&self) -> bool {
+        if self.is_exhausted() {
+            return false;
+        }
+        self.messages_left.set(self.messages_left.get() - 1);
+        self.in_flight.set(self.in_flight.get() + 1);
+        true
+    }
+
+    /// Counts the reply to a message. Returns `true` if it is the last one.
+    pub(crate) fn complete_message(&self) -> bool {
+        self.in_flight.set(self.in_flight.get().saturating_sub(1));
+        self.is_exhausted() && self.in_flight.get() == 0
+    }
+
+    /// Returns `true` if no more messages may be sent.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.messages_left.get() == 0
     }
 
     /// Returns the time without a reply after which a run fails.
@@ -162,7 +221,8 @@ impl Workload {
 
     /// Returns the address to connect from, or `None` for the system's choice.
     fn source(&self, number: u32) -> Option<SocketAddr> {
-        if !self.use_many_sources || !self.addr.ip().is_loopback() || !self.addr.is_ipv4() {
+        let ip = self.addr.as_inet()?.ip();
+        if !self.use_many_sources || !ip.is_loopback() || !ip.is_ipv4() {
             return None;
         }
         let index =
@@ -173,8 +233,8 @@ impl Workload {
     }
 
     /// Returns the server's address.
-    pub(crate) fn addr(&self) -> SocketAddr {
-        self.addr
+    pub(crate) fn addr(&self) -> &Address {
+        &self.addr
     }
 
     /// Returns the size of a message.

@@ -6,6 +6,8 @@
 )]
 
 mod endings;
+mod intervals;
+mod open_loop;
 mod option_limits;
 mod target;
 
@@ -19,7 +21,7 @@ mod options;
 mod pattern;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Once, OnceLock};
@@ -44,7 +46,7 @@ fn server(alter: impl Fn(&mut Vec<u8>) + Clone + Send + 'static) -> SocketAddr {
     addr
 }
 
-fn serve(mut peer: TcpStream, alter: &impl Fn(&mut Vec<u8>)) {
+fn serve(mut peer: impl Read + Write, alter: &impl Fn(&mut Vec<u8>)) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         match peer.read(&mut buffer) {
@@ -71,11 +73,11 @@ fn bench(addr: SocketAddr, options: &[&str]) -> Command {
     command
 }
 
-/// Returns the number that follows `"name":` in the JSON of one run.
-fn field(json: &str, name: &str) -> f64 {
-    let (_, rest) = json.split_once(&format!("\"{name}\":")).unwrap();
-    let end = rest.find([',', '}']).unwrap();
-    rest[..end].parse().unwrap()
+/// Returns the number at `pointer` in the JSON of one run, such as
+/// `/latency_ns/max`.
+fn field(json: &str, pointer: &str) -> f64 {
+    let json: serde_json::Value = serde_json::from_str(json).unwrap();
+    json.pointer(pointer).and_then(serde_json::Value::as_f64).unwrap()
 }
 
 #[test]
@@ -84,9 +86,18 @@ fn report_shows_throughput_and_latency() {
     let (code, stdout, stderr) = run(&mut bench(addr, &["--connections", "4"]));
     assert_eq!((code, stderr), (0, vec![]), "no progress bar without a terminal");
     assert!(stdout[0].starts_with(&format!("{addr}: 4 connections, messages of 64 bytes for 0.")));
-    for part in
-        ["messages per second", "p50", "p90", "p99", "p99.9", "max", "all replies were correct"]
-    {
+    for part in [
+        "messages per second",
+        "min",
+        "p50",
+        "p90",
+        "p99",
+        "p99.9",
+        "p99.99",
+        "max",
+        "  below ",
+        "all replies were correct",
+    ] {
         assert!(stdout.iter().any(|line| line.contains(part)), "no {part} in {stdout:#?}");
     }
 }
@@ -106,11 +117,11 @@ fn each_mode_prints_json() {
         let (code, stdout, stderr) = run(bench(addr, options).arg("--json"));
         assert_eq!((code, stderr), (0, vec![]), "{options:?}: {stdout:?}");
         let [json] = &stdout[..] else { panic!("{stdout:#?}") };
-        assert!(json.contains("\"schema\":2,"), "{json}");
-        assert!(field(json, "messages") >= 1.0, "{json}");
-        assert!(field(json, "p50") <= field(json, "max"), "{json}");
+        assert!(json.contains("\"schema\":3,"), "{json}");
+        assert!(field(json, "/messages") >= 1.0, "{json}");
+        assert!(field(json, "/latency_ns/p50") <= field(json, "/latency_ns/max"), "{json}");
         let churn = options.contains(&"--churn");
-        assert_eq!(field(json, "connections_per_second") > 0.0, churn, "{json}");
+        assert_eq!(field(json, "/connections_per_second") > 0.0, churn, "{json}");
     }
 }
 
@@ -151,7 +162,7 @@ fn late_reply_counts_in_latency() {
     });
     let (code, stdout, _) = run(&mut bench(addr, &["--connections", "1", "--json"]));
     assert_eq!(code, 0, "{stdout:?}");
-    let max = field(&stdout[0], "max") / 1e9;
+    let max = field(&stdout[0], "/latency_ns/max") / 1e9;
     assert!(max >= 0.99 * PAUSE.as_secs_f64(), "{max} s");
 }
 
@@ -163,7 +174,8 @@ fn missing_replies_are_reported_without_latency() {
     assert!(stdout.iter().any(|line| line.contains("no replies were received")), "{stdout:#?}");
     assert!(!stdout.iter().any(|line| line.contains("p99")), "{stdout:#?}");
     let [line] = &stderr[..] else { panic!("{stderr:#?}") };
-    assert!(line.starts_with(&format!("echo-bench: {addr}: replies missing or wrong; ")), "{line}");
+    let expected = format!("echo-bench: {addr}: no replies; is it an echo server?; see the report");
+    assert_eq!(*line, expected);
 }
 
 /// Measures a faulty server, and returns all lines that are printed.
@@ -176,7 +188,8 @@ fn failure_report(alter: impl Fn(&mut Vec<u8>) + Clone + Send + 'static) -> Stri
 #[test]
 fn wrong_byte_is_reported() {
     let report = failure_report(|data| data[0] ^= 1);
-    assert!(report.contains("reply differs from the data sent"), "{report}");
+    assert!(report.contains("wrong_reply: reply differs from the data sent"), "{report}");
+    assert!(report.contains("not an echo server: it sent other data than it received"), "{report}");
 }
 
 #[test]
@@ -216,7 +229,14 @@ fn invalid_command_line_exits_with_2() {
         &["--size", "0"] as &[_],
         &["--connections", "0"],
         &["--pipeline", "0"],
-        &["--addr", "localhost"],
+        &["localhost:7", "--addr", "localhost:7"],
+        &["9999"],
+        &["localhost:7", "-p", "8"],
+        &["--rate", "5", "--churn"],
+        &["--find-rate", "fast"],
+        &["--interval", "1ms"],
+        &["-n", "5", "--warm-up", "1"],
+        &["-q", "-v"],
         &["--addr", "localhost:0"],
         &["--duration", "soon"],
         &["--duration", "0s"],
@@ -226,4 +246,19 @@ fn invalid_command_line_exits_with_2() {
         assert_eq!((code, stdout), (2, vec![]), "{options:?}");
         assert!(stderr[0].starts_with("error: "), "{stderr:#?}");
     }
+}
+
+#[test]
+fn each_verbose_flag_logs_more() {
+    let addr = server(|_| {}).to_string();
+    let mut lengths = Vec::new();
+    for flag in ["-q", "-v", "-vv", "-vvv"] {
+        let mut command = command(BENCH);
+        command.args([&addr, "-c", "2", "-n", "10", flag]).env("RUST_LOG", "trace");
+        let (code, stdout, stderr) = run(&mut command);
+        assert_eq!(code, 0, "{stdout:#?} {stderr:#?}");
+        lengths.push(stderr.len());
+    }
+    assert_eq!(lengths[0], 0, "quiet whatever RUST_LOG says");
+    assert!(lengths.is_sorted_by(|a, b| a < b), "{lengths:?}");
 }
