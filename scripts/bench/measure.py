@@ -165,7 +165,7 @@ class Crashed(Exception):
 
 
 class Missed(Exception):
-    """The samples were not taken while the load was at its height."""
+    """The samples were not taken while the load was at its height, or it had none."""
 
 
 class Wrong(Exception):
@@ -323,10 +323,13 @@ class Running:
         if status != 0:
             said = err.decode(errors="replace").strip()
             try:
-                said = json.loads(out)["errors"]
+                errors = json.loads(out)["errors"]
             except ValueError:
-                pass
-            raise Wrong(f"echo-bench ended with {status}: {said}")
+                raise Wrong(f"echo-bench ended with {status}: {said}") from None
+            if not errors:
+                # On a busy machine, nothing may be echoed in a short run.
+                raise Missed(f"echo-bench ended with {status}: {said}")
+            raise Wrong(f"echo-bench ended with {status}: {errors}")
         return json.loads(out)
 
 
