@@ -21,15 +21,17 @@ use std::path::PathBuf;
 pub enum Address {
     /// IPv4 or IPv6, with the port.
     Inet(SocketAddr),
-    /// A Unix socket: its path, or `None` for an unnamed socket.
+    /// A Unix socket: its path, or `None` for an unnamed socket. Not on Windows.
     Unix(Option<PathBuf>),
     /// A Unix socket in Linux's abstract namespace: its name, without the leading zero
     /// byte. It is shown as `unix:@name`.
     Abstract(Box<[u8]>),
     /// A host name and port that are not resolved yet.
     Host(Box<str>),
-    /// A pipe, a terminal or a file, identified by its descriptor.
+    /// A pipe, a terminal or a file, identified by its descriptor. Not on Windows.
     Descriptor(i32),
+    /// The system does not tell, for example because the peer has disconnected.
+    Unknown,
 }
 
 impl Address {
@@ -37,9 +39,11 @@ impl Address {
     pub fn as_inet(&self) -> Option<SocketAddr> {
         match self {
             Address::Inet(addr) => Some(*addr),
-            Address::Unix(_) | Address::Abstract(_) | Address::Host(_) | Address::Descriptor(_) => {
-                None
-            }
+            Address::Unix(_)
+            | Address::Abstract(_)
+            | Address::Host(_)
+            | Address::Descriptor(_)
+            | Address::Unknown => None,
         }
     }
 }
@@ -110,6 +114,7 @@ impl fmt::Display for Address {
             Address::Unix(None) => f.write_str("unix:unnamed"),
             Address::Host(name) => f.write_str(name),
             Address::Descriptor(fd) => write!(f, "descriptor {fd}"),
+            Address::Unknown => f.write_str("unknown address"),
         }
     }
 }

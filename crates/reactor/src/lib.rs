@@ -56,6 +56,18 @@
 //! closure on the reactor's thread, or an [`inbox`] to send it messages. For several
 //! processors, run one reactor per thread, each with a [`Listener::bind_reuse_port`].
 //!
+//! # Windows
+//!
+//! Windows has no Unix sockets here, pipes and files cannot be polled, and signals have no
+//! numbers, so these do not exist there: [`Listener::bind_unix`], [`Stream::connect_unix`],
+//! [`Datagram::bind_unix`], [`SocketFile`], [`Connection::peer_credentials`],
+//! [`FileDispatcher`] and [`Stream::from_fd`], [`Signals::new`](signal::Signals::new). A program that also runs on Windows reads its
+//! standard input on a thread, and posts it to the reactor.
+//! [`Signals::termination`](signal::Signals::termination) exists on all systems. A
+//! [`Source`] is made from a socket. Two functions have another effect:
+//! [`Listener::bind_reuse_port`] returns `Unsupported`, and no other program can bind the
+//! address of a listener.
+//!
 //! # The log
 //!
 //! Problems that affect a single channel (an `Err` from a callback, a rejected
@@ -90,7 +102,7 @@
 //! | timers | [`Io::set_timer`], [`Context::call_later`] |
 //! | a closure from another thread, and its result | [`Handle::post`], [`Handle::call`] |
 //! | messages from other threads | [`inbox`] |
-//! | signals | [`signal::Signals`] |
+//! | Ctrl-C, and signals | [`signal::Signals`] |
 //! | limits on memory, time and rate | [`Limits`] |
 //! | a limit on connections, also over several threads | [`Listener::with_max_connections`], [`ConnectionLimit`] |
 //! | listening on every address of a name | [`Listener::bind_all`] |
@@ -170,7 +182,7 @@
 //! backoff.rs               pauses between attempts that fail
 //! sys/                     the operating system; the only place with its types
 //!   socket_calls.rs        calls that differ by system
-//!   portable_socket_calls.rs the same for systems other than Linux and Android
+//!   portable_socket_calls.rs the same for Unix systems other than Linux and Android
 //!   socket.rs              stream sockets: connect, listen, read, write, options
 //!   accept.rs              accept(2), and the classes of its errors
 //!   descriptor.rs          pipes, terminals, files
@@ -182,7 +194,9 @@
 //!   error_queue.rs         queued errors and timestamps of a socket
 //!   shared_mode.rs         the non-blocking mode that descriptors share
 //!   source.rs              Source: anything that can be polled
+//!   sock_addr.rs           addresses, converted from and to those of the system
 //!   unix_address.rs        paths and abstract names of Unix sockets
+//!   unix_socket.rs         Unix sockets
 //!   socket_path.rs         the file that a Unix socket is bound to
 //!   socket_file.rs         its mode and owner
 //!   socket_options.rs      options that are set on stream sockets
@@ -193,7 +207,9 @@
 //!   eventfd.rs             a descriptor that wakes a poller
 //!   process.rs             the process that a reactor belongs to
 //!   clock.rs               the monotonic clock
-//! poll/                    readiness, on `polling`; the only `unsafe`
+//!   windows/ffi.rs         two calls of Windows that no crate wraps; the other files there
+//!                          replace those of the same name
+//! poll/                    readiness, on `polling`; the only `unsafe` on Unix
 //!   mod.rs                 Poller: add, modify, delete, wait
 //!   event.rs               Interest: what is wanted; Event: what is reported
 //!   epoll.rs               waits with one system call (other systems: fallback.rs)
@@ -227,10 +243,11 @@
 //!   establish.rs           their steps that need the reactor
 //!   connection_limit.rs    how many accepted connections may be open
 //!   config.rs              what the streams of one listener share
+//!   unix.rs                streams that Windows lacks: Unix sockets, pipes, files
 //! listener/                accepting connections, pausing and rejecting
 //! chat/                    messages: framing, output queue, producers
 //! datagram/                datagram sockets and their protocols
-//! signal.rs                Signals: Unix signals as events
+//! signal.rs                Signals: signals and console events as events
 //! porting.rs               documentation only
 //! ```
 
@@ -262,16 +279,19 @@ pub use reactor::{
     Cause, ChannelInfo, CloseReason, Context, Dispatcher, Handle, Inbox, InboxSender, Reactor,
     ReactorBuilder, ReactorClosed, SendError, Stats, TimeoutKind, TimerId, inbox,
 };
+pub use stream::Stream;
 pub use stream::connection::Connection;
 pub use stream::connection_limit::ConnectionLimit;
 pub use stream::connector::Connector;
 pub use stream::limits::Limits;
 pub use stream::protocol::{Io, Protocol};
-pub use stream::{FileDispatcher, Stream};
 pub use sys::descriptor::OwnedDescriptor;
-pub use sys::peer_credentials::PeerCredentials;
 pub use sys::socket::SockRef;
-pub use sys::socket_file::SocketFile;
 pub use sys::socket_options::{Keepalive, SocketOptions};
 pub use sys::source::Source;
 pub use token::Token;
+#[cfg(unix)]
+pub use {
+    stream::unix::FileDispatcher, sys::peer_credentials::PeerCredentials,
+    sys::socket_file::SocketFile,
+};

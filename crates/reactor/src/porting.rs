@@ -251,7 +251,7 @@
 //! | `socket_map`, to list what is open | [`Context::channels`] |
 //! | `socket_map[fd]`, to reach another channel | [`Context::with_stream`], [`Context::with_chat`], [`Context::get_mut`] |
 //! | `create_socket(…, SOCK_DGRAM)` | [`Datagram`] and its [`DatagramProtocol`] |
-//! | `file_dispatcher`, `file_wrapper` | [`FileDispatcher`]: a stream over any descriptor |
+//! | `file_dispatcher`, `file_wrapper` | [`FileDispatcher`](crate::FileDispatcher): a stream over any descriptor; not on Windows |
 //! | `dispatcher` over another kind of source | [`Dispatcher`] |
 //! | `set_socket`, `dispatcher(sock)` | [`Stream::new`], [`Listener::new`] |
 //! | `self.socket.setsockopt` | [`Connection::set_socket_options`], [`Connection::socket_options`], [`Listener::with_socket_options`] |
@@ -273,6 +273,6 @@
 #[allow(unused_imports, reason = "rustdoc resolves links in the scope of the module")]
 use crate::{
     Chat, ChatIo, ChatProtocol, Connection, Context, Datagram, DatagramProtocol, Dispatcher,
-    FileDispatcher, Handle, Io, Limits, Listener, Produced, Protocol, Reactor, Stream, Terminator,
-    Token, inbox, producer_from_iter, producer_from_reader,
+    Handle, Io, Limits, Listener, Produced, Protocol, Reactor, Stream, Terminator, Token, inbox,
+    producer_from_iter, producer_from_reader,
 };

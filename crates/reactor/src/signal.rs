@@ -1,4 +1,4 @@
-//! [`Signals`]: Unix signals as events of the loop.
+//! [`Signals`]: Unix signals, and console events of Windows, as events of the loop.
 
 use std::fmt;
 use std::io;
@@ -7,6 +7,7 @@ use crate::reactor::{Context, Dispatcher};
 use crate::sys::signals::SignalSource;
 use crate::sys::source::Source;
 
+#[cfg(unix)]
 pub use crate::sys::signals::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 /// Handles a signal, given its number.
@@ -22,15 +23,13 @@ type Handler = Box<dyn FnMut(&mut Context, i32)>;
 ///
 /// ```
 /// use std::time::Duration;
-/// use reactor::{Reactor, signal::{self, Signals}};
+/// use reactor::{Reactor, signal::Signals};
 ///
 /// # fn main() -> std::io::Result<()> {
 /// let mut reactor = Reactor::new()?;
-/// // Peers may finish, for at most five seconds. `cx.stop()` instead would leave the
+/// // Peers may finish, for at most three seconds. `cx.stop()` instead would leave the
 /// // loop at once, with channels open.
-/// reactor.add(Signals::new(&[signal::SIGINT, signal::SIGTERM], |cx, _| {
-///     cx.drain(Duration::from_secs(5));
-/// })?)?;
+/// reactor.add(Signals::termination(|cx| cx.drain(Duration::from_secs(3)))?)?;
 /// reactor.run() // there is nothing else to wait for: returns at once
 /// # }
 /// ```
@@ -41,11 +40,32 @@ pub struct Signals {
 }
 
 impl Signals {
+    /// Handles what asks a program to end:
+    ///
+    /// - on Unix, SIGINT (Ctrl-C) and SIGTERM, as [`new`](Self::new) does. A closed terminal
+    ///   (SIGHUP) is not included, since programs started by nohup(1) ignore it;
+    /// - on Windows, Ctrl-C and Ctrl-Break in the console of the program, and that this
+    ///   console is closed or the system is shut down. After one of the last two, the system
+    ///   ends the process about five seconds later, so a drain must be shorter.
+    ///
+    /// From then on these events do not terminate the process, even after this value is
+    /// dropped, except the last two.
+    ///
+    /// # Errors
+    ///
+    /// Returns the system's error if no file descriptors are available, or there is no
+    /// memory.
+    pub fn termination(mut handler: impl FnMut(&mut Context) + 'static) -> io::Result<Self> {
+        let handler = Box::new(move |cx: &mut Context, _| handler(cx));
+        Ok(Signals { source: SignalSource::termination()?, handler })
+    }
+
     /// Installs handlers for `signals`. From then on these signals do not terminate the
     /// process, even after this value is dropped.
     ///
     /// Those that are blocked, for example since the process was started, are unblocked
-    /// in this thread, except real-time signals.
+    /// in this thread, except real-time signals. Windows has no such signals, and not this
+    /// function.
     ///
     /// # Errors
     ///
@@ -53,6 +73,7 @@ impl Signals {
     ///   `SIGSTOP`) or reports a fault of the program itself (`SIGSEGV`, `SIGILL`,
     ///   `SIGFPE`);
     /// * the system's error if no file descriptors are available.
+    #[cfg(unix)]
     pub fn new(
         signals: &[i32],
         handler: impl FnMut(&mut Context, i32) + 'static,

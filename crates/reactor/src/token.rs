@@ -20,7 +20,7 @@ impl Token {
     /// Half of a poller key holds the index, the other half the generation. On
     /// 32-bit systems that is 16 bits each: a generation then repeats after
     /// 65,536 uses of a slot, more than one batch of events can contain.
-    const KEY_HALF: u32 = usize::BITS / 2;
+    pub(crate) const KEY_HALF: u32 = usize::BITS / 2;
 
     pub(crate) const fn new(index: u32, generation: u32) -> Self {
         Token { index, generation }

@@ -96,10 +96,17 @@ fn module_map_lists_each_file() {
         for file in fs::read_dir(&path).unwrap() {
             let file = file.unwrap().file_name().into_string().unwrap();
             // Other systems: listed beside the file that each replaces.
-            let is_replacement = file == "fallback.rs" || file.starts_with("portable_");
+            let is_replacement =
+                file == "fallback.rs" || file == "windows" || file.starts_with("portable_");
             let is_exempt = file == "mod.rs" || file == "tests.rs" || is_replacement;
             let is_listed = listed.contains(&format!("{folder}{file}"));
             assert!(is_listed || is_exempt || !is_detailed, "not listed: {folder}{file}");
         }
+    }
+    for file in fs::read_dir(src().join("sys/windows")).unwrap() {
+        let file = file.unwrap().file_name().into_string().unwrap();
+        let is_replacement = src().join("sys").join(&file).exists();
+        let is_listed = listed.contains(&format!("sys/windows/{file}"));
+        assert!(is_replacement || is_listed, "not listed: sys/windows/{file}");
     }
 }

@@ -2,12 +2,13 @@
 
 mod channel;
 mod protocol;
+#[cfg(unix)]
+mod unix;
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::{Deref, DerefMut};
-use std::path::Path;
 use std::time::Instant;
 
 use crate::address::try_each_addr;
@@ -16,7 +17,6 @@ use crate::datagram::channel::Receipt;
 use crate::reactor::{Cause, CloseReason, Context, Dispatcher, READ_BUFFER_SIZE, TimerId};
 use crate::sys::datagram_socket::DatagramSocket;
 use crate::sys::descriptor::OwnedDescriptor;
-use crate::sys::socket_file::SocketFile;
 use crate::sys::socket_path::SocketPath;
 use crate::sys::source::Source;
 
@@ -110,32 +110,6 @@ impl<P: DatagramProtocol> Datagram<P> {
         let socket = DatagramSocket::bind_multicast(group, interface)
             .map_err(|error| io::Error::new(error.kind(), format!("{group}: {error}")))?;
         Self::from_parts(socket, None, protocol)
-    }
-
-    /// Binds a Unix datagram socket to `path`, which is removed with the socket. A path
-    /// that a terminated program left behind is replaced. On Linux, it may also be a zero
-    /// byte and a name in the abstract namespace.
-    ///
-    /// # Errors
-    ///
-    /// The same as for [`Listener::bind_unix`](crate::Listener::bind_unix).
-    pub fn bind_unix(path: impl AsRef<Path>, protocol: P) -> io::Result<Self> {
-        Self::bind_unix_with(path, SocketFile::default(), protocol)
-    }
-
-    /// Like [`bind_unix`](Self::bind_unix), and then sets the mode and the owner of the file.
-    /// A datagram may arrive before; umask(2) applies until then.
-    ///
-    /// # Errors
-    ///
-    /// The same as for [`Listener::bind_unix_with`](crate::Listener::bind_unix_with).
-    pub fn bind_unix_with(
-        path: impl AsRef<Path>,
-        file: SocketFile,
-        protocol: P,
-    ) -> io::Result<Self> {
-        let (socket, path) = SocketPath::bind_datagram(path.as_ref(), file)?;
-        Self::from_parts(socket, path, protocol)
     }
 
     /// Takes over a datagram socket: a `UdpSocket`, a `UnixDatagram`, one end of a pair.

@@ -3,14 +3,14 @@
 mod bind;
 mod rate_limited_log;
 mod rejection;
+#[cfg(unix)]
+mod unix;
 
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Instant;
-
-use crate::sys::socket::SockRef;
 
 use crate::address::Address;
 use crate::backoff::Backoff;
@@ -25,7 +25,7 @@ use crate::stream::limits::Limits;
 use crate::stream::protocol::Protocol;
 use crate::sys::accept::{AcceptError, fd_limit_hint};
 use crate::sys::endpoint::Endpoint;
-use crate::sys::socket::Socket;
+use crate::sys::socket::{SockRef, Socket};
 use crate::sys::socket_options::SocketOptions;
 use crate::sys::socket_path::SocketPath;
 use crate::sys::source::Source;

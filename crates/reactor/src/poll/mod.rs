@@ -1,4 +1,4 @@
-//! The readiness queue, on `polling`. This folder alone contains `unsafe`.
+//! The readiness queue, on `polling`. On Unix, this folder alone contains `unsafe`.
 //!
 //! Sources are registered level-triggered, so that one registration serves all
 //! events until the interest changes. Some systems lack that mode (illumos event
@@ -13,17 +13,15 @@ mod epoll;
 mod event;
 
 use std::io;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use polling::PollMode;
-use rustix::io::Errno;
 
 use crate::poll::epoll::{EpollFastPath, WaitOutcome};
 use crate::sys::clock;
 use crate::sys::process::Owner;
-use crate::sys::source::Source;
+use crate::sys::source::{Source, is_always_ready};
 use crate::token::Token;
 
 pub(crate) use crate::poll::epoll::Waker;
@@ -94,7 +92,7 @@ impl Poller {
     }
 
     /// Registers `source`. Returns `false` if the system does not watch it because
-    /// it never blocks (EPERM from `epoll_ctl(2)`).
+    /// it never blocks.
     pub(crate) fn add(
         &self,
         source: Source<'_>,
@@ -102,20 +100,19 @@ impl Poller {
         interest: Interest,
     ) -> io::Result<bool> {
         self.owner.check()?;
-        let Some(fd) = source.fd() else { return Ok(true) };
+        let Some(source) = source.inner() else { return Ok(true) };
         // SAFETY: `add_with_mode` requires an open source, which the borrow proves,
         // and `delete` before it is closed. The reactor owns the dispatcher that owns
         // the source, and calls `delete` before it gives up either: `finish_close` on
         // every way out of the loop, `Context::deregister` before a dispatcher
         // exchanges its source. A `Dispatcher` that closes its source without that
         // violates its contract, but no memory: epoll and kqueue forget a closed
-        // descriptor, poll(2) reports it as invalid.
-        let added = unsafe {
-            self.inner.add_with_mode(fd.as_raw_fd(), to_event(token, interest), self.mode)
-        };
+        // descriptor, poll(2) reports it as invalid, and Windows that it was closed.
+        let added =
+            unsafe { self.inner.add_with_mode(&source, to_event(token, interest), self.mode) };
         match added {
             Ok(()) => Ok(true),
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::PERM) => Ok(false),
+            Err(error) if is_always_ready(&error) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -128,15 +125,15 @@ impl Poller {
         interest: Interest,
     ) -> io::Result<()> {
         self.owner.check()?;
-        let Some(fd) = source.fd() else { return Ok(()) };
-        self.inner.modify_with_mode(fd, to_event(token, interest), self.mode)
+        let Some(source) = source.inner() else { return Ok(()) };
+        self.inner.modify_with_mode(source, to_event(token, interest), self.mode)
     }
 
     /// Removes a registered source.
     pub(crate) fn delete(&self, source: Source<'_>) -> io::Result<()> {
         self.owner.check()?;
-        let Some(fd) = source.fd() else { return Ok(()) };
-        self.inner.delete(fd)
+        let Some(source) = source.inner() else { return Ok(()) };
+        self.inner.delete(source)
     }
 
     /// Returns the process that created it.
@@ -183,11 +180,11 @@ impl Poller {
     }
 
     /// Returns a source that is readable if a watched source is ready or a post is pending;
-    /// none on systems that only have poll(2).
+    /// none on Windows, and on systems that only have poll(2).
     pub(crate) fn source(&self) -> Source<'_> {
-        #[cfg(not(polling_test_poll_backend))]
+        #[cfg(all(unix, not(polling_test_poll_backend)))]
         return Source::from(&*self.inner);
-        #[cfg(polling_test_poll_backend)]
+        #[cfg(any(windows, polling_test_poll_backend))]
         return Source::NONE;
     }
 

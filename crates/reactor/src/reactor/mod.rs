@@ -211,8 +211,8 @@ impl Reactor {
     }
 
     /// Returns a source that is readable if a channel has an event or a post is pending, to
-    /// watch this reactor from another loop. It is [`Source::NONE`] on systems that only have
-    /// poll(2).
+    /// watch this reactor from another loop. It is [`Source::NONE`] on Windows, and on systems that only
+    /// have poll(2).
     pub fn source(&self) -> Source<'_> {
         self.cx.poller.source()
     }

@@ -124,10 +124,7 @@ pub(super) struct Slots {
 impl Slots {
     /// How many channels a reactor can contain: the bits that a poller key leaves for
     /// the index, without the values reserved for the poller.
-    #[cfg(target_pointer_width = "64")]
-    const MAX_CHANNELS: usize = u32::MAX as usize - 1;
-    #[cfg(not(target_pointer_width = "64"))]
-    const MAX_CHANNELS: usize = u16::MAX as usize - 1;
+    const MAX_CHANNELS: usize = (1 << Token::KEY_HALF) - 2;
 
     /// Puts a channel into a slot. Returns `None` if all slots are used.
     pub(super) fn insert(&mut self, channel: Box<dyn Channel>) -> Option<Token> {
@@ -311,22 +308,20 @@ impl Slots {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixStream;
-
     use super::*;
     use crate::reactor::Dispatcher;
     use crate::sys::source::Source;
 
-    struct Dummy(UnixStream);
+    struct Dummy;
 
     impl Dispatcher for Dummy {
         fn source(&self) -> Source<'_> {
-            Source::from(&self.0)
+            Source::NONE
         }
     }
 
     fn channel() -> Box<dyn Channel> {
-        Box::new(Dummy(UnixStream::pair().unwrap().0))
+        Box::new(Dummy)
     }
 
     /// Opens and registers the channel, as the reactor does.

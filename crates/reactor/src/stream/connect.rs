@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
@@ -10,7 +9,7 @@ use crate::reactor::{Context, Dispatcher};
 use crate::sys::socket::Socket;
 use crate::sys::socket_options::SocketOptions;
 use crate::sys::source::Source;
-use crate::sys::unix_address::path_address;
+use crate::sys::unix_socket::UnixTarget;
 use crate::token::Token;
 
 /// Delay before the next address is tried in parallel: RFC 8305, section 5,
@@ -40,7 +39,7 @@ enum Phase {
     Resolving,
     Trying(Race),
     QueueFull {
-        path: PathBuf,
+        target: UnixTarget,
         retry_at: Option<Instant>,
     },
 }
@@ -98,17 +97,17 @@ impl Connecting {
     }
 
     /// Starts to connect to a Unix socket.
-    pub(super) fn to_path(
-        path: PathBuf,
+    pub(super) fn to_unix(
+        target: UnixTarget,
         options: SocketOptions,
     ) -> (Self, Option<(Socket, Address)>) {
-        let (phase, attempt) = match Socket::connect_unix(&path, &options) {
+        let (phase, attempt) = match target.connect(&options) {
             Ok(socket) => {
-                let attempt = Some((socket, path_address(&path)));
+                let attempt = Some((socket, target.address()));
                 (Phase::Trying(Race::default()), attempt)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                (Phase::QueueFull { path, retry_at: None }, None)
+                (Phase::QueueFull { target, retry_at: None }, None)
             }
             Err(error) => {
                 let race = Race { last_error: Some(error), ..Race::default() };
@@ -175,20 +174,18 @@ impl Connecting {
                 };
                 ConnectStep::Fail(race.last_error.take().unwrap_or_else(no_address))
             }
-            Phase::QueueFull { path, retry_at } => {
-                match Socket::connect_unix(path, &self.options) {
-                    Ok(socket) => {
-                        let peer = path_address(path);
-                        self.phase = Phase::Trying(Race::default());
-                        ConnectStep::Attempt(socket, peer)
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        *retry_at = now.checked_add(FULL_QUEUE_DELAY);
-                        ConnectStep::Wait
-                    }
-                    Err(error) => ConnectStep::Fail(error),
+            Phase::QueueFull { target, retry_at } => match target.connect(&self.options) {
+                Ok(socket) => {
+                    let peer = target.address();
+                    self.phase = Phase::Trying(Race::default());
+                    ConnectStep::Attempt(socket, peer)
                 }
-            }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    *retry_at = now.checked_add(FULL_QUEUE_DELAY);
+                    ConnectStep::Wait
+                }
+                Err(error) => ConnectStep::Fail(error),
+            },
         }
     }
 

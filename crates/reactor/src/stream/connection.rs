@@ -5,7 +5,6 @@ use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::sys::peer_credentials::PeerCredentials;
 use crate::sys::socket::SockRef;
 use crate::sys::socket_options::SocketOptions;
 
@@ -290,44 +289,6 @@ impl Connection {
     /// * `NotConnected` while a host name is being resolved.
     pub fn set_socket_options(&self, options: &SocketOptions) -> io::Result<()> {
         self.endpoint.set_options(options)
-    }
-
-    /// Returns who connected: the user, the group and, where the system reports it, the
-    /// process at the other end of a Unix socket, as they were when it called connect(2)
-    /// or socketpair(2) (unix(7), `SO_PEERCRED`; getpeereid(3)).
-    ///
-    /// # Errors
-    ///
-    /// Returns `Unsupported` if this is no Unix socket, and on illumos; `NotConnected` before
-    /// the connection is established.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::io::{self, ErrorKind};
-    /// use reactor::{Io, Protocol};
-    ///
-    /// /// Serves the users with this number only.
-    /// struct Private {
-    ///     uid: u32,
-    /// }
-    ///
-    /// impl Protocol for Private {
-    ///     fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
-    ///         let peer = io.peer_credentials()?;
-    ///         if peer.uid != self.uid {
-    ///             let message = format!("user {} may not connect", peer.uid);
-    ///             return Err(io::Error::new(ErrorKind::PermissionDenied, message));
-    ///         }
-    ///         Ok(())
-    ///     }
-    ///     fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
-    ///         Ok(())
-    ///     }
-    /// }
-    /// ```
-    pub fn peer_credentials(&self) -> io::Result<PeerCredentials> {
-        self.endpoint.peer_credentials()
     }
 }
 

@@ -1,7 +1,6 @@
 //! [`Connector`]: where to connect to, and how.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::address::Address;
@@ -10,7 +9,7 @@ use crate::stream::connection::Connection;
 use crate::stream::limits::Limits;
 use crate::sys::endpoint::Endpoint;
 use crate::sys::socket_options::SocketOptions;
-use crate::sys::unix_address::path_address;
+use crate::sys::unix_socket::UnixTarget;
 
 /// Where to connect to, and how. It creates any number of streams; each resolves a host
 /// name anew.
@@ -48,14 +47,15 @@ pub struct Connector {
 }
 
 #[derive(Clone, Debug)]
-enum Target {
+pub(super) enum Target {
     Addrs(Vec<SocketAddr>),
     Host(Box<str>, u16),
-    Path(PathBuf),
+    #[cfg_attr(windows, expect(dead_code, reason = "there are no Unix sockets"))]
+    Unix(UnixTarget),
 }
 
 impl Connector {
-    fn new(target: Target) -> Self {
+    pub(super) fn new(target: Target) -> Self {
         Connector { target, from: None, options: SocketOptions::default(), limits: None }
     }
 
@@ -67,11 +67,6 @@ impl Connector {
     /// Connects to a host by name, as [`Stream::connect_host`](crate::Stream::connect_host) does.
     pub fn to_host(host: &str, port: u16) -> Self {
         Self::new(Target::Host(host.into(), port))
-    }
-
-    /// Connects to a Unix socket, as [`Stream::connect_unix`](crate::Stream::connect_unix) does.
-    pub fn to_unix(path: impl AsRef<Path>) -> Self {
-        Self::new(Target::Path(path.as_ref().to_path_buf()))
     }
 
     /// Connects from the local address `from`, as [`Stream::connect_from`](crate::Stream::connect_from) does.
@@ -98,10 +93,10 @@ impl Connector {
     fn peer(&self) -> Address {
         match &self.target {
             Target::Addrs(addrs) => {
-                addrs.first().map_or(Address::Unix(None), |&addr| Address::Inet(addr))
+                addrs.first().map_or(Address::Unknown, |&addr| Address::Inet(addr))
             }
             Target::Host(host, port) => Address::Host(format!("{host}:{port}").into()),
-            Target::Path(path) => path_address(path),
+            Target::Unix(target) => target.address(),
         }
     }
 
@@ -111,7 +106,7 @@ impl Connector {
         let (connecting, attempt) = match &self.target {
             Target::Addrs(addrs) => Connecting::to_addrs(addrs.clone(), self.from, options),
             Target::Host(host, port) => (Connecting::to_host(host, *port, options), None),
-            Target::Path(path) => Connecting::to_path(path.clone(), options),
+            Target::Unix(target) => Connecting::to_unix(target.clone(), options),
         };
         let (endpoint, peer) = match attempt {
             Some((socket, peer)) => (Endpoint::Socket(socket), peer),

@@ -281,7 +281,7 @@ mod tests {
         socket2::SockRef::from(&peer).set_recv_buffer_size(32 * 1024).unwrap();
         let socket = Socket::from_owned(listener.accept().unwrap().0.into()).unwrap();
         let endpoint = Endpoint::Socket(socket);
-        (Connection::new(endpoint, Address::Unix(None), Rc::default()), peer)
+        (Connection::new(endpoint, Address::Unknown, Rc::default()), peer)
     }
 
     /// A connection that is closed, with what it sent and received before.

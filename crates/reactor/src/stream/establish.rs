@@ -188,7 +188,7 @@ impl Connection {
     /// Sets the peer's address, if it was not known while connecting.
     fn update_peer(&mut self) {
         if let Endpoint::Socket(socket) = &self.endpoint
-            && self.peer_addr() == Address::Unix(None)
+            && self.peer_addr() == Address::Unknown
         {
             self.peer = socket.peer_addr().into();
         }

@@ -15,12 +15,13 @@ pub(crate) mod protocol;
 mod sending;
 mod throttle;
 mod timeouts;
+#[cfg(unix)]
+pub(crate) mod unix;
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
-use std::path::Path;
 use std::rc::Rc;
 
 use crate::output_buffer::SendMode;
@@ -30,7 +31,7 @@ use crate::stream::connection::Connection;
 use crate::stream::connector::Connector;
 use crate::stream::limits::Limits;
 use crate::stream::protocol::{Io, Protocol};
-use crate::sys::descriptor::{Descriptor, OwnedDescriptor};
+use crate::sys::descriptor::OwnedDescriptor;
 use crate::sys::endpoint::Endpoint;
 use crate::sys::socket::Socket;
 use crate::token::Token;
@@ -147,14 +148,6 @@ impl<P: Protocol> Stream<P> {
         Connector::to_host(host, port).connect(protocol)
     }
 
-    /// Connects to a Unix socket at `path`, or on Linux, if that is a zero byte and a name, in
-    /// the abstract namespace. If the listener's queue is full, waits for room until
-    /// [`Limits::connect_timeout`]. All failures are passed to
-    /// [`Protocol::handle_close`].
-    pub fn connect_unix(path: impl AsRef<Path>, protocol: P) -> Self {
-        Connector::to_unix(path).connect(protocol)
-    }
-
     /// Takes over a connected stream socket: a `TcpStream`, a `UnixStream`, one end of a
     /// pair. [`Protocol::handle_connect`] is called for it too; if the socket is still
     /// connecting, once it is connected.
@@ -170,60 +163,6 @@ impl<P: Protocol> Stream<P> {
         if is_connecting {
             connection.start_connecting(Connecting::in_progress());
         }
-        Ok(Self::from_connection(connection, protocol))
-    }
-
-    /// Takes over a descriptor of another kind: a pipe, a terminal, a file. The result is
-    /// also called [`FileDispatcher`]. A write-only descriptor is never read, and a
-    /// read-only descriptor is never written.
-    ///
-    /// The descriptor is set to non-blocking mode, and back when the stream is closed.
-    /// The mode belongs to the open file description. A terminal that is both standard
-    /// input and standard output therefore becomes non-blocking for both, and `println!`
-    /// may fail. Open `/dev/tty` separately instead, as the example `follow_pipe` does. A
-    /// process killed by a signal does not restore the mode, so handle the signal
-    /// ([`Signals`](crate::signal::Signals)).
-    ///
-    /// Regular files and `/dev/null` are always ready. The reactor reads at most one
-    /// buffer per turn from each, so other channels are not delayed.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the descriptor's mode cannot be read or set.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::io::{self, Write};
-    /// use reactor::{FileDispatcher, Io, Protocol, Reactor};
-    ///
-    /// struct Count(usize);
-    ///
-    /// impl Protocol for Count {
-    ///     fn handle_read(&mut self, _: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
-    ///         self.0 += data.len();
-    ///         Ok(())
-    ///     }
-    ///     fn handle_eof(&mut self, io: &mut Io<'_>) -> io::Result<()> {
-    ///         assert_eq!(self.0, 5);
-    ///         io.close();
-    ///         Ok(())
-    ///     }
-    /// }
-    ///
-    /// # fn main() -> io::Result<()> {
-    /// let (reader, mut writer) = io::pipe()?;
-    /// let mut reactor = Reactor::new()?;
-    /// reactor.add(FileDispatcher::from_fd(reader, Count(0))?)?;
-    /// writer.write_all(b"hello")?;
-    /// drop(writer);
-    /// reactor.run()
-    /// # }
-    /// ```
-    pub fn from_fd(fd: impl Into<OwnedDescriptor>, protocol: P) -> io::Result<Self> {
-        let descriptor = Descriptor::new(fd.into())?;
-        let peer = descriptor.address();
-        let connection = Connection::new(Endpoint::Descriptor(descriptor), peer, Rc::default());
         Ok(Self::from_connection(connection, protocol))
     }
 
@@ -318,9 +257,6 @@ impl<P> DerefMut for Stream<P> {
         &mut self.connection
     }
 }
-
-/// A [`Stream`] over a pipe, a terminal or a file, created by [`Stream::from_fd`].
-pub type FileDispatcher<P> = Stream<P>;
 
 impl<P> fmt::Debug for Stream<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

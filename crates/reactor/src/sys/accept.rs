@@ -1,23 +1,22 @@
 //! accept(2), and the classes of its errors.
 
 use std::io;
-use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::process::{Resource, getrlimit};
 
 use crate::address::Address;
+use crate::sys::descriptor::{OwnedDescriptor, open_file_limit};
 use crate::sys::socket::Socket;
 use crate::sys::socket_calls;
 
 impl Socket {
-    /// Takes over a listening socket: sets it to non-blocking mode, and to be closed by
-    /// execve(2), as an inherited one is not.
+    /// Takes over a listening socket: sets it to non-blocking mode, and no program that is
+    /// started inherits it.
     ///
     /// # Errors
     ///
     /// Returns `InvalidInput` if it does not listen for connections.
-    pub(crate) fn from_listening(socket: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn from_listening(socket: OwnedDescriptor) -> io::Result<Self> {
         let socket = Socket::from_owned(socket)?;
         if !socket.is_listening() {
             let message = "the socket does not listen for connections";
@@ -64,7 +63,7 @@ impl AcceptError {
     pub(crate) fn classify(error: &io::Error, socket: &Socket) -> Self {
         match Errno::from_io_error(error) {
             Some(Errno::AGAIN) => AcceptError::WouldBlock,
-            Some(Errno::INTR | Errno::CONNABORTED) => AcceptError::Retry,
+            Some(errno) if socket_calls::ACCEPT_RETRY_ERRORS.contains(&errno) => AcceptError::Retry,
             Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::FAULT) => AcceptError::Fatal,
             // Also one of the pending errors of a connection that Linux returns here.
             Some(Errno::OPNOTSUPP) if !socket.is_listening() => AcceptError::Fatal,
@@ -75,8 +74,7 @@ impl AcceptError {
 
 /// Returns what to add to the message of `error` if a descriptor limit caused it.
 pub(crate) fn fd_limit_hint(error: &io::Error) -> String {
-    let limit = getrlimit(Resource::Nofile).current;
-    match (Errno::from_io_error(error), limit) {
+    match (Errno::from_io_error(error), open_file_limit()) {
         (Some(Errno::MFILE), Some(limit)) => format!("; the limit is {limit}, see ulimit -n"),
         _ => String::new(),
     }
@@ -91,7 +89,7 @@ mod tests {
     fn expected(errno: i32) -> AcceptError {
         match Errno::from_raw_os_error(errno) {
             Errno::AGAIN => AcceptError::WouldBlock,
-            Errno::INTR | Errno::CONNABORTED => AcceptError::Retry,
+            errno if socket_calls::ACCEPT_RETRY_ERRORS.contains(&errno) => AcceptError::Retry,
             Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::FAULT => AcceptError::Fatal,
             _ => AcceptError::Pause,
         }
@@ -102,7 +100,9 @@ mod tests {
     fn only_errors_of_the_listening_socket_are_fatal() {
         let listening =
             Socket::from_owned(TcpListener::bind("127.0.0.1:0").unwrap().into()).unwrap();
-        for errno in 1..=200 {
+        // Those of Winsock start at 10,000.
+        let errnos = if cfg!(windows) { 10_000..=11_999 } else { 1..=200 };
+        for errno in errnos {
             let error = io::Error::from_raw_os_error(errno);
             let class = AcceptError::classify(&error, &listening);
             assert_eq!(class, expected(errno), "{errno}: {error}");
@@ -116,8 +116,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let error = io::Error::from(Errno::OPNOTSUPP);
-        let classify =
-            |socket: OwnedFd| AcceptError::classify(&error, &Socket::from_owned(socket).unwrap());
+        let classify = |socket: OwnedDescriptor| {
+            AcceptError::classify(&error, &Socket::from_owned(socket).unwrap())
+        };
         assert_eq!(classify(listener.into()), AcceptError::Pause);
         assert_eq!(classify(stream.into()), AcceptError::Fatal);
     }

@@ -2,19 +2,18 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::net::SocketAddrAny;
-use socket2::{Domain, SockAddr, SockRef, Type};
+use socket2::{Domain, SockRef, Type};
 
 use crate::address::Address;
+use crate::sys::descriptor::OwnedDescriptor;
 use crate::sys::destination::Destination;
 use crate::sys::error_queue;
 use crate::sys::packet_info;
+use crate::sys::sock_addr::to_sock_addr;
 use crate::sys::socket_calls;
 use crate::sys::source::Source;
-use crate::sys::unix_address::{unix_address, unix_sock_addr};
 
 /// Room for the control messages of a datagram, also for those of options that the
 /// program sets.
@@ -40,20 +39,20 @@ pub(crate) struct DatagramSocket {
 }
 
 impl DatagramSocket {
-    /// Takes over an open socket: sets it to non-blocking mode, and to be closed by
-    /// execve(2), as an inherited one is not.
+    /// Takes over an open socket: sets it to non-blocking mode, and no program that is
+    /// started inherits it.
     ///
     /// # Errors
     ///
     /// Returns `InvalidInput` if it is not a socket for datagrams: one that has connections
     /// has an end of input, which a datagram of length 0 is not.
-    pub(crate) fn from_owned(socket: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn from_owned(socket: OwnedDescriptor) -> io::Result<Self> {
         let socket = socket2::Socket::from(socket);
         if ![Type::DGRAM, Type::RAW].contains(&socket.r#type()?) {
             let message = "the socket is not for datagrams";
             return Err(io::Error::new(ErrorKind::InvalidInput, message));
         }
-        socket.set_cloexec(true)?;
+        socket_calls::take_over(&socket)?;
         Self::from_socket(socket)
     }
 
@@ -73,12 +72,6 @@ impl DatagramSocket {
         Self::from_socket(socket)
     }
 
-    pub(super) fn bind_unix(addr: &SockAddr) -> io::Result<Self> {
-        let socket = socket2::Socket::new(Domain::UNIX, Type::DGRAM, None)?;
-        socket.bind(addr)?;
-        Self::from_socket(socket)
-    }
-
     /// Connects to `addr`, from a free port.
     pub(crate) fn connect(addr: SocketAddr) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::for_address(addr), Type::DGRAM, None)?;
@@ -92,12 +85,12 @@ impl DatagramSocket {
             return self.receive_with_destination(buffer);
         }
         let (len, from) = socket_calls::receive(&self.inner, buffer)?;
-        Ok(Received { len, from: from.map_or(Address::Unix(None), from_rustix_addr), to: None })
+        Ok(Received { len, from, to: None })
     }
 
     fn receive_with_destination(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         let (len, from, to) = packet_info::receive(&self.inner, buffer, &mut self.control)?;
-        Ok(Received { len, from: from.map_or(Address::Unix(None), Address::from), to })
+        Ok(Received { len, from: from.map_or(Address::Unknown, Address::from), to })
     }
 
     /// Discards the entries of its queue of errors, and returns how many.
@@ -114,12 +107,7 @@ impl DatagramSocket {
     pub(crate) fn send_to(&self, data: &[u8], to: &Address) -> io::Result<()> {
         let to = match to {
             Address::Inet(addr) => self.to_own_family(*addr).into(),
-            Address::Unix(Some(path)) => unix_sock_addr(path)?,
-            Address::Abstract(name) => abstract_sock_addr(name)?,
-            Address::Unix(None) | Address::Host(_) | Address::Descriptor(_) => {
-                let message = format!("cannot send to {to}");
-                return Err(io::Error::new(ErrorKind::InvalidInput, message));
-            }
+            to => to_sock_addr(to)?,
         };
         self.inner.send_to(data, &to).map(drop)
     }
@@ -184,40 +172,18 @@ impl DatagramError {
                 | Errno::HOSTDOWN
                 | Errno::NETDOWN
                 | Errno::NOPROTOOPT
-                | Errno::PROTO
                 | Errno::ACCESS
-                | Errno::PERM
                 | Errno::MSGSIZE
                 | Errno::OPNOTSUPP
                 | Errno::TIMEDOUT,
             ) => DatagramError::Icmp,
-            #[cfg(target_os = "linux")]
-            Some(Errno::NONET) => DatagramError::Icmp,
+            Some(errno) if socket_calls::OTHER_ICMP_ERRORS.contains(&errno) => DatagramError::Icmp,
             Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::FAULT) => {
                 DatagramError::Fatal
             }
             _ => DatagramError::Transient,
         }
     }
-}
-
-fn abstract_sock_addr(name: &[u8]) -> io::Result<SockAddr> {
-    use std::ffi::OsString;
-    use std::os::unix::ffi::OsStringExt;
-    let path = OsString::from_vec([&[0], name].concat());
-    unix_sock_addr(path.as_ref())
-}
-
-fn from_rustix_addr(addr: SocketAddrAny) -> Address {
-    if let Ok(addr) = SocketAddr::try_from(addr.clone()) {
-        return Address::from(addr);
-    }
-    let Ok(unix) = rustix::net::SocketAddrUnix::try_from(addr) else { return Address::Unix(None) };
-    #[cfg(target_os = "linux")]
-    if let Some(name) = unix.abstract_name() {
-        return Address::Abstract(name.into());
-    }
-    unix.path_bytes().map_or(Address::Unix(None), unix_address)
 }
 
 #[cfg(test)]
@@ -227,7 +193,9 @@ mod tests {
     /// All error numbers.
     #[test]
     fn only_errors_of_the_socket_itself_are_fatal() {
-        for errno in 1..=200 {
+        // Those of Winsock start at 10,000.
+        let errnos = if cfg!(windows) { 10_000..=11_999 } else { 1..=200 };
+        for errno in errnos {
             let error = io::Error::from_raw_os_error(errno);
             let is_fatal = DatagramError::classify(&error) == DatagramError::Fatal;
             let socket_is_broken = matches!(

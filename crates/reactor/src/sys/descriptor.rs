@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use crate::address::Address;
 use crate::sys::process::Owner;
@@ -16,6 +17,11 @@ use crate::sys::source::Source;
 /// An open descriptor or socket that is handed to the library: what a `TcpStream`, a
 /// `UnixStream`, a `File` or a pipe converts into.
 pub type OwnedDescriptor = OwnedFd;
+
+/// Returns how many descriptors this process may have open, if that is limited.
+pub(crate) fn open_file_limit() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
 
 /// An open file in non-blocking mode.
 ///

@@ -6,6 +6,7 @@ use socket2::SockRef;
 
 use crate::address::Address;
 use crate::sys::descriptor::Descriptor;
+#[cfg(unix)]
 use crate::sys::peer_credentials::PeerCredentials;
 use crate::sys::socket::{SendQueue, Socket};
 use crate::sys::socket_options::SocketOptions;
@@ -16,6 +17,7 @@ pub(crate) enum Endpoint {
     /// The socket does not exist yet: no attempt to connect has started.
     Unconnected,
     Socket(Socket),
+    #[cfg_attr(windows, expect(dead_code, reason = "only sockets can be polled"))]
     Descriptor(Descriptor),
 }
 
@@ -148,6 +150,7 @@ impl Endpoint {
     }
 
     /// See [`PeerCredentials`].
+    #[cfg(unix)]
     pub(crate) fn peer_credentials(&self) -> io::Result<PeerCredentials> {
         match self {
             Endpoint::Socket(socket) => socket.peer_credentials(),

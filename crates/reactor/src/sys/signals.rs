@@ -41,6 +41,11 @@ impl SignalSource {
         Ok(SignalSource(delivery))
     }
 
+    /// Installs handlers for the signals that ask a program to end.
+    pub(crate) fn termination() -> io::Result<Self> {
+        Self::new(&[SIGINT, SIGTERM])
+    }
+
     pub(crate) fn source(&self) -> Source<'_> {
         Source::from(self.0.get_read())
     }

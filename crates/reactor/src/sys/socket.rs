@@ -2,21 +2,20 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
+use rustix::fd::AsFd;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use socket2::{Domain, SockAddr, Type};
 
 use crate::address::Address;
+use crate::sys::descriptor::OwnedDescriptor;
 use crate::sys::error_queue;
 use crate::sys::socket_calls;
 use crate::sys::socket_options::SocketOptions;
 use crate::sys::source::{Source, poll_now};
-use crate::sys::unix_address::unix_sock_addr;
 
 pub use socket2::SockRef;
 
@@ -59,13 +58,12 @@ pub(crate) struct ListenOptions {
 pub(crate) struct Socket(socket2::Socket);
 
 impl Socket {
-    /// Takes over an open socket: sets it to non-blocking mode, and to be closed by
-    /// execve(2), as an inherited one is not.
-    pub(crate) fn from_owned(socket: OwnedFd) -> io::Result<Self> {
+    /// Takes over an open socket: sets it to non-blocking mode, and no program that is
+    /// started inherits it.
+    pub(crate) fn from_owned(socket: OwnedDescriptor) -> io::Result<Self> {
         let socket = socket2::Socket::from(socket);
-        socket.set_cloexec(true)?;
+        socket_calls::take_over(&socket)?;
         socket.set_nonblocking(true)?;
-        socket_calls::suppress_sigpipe(&socket);
         let socket = Socket(socket);
         socket.set_nodelay();
         Ok(socket)
@@ -131,19 +129,14 @@ impl Socket {
             && rustix::io::ioctl_fionread(&self.0).is_ok_and(|pending| pending == 0)
     }
 
-    /// Starts to connect to the Unix socket at `path`.
-    pub(crate) fn connect_unix(path: &Path, options: &SocketOptions) -> io::Result<Self> {
-        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        options.set_on(&socket, Domain::UNIX)?;
-        Self::start_connect(socket, &unix_sock_addr(path)?)
-    }
-
-    fn start_connect(socket: socket2::Socket, addr: &SockAddr) -> io::Result<Self> {
+    pub(super) fn start_connect(socket: socket2::Socket, addr: &SockAddr) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         match socket.connect(addr) {
             Ok(()) => Ok(Socket(socket)),
-            // connect(2): the connection completes when the socket is writable.
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::INPROGRESS) => {
+            // The connection completes when the socket is writable.
+            Err(error)
+                if Errno::from_io_error(&error) == Some(socket_calls::CONNECT_IN_PROGRESS) =>
+            {
                 Ok(Socket(socket))
             }
             Err(error) => Err(error),
@@ -180,10 +173,8 @@ impl Socket {
     /// Returns the socket's error, or `Unsupported` if the system lacks `reuse_port`.
     pub(crate) fn listen(addr: SocketAddr, options: ListenOptions) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
-        // A restarted server can bind although old connections are in TIME-WAIT.
-        socket.set_reuse_address(true)?;
-        socket_calls::set_reuse_port(&socket, options.reuse_port)?;
-        if options.only_v6 && addr.is_ipv6() {
+        socket_calls::set_sharing(&socket, options.reuse_port)?;
+        if addr.is_ipv6() && options.only_v6 {
             socket.set_only_v6(true)?;
         }
         // Accepted sockets inherit it: small replies are sent at once.
@@ -192,13 +183,6 @@ impl Socket {
         let socket = Socket(socket);
         socket.start_listening()?;
         Ok(socket)
-    }
-
-    /// Binds a Unix socket to `addr`. It does not listen yet.
-    pub(super) fn bind_unix(addr: &SockAddr) -> io::Result<Self> {
-        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.bind(addr)?;
-        Ok(Socket(socket))
     }
 
     /// Listens on a socket that is bound.
@@ -314,9 +298,9 @@ impl Socket {
         self.0.local_addr().map(Address::from)
     }
 
-    /// Returns the peer's address; an unnamed one if the peer has disconnected.
+    /// Returns the peer's address; an unknown one if the peer has disconnected.
     pub(crate) fn peer_addr(&self) -> Address {
-        self.0.peer_addr().map_or(Address::Unix(None), Address::from)
+        self.0.peer_addr().map_or(Address::Unknown, Address::from)
     }
 
     /// Sets `options`.
@@ -337,7 +321,7 @@ impl Socket {
         Source::from(&self.0)
     }
 
-    pub(crate) fn into_owned(self) -> OwnedFd {
+    pub(crate) fn into_owned(self) -> OwnedDescriptor {
         self.0.into()
     }
 }
@@ -349,19 +333,6 @@ fn to_io_error(errno: Errno) -> io::Error {
 
 fn is_port_in_use(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::ADDRINUSE | Errno::ADDRNOTAVAIL))
-}
-
-impl From<SockAddr> for Address {
-    fn from(addr: SockAddr) -> Self {
-        if let Some(addr) = addr.as_socket() {
-            return Address::from(addr);
-        }
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        if let Some(name) = addr.as_abstract_namespace() {
-            return Address::Abstract(name.into());
-        }
-        Address::Unix(addr.as_pathname().map(Path::to_path_buf))
-    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! [`Source`]: anything that a poller can watch.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 /// A borrowed handle to what a [`Dispatcher`](crate::Dispatcher) waits for.
 ///
-/// On Unix it is made from anything that has a descriptor:
+/// On Unix it is made from anything that has a descriptor, on Windows from any socket:
 ///
 /// ```
 /// use std::os::unix::net::UnixStream;
@@ -34,6 +36,11 @@ impl<'a> Source<'a> {
         self.0
     }
 
+    /// Returns what the poller watches.
+    pub(crate) fn inner(self) -> Option<BorrowedFd<'a>> {
+        self.0
+    }
+
     /// Checks with poll(2), without waiting, if reading would not block.
     pub(crate) fn check_readable(self) -> bool {
         self.0.is_some_and(|fd| !poll_now(fd, PollFlags::IN).is_empty())
@@ -54,6 +61,12 @@ impl<'a, T: AsFd> From<&'a T> for Source<'a> {
     fn from(source: &'a T) -> Self {
         Source(Some(source.as_fd()))
     }
+}
+
+/// Returns `true` if the poller does not watch a source because it never blocks (EPERM from
+/// `epoll_ctl(2)`).
+pub(crate) fn is_always_ready(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::PERM)
 }
 
 /// Returns which of `flags` poll(2) reports for `fd` without waiting, and `HUP` or `ERR` if

@@ -11,7 +11,7 @@ use crate::address::Address;
 
 /// Returns the address of a Unix socket: its path, or a zero byte and its name in the
 /// abstract namespace.
-pub(crate) fn unix_address(path: &[u8]) -> Address {
+pub(super) fn unix_address(path: &[u8]) -> Address {
     match path.split_first() {
         None => Address::Unix(None),
         Some((0, name)) => Address::Abstract(name.into()),
@@ -21,7 +21,7 @@ pub(crate) fn unix_address(path: &[u8]) -> Address {
 
 /// Returns the address of the Unix socket at `path`, which may also be a zero byte and a
 /// name in the abstract namespace.
-pub(crate) fn path_address(path: &Path) -> Address {
+pub(super) fn path_address(path: &Path) -> Address {
     unix_address(path.as_os_str().as_bytes())
 }
 

@@ -3,7 +3,9 @@
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+#[cfg(unix)]
 use std::os::unix::ffi::OsStringExt;
+#[cfg(unix)]
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -120,11 +122,13 @@ fn udp_socket_that_is_passed_in_replies_from_the_address_that_was_addressed() {
     turn_until(&mut reactor, |_| client.recv(&mut [0; 16]).is_ok());
 }
 
+#[cfg(unix)] // Unix sockets
 fn path(bytes: &[u8]) -> PathBuf {
     OsString::from_vec(bytes.to_vec()).into()
 }
 
 /// Paths that no Unix socket can have.
+#[cfg(unix)] // Unix sockets
 fn impossible_paths() -> Vec<PathBuf> {
     let long = |len: usize| [&b"/tmp/"[..], &vec![b'x'; len - 5]].concat();
     vec![
@@ -140,12 +144,14 @@ fn impossible_paths() -> Vec<PathBuf> {
     ]
 }
 
+#[cfg(unix)] // Unix sockets
 #[track_caller]
 fn assert_invalid(error: &io::Error, path: &Path) {
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{}: {error}", path.display());
     assert!(!error.to_string().contains(['\n', '\0']), "{}: {error}", path.display());
 }
 
+#[cfg(unix)] // Unix sockets
 #[test]
 fn impossible_unix_path_is_an_error() {
     for path in impossible_paths() {
@@ -167,6 +173,7 @@ fn impossible_unix_path_is_an_error() {
     }
 }
 
+#[cfg(unix)] // Unix sockets
 #[test]
 fn longest_unix_path_works() {
     let dir = tempfile::tempdir().unwrap();

@@ -4,17 +4,17 @@
 use std::cell::Cell;
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
+#[cfg(unix)]
 use reactor::signal::{SIGUSR1, SIGUSR2, Signals};
 use reactor::{
     Address, Chat, ChatIo, ChatProtocol, Datagram, DatagramIo, DatagramProtocol, Io, Listener,
     Protocol, Reactor, Stream, TimerId, Token, inbox,
 };
 
-use crate::common::{Log, turn_all};
+use crate::common::{Log, local_pair, turn_all};
 
 /// Closes itself in its first callback, by one of two ways.
 struct Closer {
@@ -113,7 +113,7 @@ fn invariant_1_no_dispatcher_calls_back_after_it_closed_itself() {
         let seen = log.clone();
         match kind {
             "stream" | "chat" => {
-                let (ours, mut theirs) = UnixStream::pair().unwrap();
+                let (ours, mut theirs) = local_pair().unwrap();
                 // More than one read, several messages, and the end.
                 theirs.set_nonblocking(true).unwrap();
                 while theirs.write(&b"line\n".repeat(10_000)).is_ok() {}
@@ -144,6 +144,7 @@ fn invariant_1_no_dispatcher_calls_back_after_it_closed_itself() {
                 turn_all(&mut reactor);
                 drop(peers);
             }
+            #[cfg(unix)] // signals by number
             "signals" => {
                 let signals = Signals::new(&[SIGUSR1, SIGUSR2], move |cx, _| {
                     seen.note("read");

@@ -2,14 +2,13 @@
 
 use std::cell::Cell;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use reactor::{Reactor, Stream};
 
-use crate::common::{Echo, assert_idle, run, run_with, turn_until};
+use crate::common::{Echo, assert_idle, local_pair, run, run_with, turn_until};
 
 fn busy_polling() -> Reactor {
     Reactor::builder().busy_poll(Duration::from_micros(200)).build().unwrap()
@@ -18,7 +17,7 @@ fn busy_polling() -> Reactor {
 #[test]
 fn busy_poll_serves_immediate_and_late_messages() {
     let mut reactor = busy_polling();
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (ours, mut theirs) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     // Messages arrive at once, during the busy poll, and after it.
     run_with(&mut reactor, move || {
@@ -36,7 +35,7 @@ fn busy_poll_serves_immediate_and_late_messages() {
 #[test]
 fn invariant_6_busy_poll_sleeps_when_idle() {
     let mut reactor = busy_polling();
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     assert_idle(&mut reactor);
 }
@@ -59,7 +58,7 @@ fn invariant_10_busy_poll_fires_timers_on_time() {
 #[test]
 fn invariant_11_post_reaches_polling_and_sleeping_loop() {
     let mut reactor = busy_polling();
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     for pause in [0, 100, 20_000].map(Duration::from_micros) {
         let handle = reactor.handle();

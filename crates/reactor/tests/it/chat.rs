@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,9 @@ use reactor::{
     Terminator, Token,
 };
 
-use crate::common::{Log, assert_idle, reset, run, tcp_pair, turn_all, turn_until};
+use crate::common::{
+    LocalStream, Log, assert_idle, local_pair, reset, run, tcp_pair, turn_all, turn_until,
+};
 
 type React = Box<dyn FnMut(&mut ChatIo<'_>, Vec<u8>) -> io::Result<()>>;
 
@@ -50,15 +51,15 @@ impl ChatProtocol for Messages {
 }
 
 /// Adds a chat over one end of a socket pair, and returns the other.
-fn add<P: ChatProtocol>(reactor: &mut Reactor, chat: Chat<P>) -> (Token, UnixStream) {
-    let (ours, theirs) = UnixStream::pair().unwrap();
+fn add<P: ChatProtocol>(reactor: &mut Reactor, chat: Chat<P>) -> (Token, LocalStream) {
+    let (ours, theirs) = local_pair().unwrap();
     theirs.set_nonblocking(true).unwrap();
     let token = reactor.add(Stream::new(ours, chat).unwrap()).unwrap();
     (token, theirs)
 }
 
 /// Runs turns, and returns what `peer` received.
-fn received(reactor: &mut Reactor, mut peer: &UnixStream) -> String {
+fn received(reactor: &mut Reactor, mut peer: &LocalStream) -> String {
     turn_all(reactor);
     let mut buffer = vec![0; 100_000];
     match peer.read(&mut buffer) {

@@ -3,8 +3,6 @@
 use std::cell::Cell;
 use std::env;
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,7 +12,8 @@ use reactor::{
 };
 
 use crate::common::{
-    Call, Echo, Log, Probe, reset, run, tcp_pair, turn_all, turn_until, unresponsive_listener,
+    Call, Echo, LocalStream, Log, Probe, local_pair, reset, run, tcp_pair, turn_all, turn_until,
+    unresponsive_listener,
 };
 
 #[test]
@@ -24,7 +23,7 @@ fn invariant_1_channel_closed_by_another_gets_no_event_of_same_batch() {
     let tokens: Rc<Cell<Option<(Token, Token)>>> = Rc::default();
     let mut peers = Vec::new();
     let mut add = |name| {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (ours, mut theirs) = local_pair().unwrap();
         theirs.write_all(b"x").unwrap();
         peers.push(theirs);
         let tokens = Rc::clone(&tokens);
@@ -76,7 +75,7 @@ fn invariant_1_reused_slot_and_descriptor_get_no_stale_event() {
             Ok(())
         }
         fn handle_close(&mut self, io: &mut Io<'_>, _: &CloseReason) {
-            let (ours, theirs) = UnixStream::pair().unwrap();
+            let (ours, theirs) = local_pair().unwrap();
             let successor = Stream::new(ours, Successor(Rc::clone(&self.misdelivered))).unwrap();
             let token = io.context().add(successor).unwrap();
             self.successors.set(self.successors.get() + 1);
@@ -94,7 +93,7 @@ fn invariant_1_reused_slot_and_descriptor_get_no_stale_event() {
     for _ in 0..rounds {
         let shared: Rc<Cell<Option<Token>>> = Rc::default();
         for _ in 0..2 {
-            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let (ours, mut theirs) = local_pair().unwrap();
             theirs.write_all(b"x").unwrap();
             let sibling = Sibling {
                 other: Rc::clone(&shared),
@@ -111,12 +110,20 @@ fn invariant_1_reused_slot_and_descriptor_get_no_stale_event() {
     eprintln!("misdeliveries 0 in {}", successors.get());
 }
 
+/// Returns the number that the system has given to a socket.
+fn raw(socket: &LocalStream) -> u64 {
+    #[cfg(unix)]
+    return std::os::fd::AsRawFd::as_raw_fd(socket).try_into().unwrap();
+    #[cfg(windows)]
+    return std::os::windows::io::AsRawSocket::as_raw_socket(socket);
+}
+
 /// A dispatcher that closes its own descriptor within a callback, so that the
 /// next descriptor opened has the same number.
 #[test]
 fn invariant_1_source_replaced_in_callback_is_registered_again() {
     struct Exchange {
-        source: UnixStream,
+        source: LocalStream,
         log: Log,
     }
     impl Dispatcher for Exchange {
@@ -127,9 +134,9 @@ fn invariant_1_source_replaced_in_callback_is_registered_again() {
             let mut byte = [0];
             io::Read::read_exact(&mut self.source, &mut byte)?;
             self.log.note(format!("read {}", byte[0]));
-            let number = self.source.as_raw_fd();
+            let number = raw(&self.source);
             cx.deregister(Source::from(&self.source));
-            let (ours, mut theirs) = UnixStream::pair()?;
+            let (ours, mut theirs) = local_pair()?;
             ours.set_nonblocking(true)?;
             self.source = ours;
             if byte[0] < 3 {
@@ -139,13 +146,13 @@ fn invariant_1_source_replaced_in_callback_is_registered_again() {
             } else {
                 cx.close(cx.token());
             }
-            assert_ne!(number, self.source.as_raw_fd(), "the old source is still open");
+            assert_ne!(number, raw(&self.source), "the old source is still open");
             Ok(())
         }
     }
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (source, mut theirs) = UnixStream::pair().unwrap();
+    let (source, mut theirs) = local_pair().unwrap();
     source.set_nonblocking(true).unwrap();
     reactor.add(Exchange { source, log: log.clone() }).unwrap();
     theirs.write_all(&[1]).unwrap();
@@ -157,8 +164,8 @@ fn invariant_1_source_replaced_in_callback_is_registered_again() {
 #[test]
 fn invariant_1_source_replaced_in_read_gets_no_stale_write() {
     struct Exchange {
-        source: UnixStream,
-        peers: Vec<UnixStream>,
+        source: LocalStream,
+        peers: Vec<LocalStream>,
         log: Log,
     }
     impl Dispatcher for Exchange {
@@ -171,7 +178,7 @@ fn invariant_1_source_replaced_in_read_gets_no_stale_write() {
         fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
             self.log.note("read");
             cx.deregister(Source::from(&self.source));
-            let (ours, theirs) = UnixStream::pair()?;
+            let (ours, theirs) = local_pair()?;
             ours.set_nonblocking(true)?;
             self.source = ours;
             self.peers.push(theirs);
@@ -184,7 +191,7 @@ fn invariant_1_source_replaced_in_read_gets_no_stale_write() {
     }
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (source, mut theirs) = UnixStream::pair().unwrap();
+    let (source, mut theirs) = local_pair().unwrap();
     source.set_nonblocking(true).unwrap();
     theirs.write_all(b"x").unwrap();
     let exchange = Exchange { source, peers: Vec::new(), log: log.clone() };
@@ -202,7 +209,7 @@ fn invariant_1_close_in_callback_stops_callbacks() {
     for within in ["connect", "read", "write", "timer"] {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (ours, mut theirs) = local_pair().unwrap();
         theirs.write_all(b"x").unwrap();
         let probe = Probe::new("a", &log, move |call, io| {
             let name = match call {
@@ -235,7 +242,7 @@ fn invariant_1_close_in_callback_stops_callbacks() {
 fn invariant_2_repeated_local_close_is_reported_once() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     let probe = Probe::new("a", &log, |call, io| {
         if call == Call::Connect {
             io.close();
@@ -258,7 +265,7 @@ fn invariant_2_repeated_local_close_is_reported_once() {
 fn invariant_2_peer_close_is_reported_once() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (ours, theirs) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Probe::passive("a", &log)).unwrap()).unwrap();
     drop(theirs);
     run(&mut reactor);
@@ -292,7 +299,7 @@ fn invariant_2_timeouts_are_reported_by_kind() {
     {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
-        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let (ours, _theirs) = local_pair().unwrap();
         let sends = limits.idle_timeout.is_none();
         let probe = Probe::new("a", &log, move |call, io| match call {
             // More than the kernel accepts, so that some of it is queued.
@@ -310,7 +317,7 @@ fn invariant_2_timeouts_are_reported_by_kind() {
 
 #[test]
 fn invariant_2_custom_dispatcher_times_out_at_its_deadline() {
-    struct Deadline(UnixStream, Log);
+    struct Deadline(LocalStream, Log);
     impl Dispatcher for Deadline {
         fn source(&self) -> Source<'_> {
             Source::from(&self.0)
@@ -325,7 +332,7 @@ fn invariant_2_custom_dispatcher_times_out_at_its_deadline() {
     }
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     reactor.add(Deadline(ours, log.clone())).unwrap();
     run(&mut reactor);
     assert_eq!(log.lines(), ["close"]);
@@ -338,7 +345,7 @@ fn invariant_2_shutdown_closes_every_channel_and_counts_unsent() {
         let log = Log::default();
         let mut peers = Vec::new();
         for name in ["a", "b", "c"] {
-            let (ours, theirs) = UnixStream::pair().unwrap();
+            let (ours, theirs) = local_pair().unwrap();
             peers.push(theirs);
             let mut stream = Stream::new(ours, Probe::passive(name, &log)).unwrap();
             if name == "b" {
@@ -372,7 +379,7 @@ fn invariant_2_channel_added_during_shutdown_is_closed() {
             Ok(())
         }
         fn handle_close(&mut self, io: &mut Io<'_>, _: &CloseReason) {
-            let (ours, _theirs) = UnixStream::pair().unwrap();
+            let (ours, _theirs) = local_pair().unwrap();
             let again = Stream::new(ours, Phoenix(self.0.clone())).unwrap();
             let outcome = io.context().add(again).map(drop);
             self.0.note(format!("{outcome:?}"));
@@ -380,7 +387,7 @@ fn invariant_2_channel_added_during_shutdown_is_closed() {
     }
     let log = Log::default();
     let mut reactor = Reactor::new().unwrap();
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Phoenix(log.clone())).unwrap()).unwrap();
     drop(reactor);
     assert_eq!(log.lines().len(), 1);
@@ -390,7 +397,7 @@ fn invariant_2_channel_added_during_shutdown_is_closed() {
 #[test]
 fn token_resolves_until_its_channel_closes() {
     let mut reactor = Reactor::new().unwrap();
-    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (ours, theirs) = local_pair().unwrap();
     let token = reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     assert!(reactor.get_mut::<Stream<Echo>>(token).is_some());
     assert!(reactor.get_mut::<Stream<Probe>>(token).is_none(), "another type");
@@ -403,7 +410,7 @@ fn token_resolves_until_its_channel_closes() {
 fn close_by_token_works_for_any_dispatcher() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     let token = reactor.add(Stream::new(ours, Probe::passive("a", &log)).unwrap()).unwrap();
     turn_all(&mut reactor);
     reactor.context().close(token);
@@ -474,7 +481,7 @@ fn invariant_1_error_after_close_is_reported_in_reason_only() {
 fn pause_and_resume_by_token_take_effect() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (ours, mut theirs) = local_pair().unwrap();
     let token = reactor.add(Stream::new(ours, Probe::passive("a", &log)).unwrap()).unwrap();
     turn_all(&mut reactor);
     for round in 1..=3 {

@@ -12,6 +12,12 @@ use std::time::{Duration, Instant};
 use reactor::{Cause, CloseReason, Handle, Io, Protocol, Reactor, TimerId};
 use socket2::{Domain, SockRef, Socket, Type};
 
+/// What [`local_pair`] returns: a Unix socket, where there is one.
+#[cfg(unix)]
+pub(crate) type LocalStream = std::os::unix::net::UnixStream;
+#[cfg(windows)]
+pub(crate) type LocalStream = TcpStream;
+
 /// A time limit that no test reaches, even on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -227,6 +233,19 @@ where
             false
         }
     });
+}
+
+/// Returns the two ends of a connection within this machine.
+pub(crate) fn local_pair() -> io::Result<(LocalStream, LocalStream)> {
+    #[cfg(unix)]
+    return LocalStream::pair();
+    #[cfg(windows)]
+    {
+        let (one, other) = tcp_pair();
+        one.set_nodelay(true)?;
+        other.set_nodelay(true)?;
+        Ok((one, other))
+    }
 }
 
 /// Returns the two ends of a TCP connection.

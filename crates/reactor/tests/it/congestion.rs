@@ -3,19 +3,21 @@
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+#[cfg(unix)]
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
 use reactor::{
-    Chat, ChatIo, ChatProtocol, CloseReason, Context, Io, Limits, Listener, Produced, Protocol,
-    Reactor, Stream, Terminator, Token,
+    Chat, ChatIo, ChatProtocol, CloseReason, Context, Io, Limits, Listener, OwnedDescriptor,
+    Produced, Protocol, Reactor, Stream, Terminator, Token,
 };
 
-use crate::common::{Call, Echo, Log, Probe, run, run_with, tcp_pair, turn_all};
+use crate::common::{
+    Call, Echo, LocalStream, Log, Probe, local_pair, run, run_with, tcp_pair, turn_all,
+};
 
 const MIB: usize = 1 << 20;
 
@@ -58,12 +60,12 @@ impl ChatProtocol for Talker {
     }
 }
 
-fn pair(tcp: bool) -> [OwnedFd; 2] {
+fn pair(tcp: bool) -> [OwnedDescriptor; 2] {
     if tcp {
         let (one, other) = tcp_pair();
         [one.into(), other.into()]
     } else {
-        let (one, other) = UnixStream::pair().unwrap();
+        let (one, other) = local_pair().unwrap();
         [one.into(), other.into()]
     }
 }
@@ -131,7 +133,7 @@ fn invariant_5_client_reads_while_it_uploads() {
 /// and stop the input.
 #[test]
 fn invariant_5_replies_behind_other_output_stop_input() {
-    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (ours, theirs) = local_pair().unwrap();
     let log = Log::default();
     let mut reactor = Reactor::new().unwrap();
     let probe = Probe::new("a", &log, |call, io| match call {
@@ -151,7 +153,7 @@ fn invariant_5_replies_behind_other_output_stop_input() {
 /// A stream of replies to a peer that does not read: at most the documented 128 KiB.
 #[test]
 fn invariant_5_echo_server_queues_at_most_128_kib() {
-    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (ours, theirs) = local_pair().unwrap();
     let mut reactor = Reactor::new().unwrap();
     let token = reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     theirs.set_nonblocking(true).unwrap();
@@ -171,7 +173,7 @@ const REPLIES: [(&str, &[usize]); 4] = [
     ("lines", &[1_000; 8_000]),
 ];
 
-fn read_reply(mut peer: UnixStream) -> usize {
+fn read_reply(mut peer: LocalStream) -> usize {
     peer.write_all(b"get\n").unwrap();
     thread::sleep(Duration::from_millis(100));
     let mut rest = Vec::new();
@@ -191,7 +193,7 @@ fn reply_in_several_messages_may_exceed_high_water() {
     }
     for (name, reply) in REPLIES {
         for chat in [false, true] {
-            let (ours, theirs) = UnixStream::pair().unwrap();
+            let (ours, theirs) = local_pair().unwrap();
             let mut reactor = Reactor::new().unwrap();
             let log = Log::default();
             if chat {
@@ -217,7 +219,7 @@ fn reply_in_several_messages_may_exceed_high_water() {
 fn invariant_5_callback_may_exceed_high_water_by_a_limit() {
     let limits = Limits { max_excess: 100_000, ..Limits::default() };
     for call in [Call::Connect, Call::Timer, Call::Write] {
-        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let (ours, _theirs) = local_pair().unwrap();
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
         let seen = log.clone();
@@ -251,18 +253,22 @@ fn invariant_5_callback_may_exceed_high_water_by_a_limit() {
 
 /// One of the two streams of a relay, as the documentation of `Connection::pause` describes
 /// it.
+#[cfg(unix)] // Unix sockets
 struct Half {
     target: PathBuf,
     other: Option<Token>,
     holds_back: bool,
 }
 
+#[cfg(unix)] // Unix sockets
 impl Half {
+    #[cfg(unix)] // Unix sockets
     fn other<'a>(&self, io: &'a mut Io<'_>) -> Option<&'a mut Stream<Half>> {
         io.context().get_mut(self.other?)
     }
 }
 
+#[cfg(unix)] // Unix sockets
 impl Protocol for Half {
     fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
         if self.other.is_none() {
@@ -303,6 +309,7 @@ impl Protocol for Half {
 }
 
 /// Writes `len` bytes, then ends; returns how many bytes it reads meanwhile, or after that.
+#[cfg(unix)] // Unix sockets
 fn duplex(mut stream: impl Read + Write, len: usize, piece: usize) -> usize {
     let data = vec![1; piece];
     let mut written = 0;
@@ -317,6 +324,7 @@ fn duplex(mut stream: impl Read + Write, len: usize, piece: usize) -> usize {
 
 /// Both sides write first: the client in another thread than the one that reads, and the
 /// server before it reads anything.
+#[cfg(unix)] // Unix sockets
 #[test]
 fn invariant_5_relay_does_not_stall_if_both_sides_write_first() {
     const LEN: usize = 20_000_000;
@@ -361,7 +369,7 @@ fn invariant_5_relay_does_not_stall_if_both_sides_write_first() {
 #[test]
 fn stall_timeout_names_both_ends_if_this_one_was_paused() {
     for paused in [false, true] {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (ours, mut theirs) = local_pair().unwrap();
         theirs.write_all(b"x").unwrap();
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();

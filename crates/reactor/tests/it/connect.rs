@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+#[cfg(unix)]
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::thread;
@@ -118,6 +119,7 @@ fn output_queued_before_connect_is_sent() {
     assert_eq!(log.lines(), ["a close: closed"]);
 }
 
+#[cfg(unix)] // Unix sockets
 #[test]
 fn unix_socket_connects() {
     let dir = tempfile::tempdir().unwrap();
@@ -144,6 +146,7 @@ fn unix_socket_connects() {
 }
 
 /// Returns a Unix listener whose queue is full, and the connections in it.
+#[cfg(unix)] // Unix sockets
 fn full_unix_listener(path: &Path) -> (Socket, Vec<Socket>) {
     let addr = SockAddr::unix(path).unwrap();
     let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
@@ -158,6 +161,7 @@ fn full_unix_listener(path: &Path) -> (Socket, Vec<Socket>) {
     (listener, queued)
 }
 
+#[cfg(unix)] // Unix sockets
 #[test]
 fn unix_socket_with_a_full_queue_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
@@ -180,6 +184,7 @@ fn unix_socket_with_a_full_queue_is_waited_for() {
     assert_eq!(log.lines(), ["a connect", &peer, "a close: closed"]);
 }
 
+#[cfg(unix)] // Unix sockets
 #[test]
 fn unix_socket_with_a_full_queue_times_out() {
     let dir = tempfile::tempdir().unwrap();

@@ -3,18 +3,20 @@
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::UdpSocket;
-use std::os::unix::net::{UnixDatagram, UnixStream};
+#[cfg(unix)]
+use std::os::unix::net::UnixDatagram;
 use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::{
-    Address, Cause, CloseReason, Datagram, DatagramIo, DatagramProtocol, Reactor, Stream, TimerId,
-    Token,
+    Address, Cause, CloseReason, Datagram, DatagramIo, DatagramProtocol, OwnedDescriptor, Reactor,
+    Stream, TimerId, Token,
 };
 use socket2::SockRef;
 
 use crate::common::{
-    Echo, Log, assert_echo, assert_idle, run, silence_panics, turn_all, turn_until,
+    Echo, Log, assert_echo, assert_idle, local_pair, run, silence_panics, tcp_pair, turn_all,
+    turn_until,
 };
 
 type React = Box<dyn FnMut(&mut DatagramIo<'_>, &[u8], &Address) -> io::Result<()>>;
@@ -147,6 +149,7 @@ fn udp_datagrams_are_echoed_also_empty_ones() {
     }
 }
 
+#[cfg(unix)] // Unix sockets
 #[test]
 fn unix_datagrams_are_echoed_also_empty_ones() {
     let dir = tempfile::tempdir().unwrap();
@@ -251,6 +254,7 @@ fn invariant_6_refusal_without_interest_does_not_spin() {
     assert_eq!(log.lines(), ["add", "got 5"]);
 }
 
+#[cfg(unix)] // Unix sockets
 #[test]
 fn oversized_datagram_is_dropped_not_truncated() {
     let (ours, theirs) = UnixDatagram::pair().unwrap();
@@ -265,6 +269,7 @@ fn oversized_datagram_is_dropped_not_truncated() {
     assert_eq!(log.lines(), ["add", "got 1", "got 65536", "got 2"]);
 }
 
+#[cfg(unix)] // Unix sockets
 #[test]
 fn error_with_one_datagram_does_not_close_the_socket() {
     let dir = tempfile::tempdir().unwrap();
@@ -306,12 +311,13 @@ fn error_with_one_datagram_does_not_close_the_socket() {
     assert!(!log.has("close"));
 }
 
+#[cfg(unix)] // Unix sockets
 #[test]
 fn invariant_8_panic_in_handle_datagram_closes_only_that_socket() {
     silence_panics();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (ours, neighbour) = UnixStream::pair().unwrap();
+    let (ours, neighbour) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     let probe = Probe::new(&log, |_, _, _| panic!("a panic in handle_datagram"));
@@ -325,6 +331,7 @@ fn invariant_8_panic_in_handle_datagram_closes_only_that_socket() {
     assert_eq!(log.lines()[2..], [format!("error: {text}"), format!("close: {text}")]);
 }
 
+#[cfg(unix)] // Unix sockets
 #[test]
 fn invariant_1_close_in_handle_datagram_stops_callbacks() {
     let mut reactor = Reactor::new().unwrap();
@@ -370,6 +377,7 @@ fn datagram_socket_timers_reach_it() {
     assert_eq!(log.lines(), ["add", "timer"]);
 }
 
+#[cfg(unix)] // Unix sockets
 #[test]
 fn stale_unix_path_is_replaced_and_live_one_is_not() {
     let dir = tempfile::tempdir().unwrap();
@@ -431,6 +439,7 @@ fn drain_closes_datagram_sockets() {
     assert_eq!(log.lines(), ["dropped"]);
 }
 
+#[cfg(unix)] // Unix sockets
 #[test]
 fn handle_write_runs_when_there_is_room() {
     let mut reactor = Reactor::new().unwrap();
@@ -497,7 +506,7 @@ fn invariant_7_datagram_flood_starves_no_channel() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (token, flood) = receiver(&mut reactor, &log);
-    let (ours, neighbour) = UnixStream::pair().unwrap();
+    let (ours, neighbour) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     turn_all(&mut reactor);
     neighbour.set_nonblocking(true).unwrap();
@@ -522,11 +531,20 @@ fn invariant_7_datagram_flood_starves_no_channel() {
 /// Such a socket has an end of input, which would look like datagrams without end.
 #[test]
 fn socket_with_connections_is_not_a_datagram_socket() {
-    use socket2::{Domain, Socket, Type};
-    for kind in [Type::STREAM, Type::SEQPACKET] {
-        let (ours, _theirs) = Socket::pair(Domain::UNIX, kind, None).unwrap();
+    #[cfg(unix)]
+    fn unix_socket(kind: socket2::Type) -> OwnedDescriptor {
+        socket2::Socket::pair(socket2::Domain::UNIX, kind, None).unwrap().0.into()
+    }
+    let sockets: Vec<OwnedDescriptor> = vec![
+        tcp_pair().0.into(),
+        #[cfg(unix)] // Unix sockets
+        unix_socket(socket2::Type::STREAM),
+        #[cfg(unix)] // Unix sockets
+        unix_socket(socket2::Type::SEQPACKET),
+    ];
+    for socket in sockets {
         let probe = Probe::new(&Log::default(), |_, _, _| Ok(()));
-        let error = Datagram::new(ours, probe).err().unwrap();
-        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{kind:?}");
+        let error = Datagram::new(socket, probe).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
     }
 }

@@ -3,11 +3,11 @@
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[cfg(unix)]
 use reactor::signal::{self, Signals};
 use reactor::{
     Chat, ChatIo, ChatProtocol, CloseReason, Context, Io, Listener, Produced, Protocol, Reactor,
@@ -15,12 +15,13 @@ use reactor::{
 };
 
 use crate::common::{
-    Call, Echo, Log, Probe, assert_idle, run, tcp_pair, turn_all, turn_until, unresponsive_listener,
+    Call, Echo, LocalStream, Log, Probe, assert_idle, local_pair, run, tcp_pair, turn_all,
+    turn_until, unresponsive_listener,
 };
 
 /// Adds a stream that only its peer or the reactor closes; returns the peer.
-fn add_passive(reactor: &mut Reactor, name: &'static str, log: &Log) -> UnixStream {
-    let (ours, theirs) = UnixStream::pair().unwrap();
+fn add_passive(reactor: &mut Reactor, name: &'static str, log: &Log) -> LocalStream {
+    let (ours, theirs) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Probe::passive(name, log)).unwrap()).unwrap();
     theirs
 }
@@ -89,7 +90,7 @@ fn drain_closes_the_listener_whatever_the_queue_length() {
 fn drain_ends_at_earlier_deadline_and_counts_unsent() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     let mut stream = Stream::new(ours, Probe::passive("a", &log)).unwrap();
     stream.send(&vec![0; 4_000_000]).unwrap();
     reactor.add(stream).unwrap();
@@ -107,7 +108,7 @@ fn drain_ends_at_earlier_deadline_and_counts_unsent() {
 fn stop_leaves_channels_open_for_the_next_run() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (ours, mut theirs) = local_pair().unwrap();
     let probe = Probe::new("a", &log, |call, io| {
         match call {
             Call::Read(data) => {
@@ -162,7 +163,7 @@ fn drain_ends_although_last_callbacks_add_channels() {
             Ok(())
         }
         fn handle_close(&mut self, io: &mut Io<'_>, _: &CloseReason) {
-            let (ours, theirs) = UnixStream::pair().unwrap();
+            let (ours, theirs) = local_pair().unwrap();
             std::mem::forget(theirs);
             let again = Stream::new(ours, Reconnects(self.0.clone())).unwrap();
             self.0.note(if io.context().add(again).is_ok() { "added" } else { "refused" });
@@ -170,7 +171,7 @@ fn drain_ends_although_last_callbacks_add_channels() {
     }
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Reconnects(log.clone())).unwrap()).unwrap();
     reactor.context().drain(Duration::from_millis(20));
     run(&mut reactor);
@@ -288,9 +289,12 @@ fn turn_returns_false_when_no_work_remains() {
     assert!(turn(&mut reactor), "a post made by a post");
     assert!(!turn(&mut reactor));
 
-    let quiet = Signals::new(&[signal::SIGUSR2], |_, _| {}).unwrap();
-    reactor.add(quiet).unwrap();
-    assert!(!turn(&mut reactor), "a background channel only");
+    #[cfg(unix)] // signals by number
+    {
+        let quiet = Signals::new(&[signal::SIGUSR2], |_, _| {}).unwrap();
+        reactor.add(quiet).unwrap();
+        assert!(!turn(&mut reactor), "a background channel only");
+    }
 }
 
 #[test]
@@ -320,7 +324,7 @@ fn run_turns_makes_at_most_count_turns() {
 #[test]
 fn close_between_runs_needs_no_turn() {
     let mut reactor = Reactor::new().unwrap();
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     let token = reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     turn_all(&mut reactor);
     reactor.get_mut::<Stream<Echo>>(token).unwrap().close();

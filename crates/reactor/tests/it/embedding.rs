@@ -1,12 +1,11 @@
 //! A reactor within another loop: its descriptor, its next deadline, and
 //! single turns.
 
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use reactor::{Reactor, Stream};
 
-use crate::common::{Echo, Log, Probe, turn_all, turn_until};
+use crate::common::{Echo, Log, Probe, local_pair, turn_all, turn_until};
 
 #[test]
 fn next_deadline_is_that_of_the_next_timer() {
@@ -35,7 +34,7 @@ fn assert_due(reactor: &Reactor, because: &str) {
 fn next_deadline_is_past_when_work_is_pending() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     let token = reactor.add(Stream::new(ours, Probe::passive("a", &log)).unwrap()).unwrap();
     assert_due(&reactor, "a channel was added");
     turn_all(&mut reactor);
@@ -78,7 +77,7 @@ fn next_deadline_is_past_when_work_is_pending() {
 #[test]
 fn next_deadline_is_past_when_a_drain_is_pending() {
     let mut reactor = Reactor::new().unwrap();
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     turn_all(&mut reactor);
     reactor.context().drain(Duration::MAX);
@@ -91,7 +90,7 @@ fn next_deadline_is_past_when_a_drain_is_pending() {
 #[test]
 fn next_deadline_includes_the_drain() {
     let mut reactor = Reactor::new().unwrap();
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     turn_all(&mut reactor);
     reactor.context().drain(Duration::from_secs(3600));
@@ -103,7 +102,7 @@ fn next_deadline_includes_the_drain() {
 #[test]
 fn two_reactors_on_one_thread_are_independent() {
     let (mut one, mut other) = (Reactor::new().unwrap(), Reactor::new().unwrap());
-    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (ours, theirs) = local_pair().unwrap();
     let log = Log::default();
     let token = one.add(Stream::new(ours, Echo).unwrap()).unwrap();
     let client = other.add(Stream::new(theirs, Probe::passive("a", &log)).unwrap()).unwrap();
@@ -120,7 +119,7 @@ fn two_reactors_on_one_thread_are_independent() {
     assert!(other.get_mut::<Stream<Probe>>(client).is_some());
 }
 
-#[cfg(not(polling_test_poll_backend))]
+#[cfg(all(unix, not(polling_test_poll_backend)))] // a reactor as a source
 mod by_descriptor {
     use std::io::{self, Read, Write};
     use std::thread;
@@ -149,7 +148,7 @@ mod by_descriptor {
     #[test]
     fn descriptor_is_readable_when_a_source_is_ready() {
         let mut reactor = Reactor::new().unwrap();
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (ours, mut theirs) = local_pair().unwrap();
         reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
         assert!(!wait(&reactor, DEADLINE), "a new channel makes a deadline, not an event");
         turn_all(&mut reactor);
@@ -182,7 +181,7 @@ mod by_descriptor {
     fn custom_loop_drives_a_reactor() {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (ours, mut theirs) = local_pair().unwrap();
         let probe = Probe::new("a", &log, |call, io| match call {
             Call::Read(data) => io.send(data),
             Call::Eof => {
@@ -253,7 +252,7 @@ mod by_descriptor {
     fn reactor_drives_another_reactor() {
         let (inner_log, log) = (Log::default(), Log::default());
         let mut inner = Reactor::new().unwrap();
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (ours, mut theirs) = local_pair().unwrap();
         let probe = Probe::new("a", &inner_log, |call, io| {
             match call {
                 Call::Read(b"timer") => drop(io.set_timer(Duration::from_millis(5))),

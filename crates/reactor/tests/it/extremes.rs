@@ -5,7 +5,6 @@ use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::num::NonZeroU64;
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,8 @@ use reactor::{
 };
 
 use crate::common::{
-    DEADLINE, Echo, assert_echo, in_process_with_fault, run, run_with, turn_all, turn_until,
+    DEADLINE, Echo, assert_echo, in_process_with_fault, local_pair, run, run_with, turn_all,
+    turn_until,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -42,7 +42,7 @@ fn wait_for_long_durations() {
     for long in long_durations() {
         let mut reactor = Reactor::new().unwrap();
         reactor.context().call_later(long, |_| panic!("early"));
-        let (ours, mut peer) = UnixStream::pair().unwrap();
+        let (ours, mut peer) = local_pair().unwrap();
         let limits = Limits {
             idle_timeout: Some(long),
             stall_timeout: Some(long),
@@ -90,7 +90,7 @@ fn zero_timeouts_expire_at_once() {
         (Limits { idle_timeout: Some(Duration::ZERO), ..Limits::default() }, TimeoutKind::Idle),
         (Limits { stall_timeout: Some(Duration::ZERO), ..Limits::default() }, TimeoutKind::Stall),
     ] {
-        let (ours, _peer) = UnixStream::pair().unwrap();
+        let (ours, _peer) = local_pair().unwrap();
         let mut reactor = Reactor::new().unwrap();
         let token = reactor.add(Stream::new(ours, Echo).unwrap().with_limits(limits)).unwrap();
         if kind == TimeoutKind::Stall {
@@ -114,7 +114,7 @@ fn extreme_marks_and_rates_keep_a_stream_working() {
                     write_rate: rate,
                     ..Limits::default()
                 };
-                let (ours, peer) = UnixStream::pair().unwrap();
+                let (ours, peer) = local_pair().unwrap();
                 let mut reactor = Reactor::new().unwrap();
                 let stream = Stream::new(ours, Echo).unwrap().with_limits(limits);
                 let token = reactor.add(stream).unwrap();
@@ -142,7 +142,7 @@ fn extreme_settings_of_the_builder_work() {
                     .busy_poll(busy_poll)
                     .build()
                     .unwrap();
-                let (ours, peer) = UnixStream::pair().unwrap();
+                let (ours, peer) = local_pair().unwrap();
                 reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
                 assert_echo(&mut reactor, &peer);
                 // A timer, a limit of the turn, and a post end a busy poll too.
@@ -182,7 +182,7 @@ fn extreme_timers_and_message_timeouts_work() {
     for timeout in long_durations() {
         for max in [5, usize::MAX] {
             let received = Rc::default();
-            let (ours, mut peer) = UnixStream::pair().unwrap();
+            let (ours, mut peer) = local_pair().unwrap();
             let lines = Lines(Rc::clone(&received));
             let chat = Chat::new(b"\n", lines).with_message_timeout(timeout).with_max_message(max);
             let mut reactor = Reactor::new().unwrap();
@@ -195,7 +195,7 @@ fn extreme_timers_and_message_timeouts_work() {
         }
     }
     // No time at all for a message that is not complete at once.
-    let (ours, mut peer) = UnixStream::pair().unwrap();
+    let (ours, mut peer) = local_pair().unwrap();
     let chat = Chat::new(b"\n", Lines(Rc::default())).with_message_timeout(Duration::ZERO);
     let mut reactor = Reactor::new().unwrap();
     let token = reactor.add(Stream::new(ours, chat).unwrap()).unwrap();
@@ -237,7 +237,7 @@ fn inbox_without_capacity_rejects_every_message() {
 #[test]
 fn drain_of_any_timeout_ends() {
     for timeout in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
-        let (ours, peer) = UnixStream::pair().unwrap();
+        let (ours, peer) = local_pair().unwrap();
         let mut reactor = Reactor::new().unwrap();
         reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
         turn_all(&mut reactor);

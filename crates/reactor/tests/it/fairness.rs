@@ -3,14 +3,13 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
 use reactor::{CloseReason, Context, Io, Limits, Listener, Protocol, Reactor, Stream};
 use socket2::SockRef;
 
-use crate::common::{Echo, Log, Probe, run, tcp_pair, turn_until};
+use crate::common::{Echo, Log, Probe, local_pair, run, tcp_pair, turn_until};
 
 #[test]
 fn invariant_7_one_event_reads_at_most_one_buffer() {
@@ -18,7 +17,7 @@ fn invariant_7_one_event_reads_at_most_one_buffer() {
     let log = Log::default();
     let mut peers = Vec::new();
     for (name, bytes) in [("flood", 150_000), ("small", 1)] {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (ours, mut theirs) = local_pair().unwrap();
         SockRef::from(&theirs).set_send_buffer_size(1_000_000).unwrap();
         theirs.write_all(&vec![0; bytes]).unwrap();
         reactor.add(Stream::new(ours, Probe::passive(name, &log)).unwrap()).unwrap();
@@ -86,7 +85,7 @@ fn invariant_7_one_event_accepts_at_most_64() {
 fn invariant_7_timers_run_during_a_flood() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (ours, theirs) = local_pair().unwrap();
     theirs.set_nonblocking(true).unwrap();
     reactor.add(Stream::new(ours, Probe::passive("flood", &log)).unwrap()).unwrap();
     let timed = log.clone();
@@ -111,13 +110,13 @@ fn invariant_7_chain_of_short_lived_channels_lets_timers_run() {
             Ok(())
         }
         fn handle_close(&mut self, io: &mut Io<'_>, _: &CloseReason) {
-            let (ours, _theirs) = UnixStream::pair().unwrap();
+            let (ours, _theirs) = local_pair().unwrap();
             // The last one is refused.
             let _ = io.context().add(Stream::new(ours, Short).unwrap());
         }
     }
     let mut reactor = Reactor::new().unwrap();
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Short).unwrap()).unwrap();
     reactor.context().call_later(Duration::from_millis(5), Context::stop);
     run(&mut reactor);

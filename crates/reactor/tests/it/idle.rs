@@ -2,14 +2,15 @@
 
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpListener};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use reactor::{Context, Dispatcher, Listener, Reactor, Source, Stream};
+use reactor::{Context, Dispatcher, Listener, OwnedDescriptor, Reactor, Source, Stream};
 use socket2::{SockRef, Socket};
 
-use crate::common::{Call, Echo, Log, Probe, assert_idle, run, tcp_pair, turn_all, turn_until};
+use crate::common::{
+    Call, Echo, LocalStream, Log, Probe, assert_idle, local_pair, run, tcp_pair, turn_all,
+    turn_until,
+};
 
 #[test]
 fn invariant_6_idle_channels_cause_no_wakeup() {
@@ -17,7 +18,7 @@ fn invariant_6_idle_channels_cause_no_wakeup() {
     reactor.add(Listener::bind("127.0.0.1:0", |_| Ok(Echo)).unwrap()).unwrap();
     let mut peers = Vec::new();
     for _ in 0..100 {
-        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (ours, theirs) = local_pair().unwrap();
         peers.push(theirs);
         reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     }
@@ -30,7 +31,7 @@ fn invariant_6_idle_channels_cause_no_wakeup() {
 fn invariant_6_hangup_without_interest_does_not_spin() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (ours, theirs) = local_pair().unwrap();
     let probe = Probe::new("a", &log, |call, io| {
         if call == Call::Connect {
             io.pause();
@@ -50,7 +51,7 @@ fn invariant_6_hangup_without_interest_does_not_spin() {
 
 #[test]
 fn invariant_6_hung_up_source_leaves_the_poller() {
-    struct Deaf(UnixStream, Log);
+    struct Deaf(LocalStream, Log);
     impl Dispatcher for Deaf {
         fn source(&self) -> Source<'_> {
             Source::from(&self.0)
@@ -73,7 +74,7 @@ fn invariant_6_hung_up_source_leaves_the_poller() {
     }
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (ours, theirs) = local_pair().unwrap();
     reactor.add(Deaf(ours, log.clone())).unwrap();
     turn_until(&mut reactor, |_| log.has("write"));
     drop(theirs);
@@ -125,11 +126,11 @@ fn invariant_6_urgent_data_spins_in_no_state() {
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
         let (ours, theirs) = if unix {
-            let (ours, theirs) = UnixStream::pair().unwrap();
-            (OwnedFd::from(ours), Socket::from(theirs))
+            let (ours, theirs) = local_pair().unwrap();
+            (OwnedDescriptor::from(ours), Socket::from(theirs))
         } else {
             let (ours, theirs) = tcp_pair();
-            (OwnedFd::from(ours), Socket::from(theirs))
+            (OwnedDescriptor::from(ours), Socket::from(theirs))
         };
         let probe = Probe::new("a", &log, move |call, io| {
             match (call, state) {
@@ -164,14 +165,14 @@ fn invariant_6_urgent_data_spins_in_no_state() {
 
 #[test]
 fn invariant_6_dispatcher_without_handlers_closes() {
-    struct Bare(UnixStream);
+    struct Bare(LocalStream);
     impl Dispatcher for Bare {
         fn source(&self) -> Source<'_> {
             Source::from(&self.0)
         }
     }
     let mut reactor = Reactor::new().unwrap();
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (ours, mut theirs) = local_pair().unwrap();
     reactor.add(Bare(ours)).unwrap();
     theirs.write_all(b"x").unwrap();
     run(&mut reactor); // ends: the channel is closed
@@ -180,7 +181,7 @@ fn invariant_6_dispatcher_without_handlers_closes() {
 #[test]
 fn turn_waits_at_most_its_limit() {
     let mut reactor = Reactor::new().unwrap();
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     let limit = Duration::from_millis(20);
     let begin = Instant::now();

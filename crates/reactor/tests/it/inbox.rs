@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
@@ -10,7 +9,9 @@ use std::time::Duration;
 
 use reactor::{Context, Inbox, InboxSender, Reactor, SendError, Stream, inbox};
 
-use crate::common::{Echo, assert_echo, assert_idle, run, run_with, silence_panics, turn_all};
+use crate::common::{
+    Echo, assert_echo, assert_idle, local_pair, run, run_with, silence_panics, turn_all,
+};
 
 type Received = Rc<RefCell<Vec<u32>>>;
 
@@ -171,7 +172,7 @@ fn inbox_handler_failure_closes_only_the_inbox() {
             Err(io::Error::other("no"))
         });
         let mut reactor = Reactor::new().unwrap();
-        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (ours, theirs) = local_pair().unwrap();
         reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
         reactor.add(inbox).unwrap();
         sender.send(1).unwrap();
@@ -193,7 +194,7 @@ fn inbox_flood_does_not_starve_io() {
     sender.send(()).unwrap();
     *own.borrow_mut() = Some(sender);
     let mut reactor = Reactor::new().unwrap();
-    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (ours, theirs) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     reactor.add(inbox).unwrap();
     let turns = reactor.stats().turns;

@@ -2,7 +2,6 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use reactor::{
@@ -11,7 +10,10 @@ use reactor::{
 };
 use socket2::SockRef;
 
-use crate::common::{Echo, Log, Probe, assert_echo, run, silence_panics, turn_all, turn_until};
+use crate::common::{
+    Echo, LocalStream, Log, Probe, assert_echo, local_pair, run, silence_panics, turn_all,
+    turn_until,
+};
 
 /// Fails in the callback named by `within`.
 struct Faulty {
@@ -121,7 +123,7 @@ fn invariant_8_fault_in_any_callback_leaves_others_served() {
             };
             let addr = listener.local_addr().as_inet().unwrap();
             reactor.add(listener).unwrap();
-            let (ours, mut neighbour) = UnixStream::pair().unwrap();
+            let (ours, mut neighbour) = local_pair().unwrap();
             reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
 
             let mut peer = TcpStream::connect(addr).unwrap();
@@ -213,7 +215,7 @@ fn invariant_8_panic_in_dropped_post_skips_no_handle_close() {
     silence_panics();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Probe::passive("a", &log)).unwrap()).unwrap();
     let bomb = Bomb;
     reactor.handle().post(move |_| drop(bomb)).unwrap();
@@ -231,7 +233,7 @@ impl Dispatcher for NoSource {
 }
 
 /// A dispatcher that drops its source while it is open.
-struct DropsSource(Option<UnixStream>, Log);
+struct DropsSource(Option<LocalStream>, Log);
 
 impl Dispatcher for DropsSource {
     fn source(&self) -> Source<'_> {
@@ -252,12 +254,12 @@ fn invariant_8_panic_in_source_closes_only_that_channel() {
     silence_panics();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (ours, neighbour) = UnixStream::pair().unwrap();
+    let (ours, neighbour) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     let error = reactor.add(NoSource).unwrap_err();
     assert_eq!(error.to_string(), "a callback panicked: a panic in source");
 
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (ours, mut theirs) = local_pair().unwrap();
     reactor.add(DropsSource(Some(ours), log.clone())).unwrap();
     theirs.write_all(b"x").unwrap();
     turn_until(&mut reactor, |_| log.has("a callback panicked: a panic in source"));

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+#[cfg(unix)]
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -10,10 +10,11 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use reactor::{Address, Context, Handle, Io, Listener, Protocol, Reactor, Stream};
+use reactor::{Address, Context, Handle, Io, Listener, OwnedDescriptor, Protocol, Reactor, Stream};
 
 use crate::common::{
-    DEADLINE, Echo, Log, assert_echo, run, run_with, silence_panics, turn_all, turn_until,
+    DEADLINE, Echo, Log, assert_echo, local_pair, run, run_with, silence_panics, turn_all,
+    turn_until,
 };
 
 #[test]
@@ -180,6 +181,7 @@ fn one_of_several_addresses_in_use_is_an_error() {
     assert_eq!(inet_addrs(&first), inet_addrs(&second));
 }
 
+#[cfg(unix)] // Unix sockets
 #[test]
 fn stale_unix_path_is_replaced_and_live_one_is_not() {
     let dir = tempfile::tempdir().unwrap();
@@ -207,6 +209,7 @@ fn stale_unix_path_is_replaced_and_live_one_is_not() {
     assert!(!path.exists(), "removed with the listener");
 }
 
+#[cfg(unix)] // Unix sockets
 #[test]
 fn unix_path_of_another_server_is_not_removed() {
     let dir = tempfile::tempdir().unwrap();
@@ -247,6 +250,7 @@ fn fault_while_accepting_frees_the_connection_slot() {
 
 /// If several programs start at once, each must detect a listener that bound
 /// the path first.
+#[cfg(unix)] // Unix sockets
 #[test]
 fn exactly_one_of_concurrent_servers_binds_the_unix_path() {
     let dir = tempfile::tempdir().unwrap();
@@ -278,6 +282,7 @@ fn exactly_one_of_concurrent_servers_binds_the_unix_path() {
 
 /// One server ends while the next one starts. The server that bound the path
 /// must be reachable through it.
+#[cfg(unix)] // Unix sockets
 #[test]
 fn succeeding_server_keeps_its_unix_path() {
     fn successor(path: &PathBuf, barrier: &Barrier) -> io::Result<()> {
@@ -311,6 +316,7 @@ fn succeeding_server_keeps_its_unix_path() {
 }
 
 /// Any program that can read the directory can lock it.
+#[cfg(unix)] // Unix sockets
 #[test]
 fn lock_of_another_program_blocks_neither_bind_nor_close() {
     let dir = tempfile::tempdir().unwrap();
@@ -340,6 +346,7 @@ fn lock_of_another_program_blocks_neither_bind_nor_close() {
 }
 
 /// To open a named pipe would wait for its writer.
+#[cfg(unix)] // Unix sockets
 #[test]
 fn path_below_a_named_pipe_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
@@ -355,19 +362,25 @@ fn path_below_a_named_pipe_is_an_error() {
 
 #[test]
 fn listening_socket_can_be_passed_in() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("socket");
     let inet = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = inet.local_addr().unwrap();
-    let unix = UnixListener::bind(&path).unwrap();
     let mut reactor = Reactor::new().unwrap();
     let inet = Listener::new(inet, |_| Ok(Echo)).unwrap();
-    let unix = Listener::new(unix, |_| Ok(Echo)).unwrap();
     assert_eq!(*inet.local_addr(), Address::Inet(addr));
-    assert_eq!(*unix.local_addr(), Address::Unix(Some(path.clone())));
     reactor.add(inet).unwrap();
-    reactor.add(unix).unwrap();
     assert_echo(&mut reactor, &TcpStream::connect(addr).unwrap());
+}
+
+#[cfg(unix)] // Unix sockets
+#[test]
+fn listening_unix_socket_can_be_passed_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let unix = UnixListener::bind(&path).unwrap();
+    let mut reactor = Reactor::new().unwrap();
+    let unix = Listener::new(unix, |_| Ok(Echo)).unwrap();
+    assert_eq!(*unix.local_addr(), Address::Unix(Some(path.clone())));
+    reactor.add(unix).unwrap();
     assert_echo(&mut reactor, &UnixStream::connect(&path).unwrap());
     drop(reactor);
     assert!(path.exists(), "the program that bound the path removes it");
@@ -434,7 +447,7 @@ fn accepted_sockets_can_move_to_another_thread() {
     let worker = thread::spawn(move || {
         let mut reactor = Reactor::new().unwrap();
         // Keeps the reactor running while it has no other stream.
-        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let (ours, _theirs) = local_pair().unwrap();
         reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
         ready_tx.send(reactor.handle()).unwrap();
         run(&mut reactor);
@@ -447,7 +460,7 @@ fn accepted_sockets_can_move_to_another_thread() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let (seen, handle) = (log.clone(), worker_handle.clone());
-    let hand_over = move |_: &mut Context, socket: OwnedFd, peer: &Address| {
+    let hand_over = move |_: &mut Context, socket: OwnedDescriptor, peer: &Address| {
         if seen.lines().len() == 4 {
             return Err(io::Error::other("enough"));
         }

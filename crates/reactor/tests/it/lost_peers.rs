@@ -4,7 +4,6 @@
 use std::io;
 use std::io::Write;
 use std::net::UdpSocket;
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,7 +11,9 @@ use std::time::Duration;
 use nix::sys::socket::{setsockopt, sockopt};
 use reactor::{Address, Datagram, DatagramIo, DatagramProtocol, Reactor, Stream};
 
-use crate::common::{Call, Log, Probe, in_process_with_fault, run, tcp_pair, turn_all, turn_until};
+use crate::common::{
+    Call, Log, Probe, in_process_with_fault, local_pair, run, tcp_pair, turn_all, turn_until,
+};
 #[cfg(target_os = "linux")]
 use crate::common::{assert_echo, assert_idle};
 
@@ -224,6 +225,7 @@ fn invariant_6_queue_of_timestamps_does_not_spin_while_closing() {
 }
 
 /// A Unix socket ignores `MSG_ERRQUEUE`: to empty its queue of errors would read data.
+#[cfg(unix)] // Unix sockets
 #[test]
 fn unix_sockets_lose_no_input_to_the_error_queue() {
     let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().unwrap();
@@ -239,8 +241,10 @@ fn unix_sockets_lose_no_input_to_the_error_queue() {
 }
 
 /// Reads only after it had room to write.
+#[cfg(unix)] // Unix sockets
 struct Unreadable(Receiver);
 
+#[cfg(unix)] // Unix sockets
 impl DatagramProtocol for Unreadable {
     fn readable(&self) -> bool {
         !self.0.1.get()
@@ -287,7 +291,7 @@ fn lost_peer_is_an_end_and_not_an_error_of_the_program() {
 /// An error of the same kind that the program itself made is reported to it.
 #[test]
 fn timeout_of_the_program_is_its_error() {
-    let (ours, mut peer) = UnixStream::pair().unwrap();
+    let (ours, mut peer) = local_pair().unwrap();
     peer.write_all(b"x").unwrap();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();

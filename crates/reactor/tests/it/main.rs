@@ -18,8 +18,10 @@
     clippy::expect_used,
     reason = "a panic in a test or its helpers is the report of a failure"
 )]
+// A test that Windows cannot run has a comment beside its `cfg` that names what is missing.
+#![cfg_attr(windows, allow(unused_imports, reason = "imports of tests for Unix only"))]
 
-#[cfg(target_os = "linux")]
+#[cfg(target_os = "linux")] // abstract names
 mod abstract_names;
 mod accept_errors;
 mod addresses;
@@ -36,11 +38,14 @@ mod drain;
 mod embedding;
 mod extremes;
 mod fairness;
+#[cfg(unix)] // pipes and files
 mod files;
+#[cfg(unix)] // SEQPACKET sockets
 mod gather;
 mod happy_eyeballs;
 mod idle;
 mod inbox;
+#[cfg(unix)] // descriptors that other programs pass on
 mod inherited;
 mod isolation;
 mod listener;
@@ -51,6 +56,7 @@ mod peer_view;
 mod posts;
 mod rate_limits;
 mod send;
+#[cfg(unix)] // signals by number
 mod signals;
 mod socket_options;
 mod stats;

@@ -2,16 +2,18 @@
 
 use std::cell::RefCell;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[cfg(unix)]
 use reactor::signal::{self, Signals};
 use reactor::{Context, Handle, Reactor, ReactorClosed, Stream};
 
-use crate::common::{Call, DEADLINE, Echo, Log, Probe, run, run_with, turn_all, turn_until};
+use crate::common::{
+    Call, DEADLINE, Echo, LocalStream, Log, Probe, local_pair, run, run_with, turn_all, turn_until,
+};
 
 thread_local! {
     /// The values posted to the reactor of this thread.
@@ -80,7 +82,7 @@ fn invariant_11_post_flood_does_not_starve_io() {
         handle.post(move |_| again(&next)).unwrap();
     }
     let mut reactor = Reactor::new().unwrap();
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (ours, mut theirs) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     theirs.write_all(b"x").unwrap();
     for _ in 0..5_000 {
@@ -96,7 +98,7 @@ fn invariant_11_post_flood_does_not_starve_io() {
 #[test]
 fn invariant_11_post_wakes_unlimited_wait() {
     let mut reactor = Reactor::new().unwrap();
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     let handle = reactor.handle();
     let (ran_tx, ran_rx) = mpsc::channel();
@@ -133,7 +135,7 @@ fn invariant_11_post_to_dropped_reactor_is_rejected_and_dropped() {
 #[test]
 fn invariant_11_post_from_the_loop_wakes_no_further_turn() {
     let mut reactor = Reactor::new().unwrap();
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (ours, mut theirs) = local_pair().unwrap();
     let log = Log::default();
     let probe = Probe::new("a", &log, |call, io| {
         if matches!(call, Call::Read(_)) {
@@ -160,7 +162,7 @@ fn invariant_11_posts_from_timers_and_threads_do_not_starve_io() {
         cx.call_later(Duration::ZERO, again);
     }
     let mut reactor = Reactor::new().unwrap();
-    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (ours, theirs) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     again(reactor.context());
     assert_echo_within_turns(&mut reactor, &theirs, 100);
@@ -175,7 +177,7 @@ fn invariant_11_posts_from_timers_and_threads_do_not_starve_io() {
 }
 
 #[track_caller]
-fn assert_echo_within_turns(reactor: &mut Reactor, mut peer: &UnixStream, most: u32) {
+fn assert_echo_within_turns(reactor: &mut Reactor, mut peer: &LocalStream, most: u32) {
     peer.set_nonblocking(true).unwrap();
     peer.write_all(b"x").unwrap();
     let mut turns = 0;
@@ -186,6 +188,7 @@ fn assert_echo_within_turns(reactor: &mut Reactor, mut peer: &UnixStream, most: 
     }
 }
 
+#[cfg(unix)] // the list of descriptors in /dev/fd
 #[test]
 fn handles_of_dropped_reactors_keep_no_descriptor() {
     let count = || std::fs::read_dir("/dev/fd").unwrap().count();
@@ -197,6 +200,7 @@ fn handles_of_dropped_reactors_keep_no_descriptor() {
     assert!(handles.iter().all(|handle| handle.stop() == Err(ReactorClosed)));
 }
 
+#[cfg(unix)] // signals by number
 #[test]
 fn signal_is_handled_by_the_loop() {
     let mut reactor = Reactor::new().unwrap();
@@ -210,7 +214,7 @@ fn signal_is_handled_by_the_loop() {
     reactor.add(signals.unwrap()).unwrap();
     // A background channel does not keep the loop running.
     run(&mut reactor);
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     turn_all(&mut reactor);
     signal_hook::low_level::raise(signal::SIGUSR1).unwrap();
@@ -226,7 +230,7 @@ fn eight_million_posts_all_run() {
     const THREADS: usize = 8;
     const POSTS: usize = 1_000_000;
     let mut reactor = Reactor::new().unwrap();
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     let ran = Arc::new(AtomicUsize::new(0));
     let posting: Vec<_> = (0..THREADS)

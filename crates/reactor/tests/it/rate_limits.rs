@@ -4,15 +4,17 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::num::NonZeroU64;
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use reactor::{FileDispatcher, Io, Limits, Protocol, Reactor, Stream, TimerId};
+#[cfg(unix)]
+use reactor::FileDispatcher;
+use reactor::{Io, Limits, Protocol, Reactor, Stream, TimerId};
 
 use crate::common::{
-    Call, Echo, Log, Probe, assert_echo, assert_idle, pattern, run, tcp_pair, turn_all, turn_until,
+    Call, Echo, Log, Probe, assert_echo, assert_idle, local_pair, pattern, run, tcp_pair, turn_all,
+    turn_until,
 };
 
 fn rate(per_second: u64) -> Option<NonZeroU64> {
@@ -46,7 +48,7 @@ fn assert_rate(moved: usize, per_second: u64, (took, late): (Duration, Duration)
 #[test]
 fn read_rate_is_kept() {
     for per_second in [20_000, 1_000_000] {
-        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (ours, theirs) = local_pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
@@ -68,7 +70,7 @@ fn read_rate_is_kept() {
 #[test]
 fn write_rate_is_kept() {
     for per_second in [20_000, 1_000_000] {
-        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (ours, theirs) = local_pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
         let mut reactor = Reactor::new().unwrap();
         let limits = Limits { write_rate: rate(per_second), ..Limits::default() };
@@ -92,7 +94,7 @@ fn write_rate_is_kept() {
 /// Each byte is sent as soon as the rate allows it, and none is lost.
 #[test]
 fn rate_below_one_byte_per_turn_is_kept() {
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (ours, mut theirs) = local_pair().unwrap();
     let mut reactor = Reactor::new().unwrap();
     let limits = Limits { read_rate: rate(5), write_rate: rate(20), ..Limits::default() };
     reactor.add(Stream::new(ours, Echo).unwrap().with_limits(limits)).unwrap();
@@ -134,6 +136,7 @@ fn invariant_4_rate_limit_loses_nothing_at_the_end() {
 }
 
 /// epoll does not accept a file, so the rate alone determines the next read.
+#[cfg(unix)] // files
 #[test]
 fn file_is_read_at_its_rate_without_spinning() {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -166,7 +169,7 @@ fn file_is_read_at_its_rate_without_spinning() {
 #[test]
 fn invariant_6_rate_limited_stream_wakes_rarely() {
     for per_second in [10_000, 1_000_000] {
-        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (ours, theirs) = local_pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
         let mut reactor = Reactor::new().unwrap();
         let (read_rate, write_rate) = (rate(per_second), rate(per_second));
@@ -192,7 +195,7 @@ fn invariant_6_rate_limited_stream_wakes_rarely() {
 
 #[test]
 fn invariant_6_idle_rate_limited_stream_causes_no_wakeup() {
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (ours, mut theirs) = local_pair().unwrap();
     let mut reactor = Reactor::new().unwrap();
     let limits = Limits { read_rate: rate(1_000), write_rate: rate(1_000), ..Limits::default() };
     reactor.add(Stream::new(ours, Echo).unwrap().with_limits(limits)).unwrap();
@@ -212,7 +215,7 @@ fn invariant_6_idle_rate_limited_stream_causes_no_wakeup() {
 /// A paused stream does not wait for its rate.
 #[test]
 fn invariant_6_paused_rate_limited_stream_causes_no_wakeup() {
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (ours, mut theirs) = local_pair().unwrap();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let limits = Limits { read_rate: rate(1_000), ..Limits::default() };
@@ -256,7 +259,7 @@ impl Protocol for Changes {
 fn rate_can_be_raised_or_removed_later() {
     const BYTES: usize = 150_000;
     for to in [None, rate(10_000_000)] {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (ours, mut theirs) = local_pair().unwrap();
         let mut reactor = Reactor::new().unwrap();
         let received: Rc<Cell<usize>> = Rc::default();
         let limits = Limits { read_rate: rate(100), write_rate: rate(100), ..Limits::default() };
@@ -278,7 +281,7 @@ fn rate_can_be_raised_or_removed_later() {
 
 #[test]
 fn rate_can_be_set_later() {
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (ours, mut theirs) = local_pair().unwrap();
     let mut reactor = Reactor::new().unwrap();
     let received: Rc<Cell<usize>> = Rc::default();
     let changes = Changes { to: rate(1_000), received: Rc::clone(&received) };
@@ -304,7 +307,7 @@ fn rate_limited_output_is_no_stall() {
         write_rate: rate(1_000),
         ..Limits::default()
     };
-    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (ours, theirs) = local_pair().unwrap();
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
     let mut stream = Stream::new(ours, Probe::passive("a", &log)).unwrap().with_limits(limits);
@@ -322,7 +325,7 @@ fn rate_limited_output_is_no_stall() {
         write_rate: rate(100_000_000),
         ..Limits::default()
     };
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     let mut stream = Stream::new(ours, Probe::passive("b", &log)).unwrap().with_limits(limits);
     stream.send(&vec![7; 4_000_000]).unwrap();
     reactor.add(stream).unwrap();
@@ -333,13 +336,13 @@ fn rate_limited_output_is_no_stall() {
 
 #[test]
 fn invariant_7_rate_limited_stream_delays_no_other_channel() {
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (ours, mut theirs) = local_pair().unwrap();
     let mut reactor = Reactor::new().unwrap();
     let limits = Limits { read_rate: rate(10), write_rate: rate(10), ..Limits::default() };
     reactor.add(Stream::new(ours, Echo).unwrap().with_limits(limits)).unwrap();
     theirs.write_all(&vec![0; 10_000]).unwrap();
     turn_all(&mut reactor);
-    let (ours, neighbour) = UnixStream::pair().unwrap();
+    let (ours, neighbour) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     let begin = Instant::now();
     let before = reactor.stats().turns;

@@ -4,7 +4,6 @@
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
@@ -13,8 +12,8 @@ use reactor::{CloseReason, Io, Limits, Listener, Protocol, Reactor, Stream};
 use socket2::SockRef;
 
 use crate::common::{
-    Call, Echo, Log, Probe, assert_idle, pattern, reset, run, run_with, tcp_pair, turn_all,
-    turn_until,
+    Call, Echo, Log, Probe, assert_idle, local_pair, pattern, reset, run, run_with, tcp_pair,
+    turn_all, turn_until,
 };
 
 /// Sends `data` in pieces, as fast as the peer accepts it, and closes.
@@ -54,7 +53,7 @@ impl Protocol for Sender {
 
 #[test]
 fn invariant_4_partial_writes_keep_their_order() {
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (ours, mut theirs) = local_pair().unwrap();
     SockRef::from(&ours).set_send_buffer_size(4096).unwrap();
     let data = pattern(3_000_000);
     let expected = data.clone();
@@ -214,7 +213,7 @@ fn invariant_4_reset_while_closing_is_an_error() {
 fn invariant_4_close_flushes_and_abort_counts_unsent() {
     let data = pattern(4_000_000);
     for abort in [false, true] {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (ours, mut theirs) = local_pair().unwrap();
         let expected = data.clone();
         let mut reactor = Reactor::new().unwrap();
         let log = Log::default();
@@ -328,7 +327,7 @@ fn invariant_4_input_during_close_does_not_destroy_output() {
 fn invariant_4_error_after_close_counts_unsent() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (ours, theirs) = local_pair().unwrap();
     let probe = Probe::new("a", &log, |call, io| {
         if call == Call::Connect {
             io.send(&vec![0; 4_000_000])?;
@@ -349,7 +348,7 @@ fn invariant_4_error_after_close_counts_unsent() {
 fn last_input_of_closed_peer_is_read_despite_queued_output() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (ours, mut theirs) = local_pair().unwrap();
     let probe = Probe::new("a", &log, |call, io| match call {
         Call::Connect => io.send(&vec![0; 4_000_000]),
         _ => Ok(()),
@@ -368,7 +367,7 @@ fn last_input_of_closed_peer_is_read_despite_queued_output() {
 fn write_to_closed_peer_closes_with_broken_pipe() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (ours, theirs) = local_pair().unwrap();
     drop(theirs);
     let probe = Probe::new("a", &log, |call, io| match call {
         Call::Connect => {
@@ -385,7 +384,7 @@ fn write_to_closed_peer_closes_with_broken_pipe() {
 #[test]
 fn empty_send_writes_nothing() {
     let mut reactor = Reactor::new().unwrap();
-    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (ours, theirs) = local_pair().unwrap();
     let mut stream = Stream::new(ours, Echo).unwrap();
     stream.send(b"").unwrap();
     let token = reactor.add(stream).unwrap();
@@ -400,7 +399,7 @@ fn empty_send_writes_nothing() {
 fn shutdown_ends_output_and_continues_receiving() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (ours, mut theirs) = local_pair().unwrap();
     let probe = Probe::new("a", &log, |call, io| {
         if call == Call::Connect {
             io.send(b"question")?;
@@ -447,7 +446,7 @@ fn invariant_5_stalled_peer_is_not_read_and_is_closed() {
     let held: Rc<Cell<usize>> = Rc::default();
     let reason: Rc<RefCell<String>> = Rc::default();
     let read: Rc<Cell<usize>> = Rc::default();
-    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (ours, theirs) = local_pair().unwrap();
     theirs.set_nonblocking(true).unwrap();
     let mut reactor = Reactor::new().unwrap();
     let stall = Duration::from_millis(200);
@@ -474,7 +473,7 @@ fn invariant_5_stalled_peer_is_not_read_and_is_closed() {
 
 #[test]
 fn invariant_5_reading_resumes_once_the_peer_reads() {
-    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (ours, theirs) = local_pair().unwrap();
     theirs.set_nonblocking(true).unwrap();
     let mut reactor = Reactor::new().unwrap();
     let read = Rc::default();
@@ -515,7 +514,7 @@ fn invariant_5_reading_resumes_once_the_peer_reads() {
 
 #[test]
 fn invariant_5_send_above_high_water_accepts_nothing() {
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     let mut stream = Stream::new(ours, Echo).unwrap();
     stream.send(&vec![0; 4_000_000]).unwrap();
     let unsent = stream.unsent();
@@ -531,7 +530,7 @@ fn invariant_5_send_above_high_water_accepts_nothing() {
 fn invariant_5_high_water_below_low_water_applies() {
     let limits = Limits { high_water: 4096, ..Limits::default() };
     assert!(limits.low_water > limits.high_water);
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (ours, mut theirs) = local_pair().unwrap();
     SockRef::from(&ours).set_send_buffer_size(4096).unwrap();
     let mut reactor = Reactor::new().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap().with_limits(limits)).unwrap();
@@ -558,7 +557,7 @@ fn invariant_5_high_water_below_low_water_applies() {
 #[test]
 fn invariant_5_handle_write_runs_only_when_send_has_room() {
     let limits = Limits { high_water: 2048, ..Limits::default() };
-    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (ours, theirs) = local_pair().unwrap();
     SockRef::from(&ours).set_send_buffer_size(4096).unwrap();
     theirs.set_nonblocking(true).unwrap();
     let mut reactor = Reactor::new().unwrap();
@@ -580,7 +579,7 @@ fn invariant_5_handle_write_runs_only_when_send_has_room() {
 fn paused_stream_neither_reads_nor_wakes() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (ours, mut theirs) = local_pair().unwrap();
     let probe = Probe::new("a", &log, |call, io| {
         match call {
             Call::Connect => io.pause(),

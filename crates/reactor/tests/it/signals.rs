@@ -1,10 +1,12 @@
 //! Signals as events of the loop.
 
+use std::cell::Cell;
 use std::io::ErrorKind;
+use std::rc::Rc;
 
 use nix::sys::signal::{SigSet, Signal, raise};
 use reactor::Reactor;
-use reactor::signal::{SIGUSR2, Signals};
+use reactor::signal::{SIGINT, SIGTERM, SIGUSR2, Signals};
 
 use crate::common::{Log, turn_until};
 
@@ -33,4 +35,17 @@ fn signal_that_was_inherited_blocked_arrives() {
     let handler = move |_: &mut reactor::Context, signal: i32| seen.note(signal.to_string());
     reactor.add(Signals::new(&[SIGUSR2], handler).unwrap()).unwrap();
     turn_until(&mut reactor, |_| log.has(&SIGUSR2.to_string()));
+}
+
+#[test]
+fn termination_is_requested_by_two_signals() {
+    let requests = Rc::new(Cell::new(0));
+    let counter = Rc::clone(&requests);
+    let mut reactor = Reactor::new().unwrap();
+    let signals = Signals::termination(move |_| counter.set(counter.get() + 1)).unwrap();
+    reactor.add(signals).unwrap();
+    for (sent, signal) in [SIGINT, SIGTERM].into_iter().enumerate() {
+        signal_hook::low_level::raise(signal).unwrap();
+        turn_until(&mut reactor, |_| requests.get() == sent + 1);
+    }
 }

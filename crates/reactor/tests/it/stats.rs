@@ -2,7 +2,6 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
@@ -10,7 +9,8 @@ use reactor::{Dispatcher, Io, Limits, Listener, Protocol, Reactor, Stream, Timer
 use socket2::{SockRef, Socket};
 
 use crate::common::{
-    Call, Echo, Log, Probe, assert_echo, reset, run, silence_panics, tcp_pair, turn_all, turn_until,
+    Call, Echo, Log, Probe, assert_echo, local_pair, reset, run, silence_panics, tcp_pair,
+    turn_all, turn_until,
 };
 
 #[test]
@@ -50,7 +50,7 @@ fn counters_of_a_small_conversation_are_exact() {
 /// This includes bytes sent from outside a callback and bytes sent later.
 #[test]
 fn sent_bytes_are_counted_once() {
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (ours, mut theirs) = local_pair().unwrap();
     let mut reactor = Reactor::new().unwrap();
     let token = reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
     turn_all(&mut reactor);
@@ -117,9 +117,9 @@ fn slow_callback_is_counted_and_measured() {
         } else {
             Reactor::builder().build().unwrap()
         };
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (ours, mut theirs) = local_pair().unwrap();
         reactor.add(Stream::new(ours, Slow(slow)).unwrap()).unwrap();
-        let (ours, neighbour) = UnixStream::pair().unwrap();
+        let (ours, neighbour) = local_pair().unwrap();
         reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
         for _ in 0..100 {
             assert_echo(&mut reactor, &neighbour);
@@ -162,7 +162,7 @@ impl Protocol for Writes {
 fn stream_that_is_writable_and_sends_nothing_spins() {
     for (sends, limit, spins) in [(false, 10, 2), (false, 1, 25), (true, 10, 0)] {
         let mut reactor = watched(limit);
-        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let (ours, _theirs) = local_pair().unwrap();
         reactor.add(Stream::new(ours, Writes { sends }).unwrap()).unwrap();
         for _ in 0..25 {
             reactor.turn(Some(Duration::from_secs(1))).unwrap();
@@ -175,7 +175,7 @@ fn stream_that_is_writable_and_sends_nothing_spins() {
 #[test]
 fn writable_protocol_that_sends_nothing_spins() {
     let mut reactor = watched(10);
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     let probe = Probe::new("a", &Log::default(), |_, _| Ok(())).writable();
     reactor.add(Stream::new(ours, probe).unwrap()).unwrap();
     turn_until(&mut reactor, |reactor| reactor.stats().spins > 0);
@@ -195,7 +195,7 @@ fn busy_server_does_not_spin() {
         reset(peer);
     }
     // Half of the output is queued for a slow peer.
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (ours, mut theirs) = local_pair().unwrap();
     SockRef::from(&ours).set_send_buffer_size(4096).unwrap();
     let mut stream = Stream::new(ours, Echo).unwrap();
     stream.send(&vec![0; 100_000]).unwrap();
@@ -212,7 +212,7 @@ fn busy_server_does_not_spin() {
 #[test]
 fn rate_limited_stream_does_not_spin() {
     let mut reactor = watched(3);
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (ours, mut theirs) = local_pair().unwrap();
     let limits = Limits {
         read_rate: std::num::NonZeroU64::new(1_000),
         write_rate: std::num::NonZeroU64::new(1_000),
@@ -289,7 +289,7 @@ fn timers_count_as_callbacks_not_events() {
         }
     }
     let mut reactor = watched(3);
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Ticks(0)).unwrap()).unwrap();
     run(&mut reactor);
     let stats = reactor.stats();

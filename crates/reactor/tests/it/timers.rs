@@ -3,7 +3,6 @@
 
 use std::cell::Cell;
 use std::io;
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +10,8 @@ use std::time::{Duration, Instant};
 use reactor::{CloseReason, Context, Io, Limits, Protocol, Reactor, Stream};
 
 use crate::common::{
-    Call, Echo, Log, Probe, assert_idle, run, run_with, turn_all, turn_until, unresponsive_listener,
+    Call, Echo, Log, Probe, assert_idle, local_pair, run, run_with, turn_all, turn_until,
+    unresponsive_listener,
 };
 
 #[test]
@@ -62,7 +62,7 @@ fn invariant_10_longest_durations_do_not_panic() {
         connect_timeout: Some(Duration::MAX),
         ..Limits::default()
     };
-    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (ours, theirs) = local_pair().unwrap();
     let mut stream = Stream::new(ours, Echo).unwrap().with_limits(forever);
     stream.send(&vec![0; 4_000_000]).unwrap();
     reactor.add(stream).unwrap();
@@ -96,7 +96,7 @@ fn timer_that_rearms_itself_runs_once_per_turn() {
 fn timers_are_cancelled_when_the_stream_closes() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     let probe = Probe::new("a", &log, |call, io| {
         match call {
             Call::Connect => {
@@ -121,7 +121,7 @@ fn idle_timeout_counts_from_the_last_byte() {
     const IDLE: Duration = Duration::from_millis(150);
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (ours, mut theirs) = local_pair().unwrap();
     let probe = Probe::new("a", &log, |call, io| match call {
         Call::Read(data) => io.send(data),
         _ => Ok(()),
@@ -150,7 +150,7 @@ fn idle_timeout_counts_from_the_last_byte() {
 fn idle_timeout_can_be_changed_later() {
     let mut reactor = Reactor::new().unwrap();
     let log = Log::default();
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     let probe = Probe::new("a", &log, |call, io| {
         match call {
             Call::Connect => io.set_idle_timeout(Some(Duration::from_secs(3600))),
@@ -171,7 +171,7 @@ fn idle_timeout_can_be_changed_later() {
 fn distant_idle_timeout_causes_no_wakeup() {
     let mut reactor = Reactor::new().unwrap();
     let limits = Limits { idle_timeout: Some(Duration::from_secs(3600)), ..Limits::default() };
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Echo).unwrap().with_limits(limits)).unwrap();
     assert_idle(&mut reactor);
 }
@@ -192,7 +192,7 @@ fn invariant_10_timeouts_count_from_the_start_of_the_wait() {
             connect_timeout: Some(TIMEOUT),
             ..Limits::default()
         };
-        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let (ours, _theirs) = local_pair().unwrap();
         let begin: Rc<Cell<Option<Instant>>> = Rc::default();
         match which {
             "idle" => {
@@ -247,7 +247,7 @@ fn invariant_10_timer_set_in_handle_close_is_dropped() {
         }
     }
     let mut reactor = Reactor::new().unwrap();
-    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let (ours, _theirs) = local_pair().unwrap();
     reactor.add(Stream::new(ours, Late).unwrap()).unwrap();
     turn_all(&mut reactor);
     assert_eq!(reactor.next_deadline(), None);

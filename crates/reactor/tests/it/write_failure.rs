@@ -3,14 +3,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
-use reactor::{Chat, ChatIo, ChatProtocol, CloseReason, Reactor, Stream};
+use reactor::{Chat, ChatIo, ChatProtocol, CloseReason, OwnedDescriptor, Reactor, Stream};
 
-use crate::common::{Call, Log, Probe, reset, run, run_with, tcp_pair, turn_until};
+use crate::common::{Call, Log, Probe, local_pair, reset, run, run_with, tcp_pair, turn_until};
 
 /// How the failing output is sent.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +26,7 @@ enum Output {
 const ALL: [Output; 5] =
     [Output::Gathered, Output::Large, Output::LargeAndReturned, Output::ByToken, Output::Reply];
 
-fn check(output: Output, ours: OwnedFd, lose_peer: impl FnOnce()) {
+fn check(output: Output, ours: OwnedDescriptor, lose_peer: impl FnOnce()) {
     let log = Log::default();
     let mut reactor = Reactor::new().unwrap();
     let probe = Probe::new("a", &log, move |call, io| {
@@ -89,7 +87,7 @@ fn invariant_4_input_before_reset_is_delivered_after_failed_write() {
 #[test]
 fn invariant_4_input_before_close_is_delivered_after_failed_write() {
     for output in ALL {
-        let (mut peer, ours) = UnixStream::pair().unwrap();
+        let (mut peer, ours) = local_pair().unwrap();
         check(output, ours.into(), move || peer.write_all(&vec![0; 150_000]).unwrap());
     }
 }
