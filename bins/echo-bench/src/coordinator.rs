@@ -7,7 +7,7 @@ use std::sync::mpsc::Sender;
 
 use anyhow::anyhow;
 use cli::error::with_fd_hint;
-use reactor::signal::{SIGINT, Signals};
+use reactor::signal::Signals;
 use reactor::{Handle, InboxSender, Reactor, inbox};
 use serde_json::Value;
 
@@ -47,8 +47,8 @@ pub(crate) struct Coordinator {
 enum State {
     Running,
     Stopped,
-    /// Stopped by a signal with this number.
-    Interrupted(i32),
+    /// Stopped by the user.
+    Interrupted,
 }
 
 impl Coordinator {
@@ -81,9 +81,7 @@ impl Coordinator {
         });
         reactor.add(inbox)?;
         let state = Rc::clone(&coordinator);
-        let signals = Signals::new(&[SIGINT], move |_cx, signal| {
-            state.borrow_mut().stop(State::Interrupted(signal));
-        });
+        let signals = Signals::termination(move |_cx| state.borrow_mut().stop(State::Interrupted));
         let signals =
             signals.map_err(|error| anyhow!("cannot catch signals: {}", with_fd_hint(&error)))?;
         reactor.add(signals)?;
@@ -100,12 +98,9 @@ impl Coordinator {
         self.stop(State::Stopped);
     }
 
-    /// Returns the signal that ended the run, if any.
-    pub(crate) fn signal(&self) -> Option<i32> {
-        match self.state {
-            State::Interrupted(signal) => Some(signal),
-            State::Running | State::Stopped => None,
-        }
+    /// Returns `true` if the user ended the run.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        matches!(self.state, State::Interrupted)
     }
 
     fn on_event(&mut self, event: Event) {

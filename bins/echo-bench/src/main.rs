@@ -49,15 +49,14 @@ use log::LevelFilter;
 use crate::options::Options;
 use crate::run::Ending;
 
+/// As a shell reports a program that SIGINT ended.
+const INTERRUPTED: u8 = 130;
+
 fn main() -> ExitCode {
     let options = Options::parse_args();
     cli::logging::init(options.log_level(), LevelFilter::Error);
     let result = run::run(&options);
-    let signal = match result {
-        Ok(Ending::Interrupted(signal)) => u8::try_from(signal).ok(),
-        _ => None,
-    };
+    let interrupted = matches!(result, Ok(Ending::Interrupted));
     let code = cli::error::exit_code("echo-bench", result.map(drop));
-    // As a shell reports a program that a signal ended.
-    signal.map_or(code, |signal| ExitCode::from(128 + signal))
+    if interrupted { ExitCode::from(INTERRUPTED) } else { code }
 }

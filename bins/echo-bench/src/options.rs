@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{ArgAction, ArgGroup, CommandFactory, Parser, ValueEnum};
 use cli::value::{self, Endpoint};
@@ -75,7 +76,12 @@ pub(crate) struct Options {
     port: Option<u16>,
 
     /// Connect to a Unix socket; the same as `unix:PATH`
-    #[arg(short = 'U', long, value_name = "PATH")]
+    #[arg(
+        short = 'U',
+        long,
+        value_name = "PATH",
+        value_parser = OsStringValueParser::new().try_map(value::unix_path),
+    )]
     unix: Option<PathBuf>,
 
     /// Use only IPv4 addresses
@@ -364,7 +370,7 @@ Exit codes:
   0  all replies were correct
   1  the server could not be measured, or replies were wrong or missing
   2  invalid command line
-130  interrupted by SIGINT (Ctrl-C), after a report of the time before";
+130  interrupted by SIGINT (Ctrl-C) or SIGTERM, after a report of the time before";
 
 /// Parses a limit for the latency.
 fn goal(text: &str) -> Result<Goal, String> {

@@ -24,8 +24,8 @@ pub(crate) struct Measured {
     /// Messages per second, in the open loop.
     pub(crate) rate: Option<usize>,
     pub(crate) search: Option<Search>,
-    /// The signal that ended the run, if any.
-    pub(crate) signal: Option<i32>,
+    /// The user ended the run.
+    pub(crate) interrupted: bool,
 }
 
 /// The result of a run.
@@ -215,7 +215,13 @@ mod tests {
             record.record_reply(start, start + Duration::from_micros(micros));
         }
         record.finish(start + Duration::from_secs(1));
-        Measured { record, intervals: Some(vec![json!({})]), rate, search: None, signal: None }
+        Measured {
+            record,
+            intervals: Some(vec![json!({})]),
+            rate,
+            search: None,
+            interrupted: false,
+        }
     }
 
     /// Latencies that differ by orders of magnitude, as the percentiles require.

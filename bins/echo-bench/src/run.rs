@@ -26,8 +26,8 @@ use crate::target;
 pub(crate) enum Ending {
     /// All replies were correct.
     Complete,
-    /// A signal with this number ended it. The report covers the time before.
-    Interrupted(i32),
+    /// The user ended it. The report covers the time before.
+    Interrupted,
 }
 
 /// Measures the server and prints the report.
@@ -45,11 +45,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Ending> {
         Some(goal) => find_rate(&addr, goal, options)?,
     };
     print_report(&Report::new(options, &addr, &measured), options)?;
-    match measured.signal {
-        Some(signal) => Ok(Ending::Interrupted(signal)),
-        None if measured.record.is_success() => Ok(Ending::Complete),
-        None => bail!("{addr}: {}; see the report", reason(&measured.record)),
+    if measured.interrupted {
+        return Ok(Ending::Interrupted);
     }
+    if !measured.record.is_success() {
+        bail!("{addr}: {}; see the report", reason(&measured.record));
+    }
+    Ok(Ending::Complete)
 }
 
 /// Returns in a few words what the errors mean.
@@ -69,12 +71,12 @@ fn reason(record: &Record) -> &'static str {
 fn find_rate(addr: &Address, goal: &Goal, options: &Options) -> anyhow::Result<Measured> {
     let mut search = Search::new(goal.clone());
     let mut best = None;
-    let mut signal = None;
-    while let Some(rate) = search.next_rate().filter(|_| signal.is_none()) {
+    let mut interrupted = false;
+    while let Some(rate) = search.next_rate() {
         let options = options.with_rate(rate);
         let measured = measure(addr, &options)?;
-        signal = measured.signal;
-        if signal.is_some() {
+        interrupted = measured.interrupted;
+        if interrupted {
             break;
         }
         let probe = search.record(rate, &measured.record);
@@ -88,9 +90,9 @@ fn find_rate(addr: &Address, goal: &Goal, options: &Options) -> anyhow::Result<M
     cli::output::flush();
     match best {
         Some((rate, measured)) => {
-            Ok(Measured { rate: Some(rate), search: Some(search), signal, ..measured })
+            Ok(Measured { rate: Some(rate), search: Some(search), interrupted, ..measured })
         }
-        None if signal.is_some() => bail!("interrupted before a rate was found"),
+        None if interrupted => bail!("interrupted before a rate was found"),
         None => {
             let Goal { name, max, .. } = goal;
             bail!("{addr}: {name} is not within {max:?} even at 1 message per second")
@@ -127,7 +129,7 @@ fn check_open_file_limit(options: &Options) -> anyhow::Result<()> {
 }
 
 /// Opens all connections, then starts the measurement on all threads. Returns
-/// what they measured, and the signal that ended it, if any.
+/// what they measured, and whether the user ended it.
 fn measure(addr: &Address, options: &Options) -> anyhow::Result<Measured> {
     let pattern = Arc::new(Pattern::new(options.size));
     let (mut reactor, sender, coordinator) = Coordinator::new(options)?;
@@ -157,10 +159,10 @@ fn measure(addr: &Address, options: &Options) -> anyhow::Result<Measured> {
         result.map(|()| results)
     })?;
     let mut coordinator = coordinator.borrow_mut();
-    let (signal, intervals) = (coordinator.signal(), coordinator.finish());
+    let (interrupted, intervals) = (coordinator.is_interrupted(), coordinator.finish());
     let (record, intervals) = (merge(results)?, intervals?);
     let rate = options.rate.map(usize::from);
-    Ok(Measured { record, intervals, rate, search: None, signal })
+    Ok(Measured { record, intervals, rate, search: None, interrupted })
 }
 
 /// Returns what all threads measured, or the first error. The further ones are

@@ -108,6 +108,7 @@ impl Workload {
         let number = self.next_number.get();
         self.next_number.set(number.wrapping_add(1));
         let stream = match (&self.addr, self.source(number)) {
+            #[cfg(unix)]
             (Address::Unix(Some(path)), _) => Stream::connect_unix(path, protocol),
             (Address::Inet(addr), Some(source)) => Stream::connect_from(source, *addr, protocol),
             (addr, _) => Stream::connect(addr.as_inet(), protocol),

@@ -1,7 +1,6 @@
 //! The command line.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -174,7 +173,7 @@ fn message(argument: OsString) -> Result<Message, &'static str> {
     if argument.is_empty() {
         return Err("an empty message has no reply");
     }
-    Ok(Message(argument.into_vec()))
+    Ok(Message(argument.into_encoded_bytes()))
 }
 
 #[cfg(test)]

@@ -3,39 +3,21 @@
 use std::fmt;
 use std::io;
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use crate::sys::affinity;
 
 /// One processor, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cpu(usize);
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
 impl Cpu {
     /// Returns the processors that the calling thread may run on, at least one.
     pub(crate) fn available() -> io::Result<Vec<Self>> {
-        let set = sched_getaffinity(None)?;
-        Ok((0..CpuSet::MAX_CPU).filter(|&number| set.is_set(number)).map(Self).collect())
+        Ok(affinity::available()?.into_iter().map(Self).collect())
     }
 
     /// Restricts the calling thread to this processor.
     pub(crate) fn pin_thread(self) -> io::Result<()> {
-        let mut set = CpuSet::new();
-        set.set(self.0);
-        Ok(sched_setaffinity(None, &set)?)
-    }
-}
-
-/// Not implemented for other systems.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-impl Cpu {
-    pub(crate) fn available() -> io::Result<Vec<Self>> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    #[allow(clippy::unused_self, reason = "same signature as on Linux")]
-    pub(crate) fn pin_thread(self) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
+        affinity::pin_thread(self.0)
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 
 use anyhow::anyhow;
-use cli::error::without_errno;
+use cli::error::{port_denied_hint, without_errno};
 use cli::output::STDOUT;
 use reactor::{Address, ConnectionLimit, Io, Limits, Listener, Protocol};
 
@@ -88,9 +88,9 @@ pub(crate) fn bind_hint(error: &io::Error) -> &'static str {
         ErrorKind::AddrNotAvailable => {
             "choose an address of this machine with --host (0.0.0.0 or :: for all of them)"
         }
-        ErrorKind::PermissionDenied => {
-            "low ports require privileges: choose 1024 or higher with --port \
-             (0 selects a free one)"
+        ErrorKind::PermissionDenied => port_denied_hint(),
+        ErrorKind::Unsupported => {
+            "this system does not distribute connections among threads: use --threads 1"
         }
         _ => {
             "choose another address with --host or port with --port, \

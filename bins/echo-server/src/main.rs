@@ -3,7 +3,7 @@
 //! The files in the order in which they depend on each other:
 //!
 //! - [`options`]: the command line.
-//! - [`cpu`]: the processors that a thread can be pinned to.
+//! - [`sys`], [`cpu`]: the processors that a thread can be pinned to.
 //! - [`thread_config`]: each thread's part of the processors.
 //! - [`listen`]: the protocol and the listening sockets.
 //! - [`workers`]: further threads, with a reactor each.
@@ -13,6 +13,7 @@ mod cpu;
 mod listen;
 mod options;
 mod server;
+mod sys;
 mod thread_config;
 mod workers;
 

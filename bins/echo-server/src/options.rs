@@ -17,9 +17,11 @@ const MAX_THREADS: usize = 1024;
 /// Log messages are written to standard error. Output that is not read does not
 /// stop the server: lines that cannot be written are dropped and counted.
 ///
-/// SIGINT or SIGTERM starts a graceful shutdown: the server accepts the
+/// SIGINT (Ctrl-C) or SIGTERM starts a graceful shutdown: the server accepts the
 /// connections that are queued, stops listening, and lets its peers finish. A
-/// second signal closes all connections.
+/// second signal closes all connections. On Windows, Ctrl-C, Ctrl-Break, and
+/// closing the console do the same; the system ends a program about five seconds
+/// after its console was closed.
 #[derive(Clone, Debug, Parser)]
 #[command(version, after_long_help = EXAMPLES_AND_EXIT_CODES)]
 pub(crate) struct Options {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use anyhow::{Context as _, anyhow, bail};
 use cli::error::{with_fd_hint, without_errno};
 use cli::output::{STDERR, STDOUT};
-use reactor::signal::{SIGINT, SIGTERM, Signals};
+use reactor::signal::Signals;
 use reactor::{ConnectionLimit, Handle, Reactor};
 
 use crate::listen::{bind_hint, listen, resolve};
@@ -132,7 +132,7 @@ fn handle_signals(
     options: &Options,
 ) -> io::Result<Signals> {
     let drain_timeout = options.drain_timeout;
-    Signals::new(&[SIGINT, SIGTERM], move |cx, _signal| {
+    Signals::termination(move |cx| {
         received.set(received.get() + 1);
         let first = received.get() == 1;
         if first {

@@ -1,15 +1,15 @@
 //! [`Workers`]: further threads that serve the same address, with a reactor
 //! each.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, anyhow};
 use cli::error::without_errno;
-use reactor::{ConnectionLimit, Handle, Io, Protocol, Reactor, Stream};
+use reactor::{ConnectionLimit, Handle, InboxSender, Reactor, inbox};
 
 use crate::listen::listen;
 use crate::options::Options;
@@ -31,8 +31,8 @@ impl Workers {
     /// Starts a worker for each of `configs`, listening on each of `addrs`.
     /// Connections count in `limit`, whichever thread accepts them.
     ///
-    /// Adds a channel to `main` for each worker, which closes when the worker
-    /// ends. So `main` runs at least as long as every worker.
+    /// Adds a channel to `main`, which closes when all workers have ended. So
+    /// `main` runs at least as long as every worker.
     ///
     /// # Errors
     ///
@@ -44,11 +44,11 @@ impl Workers {
         limit: &ConnectionLimit,
         options: &Options,
     ) -> anyhow::Result<Self> {
+        // No message is ever sent: the channel closes when the last sender is dropped.
+        let (liveness, workers_live) = inbox(0, |_cx, never: Infallible| match never {});
+        main.add(workers_live)?;
         let workers = configs.iter().map(|&config| {
-            let (ours, theirs) = UnixStream::pair().map_err(start_error)?;
-            let worker = Worker::start(theirs, addrs.to_vec(), config, limit.clone(), options)?;
-            main.add(Stream::new(ours, WorkerLiveness)?)?;
-            Ok(worker)
+            Worker::start(liveness.clone(), addrs.to_vec(), config, limit.clone(), options)
         });
         workers.collect::<anyhow::Result<_>>().map(Workers)
     }
@@ -80,9 +80,9 @@ impl Workers {
 
 impl Worker {
     /// Starts a thread and waits until it listens. The thread keeps `liveness`
-    /// open while it runs.
+    /// while it runs.
     fn start(
-        liveness: UnixStream,
+        liveness: InboxSender<Infallible>,
         addrs: Vec<SocketAddr>,
         config: ThreadConfig,
         limit: ConnectionLimit,
@@ -122,15 +122,6 @@ fn start_error(error: io::Error) -> anyhow::Error {
         "cannot start a thread: {}; use fewer --threads, or raise the open file limit (ulimit -n)",
         without_errno(&error)
     )
-}
-
-/// Keeps the main reactor running until the other end closes.
-struct WorkerLiveness;
-
-impl Protocol for WorkerLiveness {
-    fn handle_read(&mut self, _io: &mut Io<'_>, _data: &[u8]) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

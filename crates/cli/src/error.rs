@@ -4,9 +4,8 @@ use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
 
-use rustix::io::Errno;
-
 use crate::output::{self, STDERR};
+use crate::sys;
 
 /// Returns the text of `error` without the error number that `io::Error`
 /// appends.
@@ -20,7 +19,8 @@ use crate::output::{self, STDERR};
 pub fn without_errno(error: &io::Error) -> String {
     let text = error.to_string();
     match text.split_once(" (os error ") {
-        Some((description, _)) => description.to_owned(),
+        // Windows ends its descriptions with a full stop.
+        Some((description, _)) => description.trim_end_matches('.').to_owned(),
         None => text,
     }
 }
@@ -37,13 +37,15 @@ pub fn without_errno(error: &io::Error) -> String {
 /// ```
 pub fn with_fd_hint(error: &io::Error) -> String {
     let text = without_errno(error);
-    match Errno::from_io_error(error) {
-        Some(Errno::MFILE) => format!("{text}; raise the open file limit (ulimit -n)"),
-        Some(Errno::NFILE) => {
-            format!("{text}; raise the limit of the whole system (sysctl fs.file-max)")
-        }
-        _ => text,
+    match sys::fd_hint(error) {
+        Some(hint) => format!("{text}; {hint}"),
+        None => text,
     }
+}
+
+/// Returns advice for a port that may not be bound.
+pub fn port_denied_hint() -> &'static str {
+    sys::PORT_DENIED_HINT
 }
 
 /// Converts the result of a program to its exit code, 0 or 1, and waits for
@@ -67,6 +69,7 @@ pub fn exit_code(program: &str, result: Result<(), impl Display>) -> ExitCode {
 mod tests {
     use super::*;
 
+    #[cfg(unix)] // hints about descriptors
     #[test]
     fn only_missing_descriptors_have_a_hint() {
         let text = |code| with_fd_hint(&io::Error::from_raw_os_error(code));
@@ -79,8 +82,8 @@ mod tests {
 
     #[test]
     fn without_errno_removes_only_the_number() {
-        let refused = io::Error::from_raw_os_error(111);
-        assert!(refused.to_string().contains("(os error 111)"));
+        let refused = io::Error::from_raw_os_error(if cfg!(windows) { 10_061 } else { 111 });
+        assert!(refused.to_string().contains("(os error 1"));
         assert!(!without_errno(&refused).contains("os error"));
         assert_eq!(without_errno(&io::Error::other("no number")), "no number");
     }

@@ -16,4 +16,5 @@ mod line_queue;
 pub mod logging;
 pub mod output;
 pub mod stdio;
+mod sys;
 pub mod value;

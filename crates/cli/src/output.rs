@@ -10,30 +10,21 @@ use std::sync::{Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fd::BorrowedFd;
-#[cfg(not(any(target_os = "illumos", target_os = "solaris")))]
-use rustix::pipe::PIPE_BUF;
-use rustix::stdio;
-
 use crate::line_queue::LineQueue;
-use crate::stdio::{is_writable, write_to};
-
-/// The smallest value that POSIX permits; `rustix` does not define it there.
-#[cfg(any(target_os = "illumos", target_os = "solaris"))]
-const PIPE_BUF: usize = 512;
+use crate::sys::{PIPE_BUF, StandardStream};
 
 /// How long the end of a program waits for pending output.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Standard output, line by line.
-pub static STDOUT: Output = Output::new(stdio::stdout);
+pub static STDOUT: Output = Output::new(StandardStream::Output);
 
 /// Standard error, line by line: the log and errors.
-pub static STDERR: Output = Output::new(stdio::stderr);
+pub static STDERR: Output = Output::new(StandardStream::Error);
 
 /// A standard stream that is written by a thread.
 pub struct Output {
-    fd: fn() -> BorrowedFd<'static>,
+    stream: StandardStream,
     state: Mutex<State>,
     /// Notified when lines are queued, and when all are written.
     changed: Condvar,
@@ -54,9 +45,9 @@ enum Writer {
 }
 
 impl Output {
-    const fn new(fd: fn() -> BorrowedFd<'static>) -> Self {
+    const fn new(stream: StandardStream) -> Self {
         Output {
-            fd,
+            stream,
             state: Mutex::new(State { queue: LineQueue::new(), writer: Writer::NotStarted }),
             changed: Condvar::new(),
             first_failure: Once::new(),
@@ -80,7 +71,7 @@ impl Output {
         state.queue.push(text);
         if self.start_locked(&mut state) {
             self.changed.notify_all();
-        } else if is_writable((self.fd)()) {
+        } else if self.stream.is_writable() {
             // Without a thread, writing blocks at most the second half of a
             // line that is longer than the buffer of the pipe.
             drop(self.write_batch(state));
@@ -132,7 +123,7 @@ impl Output {
         // whole even if the program ends while the pipe is full.
         let batch = state.queue.take_batch(PIPE_BUF);
         drop(state);
-        let (written, result) = write_to((self.fd)(), &batch.bytes);
+        let (written, result) = self.stream.write(&batch.bytes);
         if let Err(error) = &result {
             self.report_failure(error);
         }

@@ -5,10 +5,13 @@
 //! Each parser returns a description of the expected value, which clap prints
 //! after the option and the value.
 
+use std::ffi::OsString;
 use std::net::Ipv6Addr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::sys;
 
 /// The address of a server, on a command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,12 +62,21 @@ fn endpoint_with(
 ) -> Result<Endpoint, String> {
     match text.strip_prefix("unix:") {
         Some("") => Err("expected a path after unix:".to_owned()),
-        Some(path) => Ok(Endpoint::Unix(path.into())),
+        Some(path) => unix_path(path.into()).map(Endpoint::Unix),
         None => {
             let (host, port) = split_port(text, parse_port)?;
             Ok(Endpoint::Inet { host, port })
         }
     }
+}
+
+/// Accepts the path of a Unix socket.
+///
+/// # Errors
+///
+/// Returns an error on Windows, where the programs have no Unix sockets.
+pub fn unix_path(path: OsString) -> Result<PathBuf, String> {
+    sys::unix_path(path.into())
 }
 
 /// Parses a host: a name or an IP address, without the brackets that surround

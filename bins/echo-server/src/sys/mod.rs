@@ -1,0 +1,4 @@
+//! What differs between systems.
+
+#[cfg_attr(not(any(target_os = "linux", target_os = "android")), path = "no_affinity.rs")]
+pub(crate) mod affinity;
