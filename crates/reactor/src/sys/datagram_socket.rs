@@ -68,6 +68,9 @@ impl DatagramSocket {
 
     pub(crate) fn bind(addr: SocketAddr) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::for_address(addr), Type::DGRAM, None)?;
+        if addr.is_ipv6() {
+            socket_calls::include_v4(&socket);
+        }
         socket.bind(&addr.into())?;
         Self::from_socket(socket)
     }

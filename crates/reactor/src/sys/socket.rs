@@ -174,8 +174,12 @@ impl Socket {
     pub(crate) fn listen(addr: SocketAddr, options: ListenOptions) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
         socket_calls::set_sharing(&socket, options.reuse_port)?;
-        if addr.is_ipv6() && options.only_v6 {
-            socket.set_only_v6(true)?;
+        if addr.is_ipv6() {
+            if options.only_v6 {
+                socket.set_only_v6(true)?;
+            } else {
+                socket_calls::include_v4(&socket);
+            }
         }
         // Accepted sockets inherit it: small replies are sent at once.
         socket.set_tcp_nodelay(true)?;

@@ -42,6 +42,10 @@ pub(super) fn set_sharing(socket: &Socket, reuse_port: bool) -> io::Result<()> {
     socket.set_reuse_port(reuse_port)
 }
 
+/// Lets an IPv6 socket that is bound to `::` serve IPv4 too: the default, which the
+/// administrator may change (`net.ipv6.bindv6only`).
+pub(super) fn include_v4(_socket: &Socket) {}
+
 /// Makes `socket` writable only while fewer than `limit` bytes of its output are unsent
 /// (tcp(7), `TCP_NOTSENT_LOWAT`). Returns `false` if that fails, as for a Unix socket.
 pub(super) fn set_unsent_limit(socket: &Socket, limit: u32) -> bool {

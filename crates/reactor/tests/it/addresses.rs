@@ -63,6 +63,7 @@ impl DatagramProtocol for UdpEcho {
 }
 
 /// A client that is connected to one address receives from that one only.
+#[cfg(any(target_os = "linux", target_os = "android"))] // IP_PKTINFO
 #[test]
 fn udp_reply_comes_from_the_address_that_was_addressed() {
     for later in [false, true] {
@@ -107,6 +108,7 @@ fn udp_reply_comes_from_the_address_that_was_addressed() {
 }
 
 /// Also a socket that is passed in.
+#[cfg(any(target_os = "linux", target_os = "android"))] // IP_PKTINFO
 #[test]
 fn udp_socket_that_is_passed_in_replies_from_the_address_that_was_addressed() {
     let mut reactor = Reactor::new().unwrap();

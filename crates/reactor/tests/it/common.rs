@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use reactor::{Cause, CloseReason, Handle, Io, Protocol, Reactor, TimerId};
+use rustix::io::Errno;
 use socket2::{Domain, SockRef, Socket, Type};
 
 /// What [`local_pair`] returns: a Unix socket, where there is one.
@@ -239,12 +240,21 @@ where
 pub(crate) fn local_pair() -> io::Result<(LocalStream, LocalStream)> {
     #[cfg(unix)]
     return LocalStream::pair();
+    // As for Unix sockets: small buffers, and no delays.
     #[cfg(windows)]
     {
-        let (one, other) = tcp_pair();
-        one.set_nodelay(true)?;
-        other.set_nodelay(true)?;
-        Ok((one, other))
+        const BUFFER: usize = 64 * 1024;
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        SockRef::from(&listener).set_recv_buffer_size(BUFFER)?;
+        let one = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        one.set_recv_buffer_size(BUFFER)?;
+        one.connect(&listener.local_addr()?.into())?;
+        let other = listener.accept()?.0.into();
+        for socket in [&one, &other] {
+            socket.set_tcp_nodelay(true)?;
+            socket.set_send_buffer_size(BUFFER)?;
+        }
+        Ok((one.into(), other.into()))
     }
 }
 
@@ -259,6 +269,24 @@ pub(crate) fn tcp_pair() -> (TcpStream, TcpStream) {
 pub(crate) fn reset(peer: TcpStream) {
     SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
     drop(peer);
+}
+
+/// Returns `true` if this system reports a reset. Otherwise reports that a test is skipped:
+/// wine reads a reset as the end of input.
+pub(crate) fn reports_resets() -> bool {
+    let (mut one, other) = tcp_pair();
+    reset(other);
+    let is_reported = one.read(&mut [0]).is_err();
+    assert!(is_reported || cfg!(windows), "all Unix systems report it");
+    if !is_reported {
+        testing::report_skip("this system does not report a reset");
+    }
+    is_reported
+}
+
+/// Returns how an error of the system is shown.
+pub(crate) fn shown(error: Errno) -> String {
+    io::Error::from(error).to_string()
 }
 
 /// Returns a local address without a listener.

@@ -169,16 +169,23 @@ fn one_of_several_addresses_in_use_is_an_error() {
     let addrs = [SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, addr.port())), addr];
     for result in [
         Listener::bind_all(&addrs[..], |_| Ok(Echo)),
+        #[cfg(not(any(windows, target_os = "illumos")))] // SO_REUSEPORT
         Listener::bind_all_reuse_port(&addrs[..], |_| Ok(Echo)),
     ] {
         let error = result.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
         assert!(error.to_string().starts_with(&addr.to_string()), "{error}");
     }
-    drop(other);
+}
+
+#[cfg(not(any(windows, target_os = "illumos")))] // SO_REUSEPORT
+#[test]
+fn several_addresses_can_be_shared() {
+    let addrs: Vec<_> = ["[::1]:0", "127.0.0.1:0"].map(|addr| addr.parse().unwrap()).into();
     let first = Listener::bind_all_reuse_port(&addrs[..], |_| Ok(Echo)).unwrap();
+    let addrs = inet_addrs(&first);
     let second = Listener::bind_all_reuse_port(&addrs[..], |_| Ok(Echo)).unwrap();
-    assert_eq!(inet_addrs(&first), inet_addrs(&second));
+    assert_eq!(inet_addrs(&second), addrs);
 }
 
 #[cfg(unix)] // Unix sockets
@@ -387,8 +394,10 @@ fn listening_unix_socket_can_be_passed_in() {
 }
 
 /// Sends one byte when connected, then echoes.
+#[cfg(not(any(windows, target_os = "illumos")))] // SO_REUSEPORT
 struct GreetsAndEchoes;
 
+#[cfg(not(any(windows, target_os = "illumos")))] // SO_REUSEPORT
 impl Protocol for GreetsAndEchoes {
     fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
         io.send(b"h")
@@ -398,6 +407,7 @@ impl Protocol for GreetsAndEchoes {
     }
 }
 
+#[cfg(not(any(windows, target_os = "illumos")))] // SO_REUSEPORT
 #[test]
 fn reactors_on_two_threads_share_an_address() {
     /// Serves until stopped; returns the number of accepted connections.

@@ -84,6 +84,7 @@ fn invariant_4_input_before_reset_is_delivered_after_failed_write() {
     }
 }
 
+#[cfg(unix)] // Unix sockets: TCP would lose input to the reset
 #[test]
 fn invariant_4_input_before_close_is_delivered_after_failed_write() {
     for output in ALL {

@@ -54,6 +54,12 @@ pub(super) fn set_sharing(socket: &Socket, reuse_port: bool) -> io::Result<()> {
     ffi::set_exclusive_address(socket)
 }
 
+/// Lets an IPv6 socket that is bound to `::` serve IPv4 too.
+pub(super) fn include_v4(socket: &Socket) {
+    // It fails where there is no IPv4.
+    let _ = socket.set_only_v6(false);
+}
+
 /// Returns `false`: a socket cannot be made writable only while less than `limit` of its
 /// output is unsent.
 pub(super) fn set_unsent_limit(_socket: &Socket, _limit: u32) -> bool {
