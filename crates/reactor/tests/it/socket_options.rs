@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use reactor::{Connector, Keepalive, Listener, Reactor, SockRef, SocketOptions, Stream};
 
-use crate::common::{Call, Echo, Log, Probe, assert_echo, turn_until, unresponsive_listener};
+use crate::common::{Call, Echo, Log, Probe, turn_until, unresponsive_listener};
 
 /// An IPv4 and an IPv6 address, or just the former if this machine lacks the latter.
 fn addresses() -> Vec<&'static str> {
@@ -169,6 +169,7 @@ fn options_can_be_set_later() {
 }
 
 /// Longer than Linux accepts: 32,767 seconds.
+#[cfg(target_os = "linux")]
 fn excessive_keepalive() -> SocketOptions {
     let idle = Some(Duration::MAX);
     let keepalive = Some(Keepalive { idle, ..Keepalive::default() });
@@ -226,7 +227,7 @@ fn accepted_stream_whose_options_cannot_be_set_is_rejected() {
     turn_until(&mut reactor, |reactor| {
         reactor.get_mut::<Listener>(token).is_some_and(|listener| listener.rejected() == 1)
     });
-    assert_echo(&mut reactor, &TcpStream::connect(addr).unwrap());
+    crate::common::assert_echo(&mut reactor, &TcpStream::connect(addr).unwrap());
     drop(rejected);
 }
 

@@ -10,7 +10,7 @@ use reactor::{
     Datagram, DatagramIo, DatagramProtocol, Listener, Reactor, SocketFile, SocketOptions, Stream,
 };
 
-use crate::common::{Call, Echo, Log, Probe, in_process_with_fault, turn_until};
+use crate::common::{Call, Echo, Log, Probe, turn_until};
 
 #[test]
 fn peer_of_a_unix_socket_is_known() {
@@ -106,7 +106,11 @@ fn socket_file_has_the_mode_and_owner_that_were_requested() {
 #[cfg(target_os = "linux")]
 fn socket_file_that_cannot_be_changed_is_removed_and_reported() {
     const NAME: &str = "unix_sockets::socket_file_that_cannot_be_changed_is_removed_and_reported";
-    if !in_process_with_fault(NAME, "?chmod,fchmodat,?lchown,fchownat", "error=EPERM") {
+    if !crate::common::in_process_with_fault(
+        NAME,
+        "?chmod,fchmodat,?lchown,fchownat",
+        "error=EPERM",
+    ) {
         return;
     }
     let path = std::env::temp_dir().join(format!("reactor-socket-file-{}", process::id()));
@@ -127,7 +131,7 @@ fn socket_file_that_cannot_be_changed_is_removed_and_reported() {
 #[cfg(target_os = "linux")]
 fn no_peer_connects_before_the_mode_is_set() {
     const NAME: &str = "unix_sockets::no_peer_connects_before_the_mode_is_set";
-    if !in_process_with_fault(NAME, "?chmod,fchmodat", "delay_enter=300000") {
+    if !crate::common::in_process_with_fault(NAME, "?chmod,fchmodat", "delay_enter=300000") {
         return;
     }
     let path = std::env::temp_dir().join(format!("reactor-socket-mode-{}", process::id()));
