@@ -421,7 +421,9 @@ mod tests {
             (&["here", "-p", "7"], inet("here", 7)),
             (&["-p", "7"], inet("127.0.0.1", 7)),
             (&["--addr", "[::1]:7"], inet("::1", 7)),
+            #[cfg(unix)] // Unix sockets
             (&["unix:/run/echo"], Target::Unix("/run/echo".into())),
+            #[cfg(unix)] // Unix sockets
             (&["-U", "/run/echo"], Target::Unix("/run/echo".into())),
         ] {
             assert_eq!(parse(line).unwrap().target(), expected, "{line:?}");

@@ -159,9 +159,10 @@ mod tests {
 
     #[test]
     fn error_texts_contain_no_errno() {
-        let refused = io::Error::from_raw_os_error(111);
+        let refused = io::Error::from_raw_os_error(if cfg!(windows) { 10_061 } else { 111 });
         let text = Failure::connect("[::1]:7".to_owned(), &refused).to_string();
-        let expected = "cannot connect to [::1]:7: Connection refused; is echo-server running";
-        assert!(text.starts_with(expected), "{text}");
+        assert!(text.starts_with("cannot connect to [::1]:7: "), "{text}");
+        assert!(text.ends_with("; is echo-server running there?"), "{text}");
+        assert!(!text.contains("os error") && !text.contains(".;"), "{text}");
     }
 }

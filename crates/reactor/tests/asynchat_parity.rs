@@ -36,6 +36,8 @@
 //! | 11 | continues after a close; drops a partial line silently | `fault_11_close_stops_callbacks_and_partial_line_is_reported` |
 //! | 12 | `push(b"")` calls `send` with no data | `fault_12_empty_push_sends_nothing` |
 //! | 13 | no limit on a line or on output | `fault_13_line_and_output_are_limited` |
+// The original tests run on Unix, and the copies on Unix sockets too.
+#![cfg(unix)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -82,6 +82,8 @@
 //! | 8 | an idle second | `acceptance_08_idle_second_has_at_most_five_waits` |
 //! | 9 | 10,000 idle channels, and a flood | `acceptance_09_ten_thousand_idle_channels_cost_nothing`, `acceptance_09_flood_delays_others_by_one_budget_and_timers_fire` |
 //! | 10 | posts, and stops | `acceptance_10_posts_run_in_order_and_wake_and_stop_the_loop` |
+// The original tests run on Unix, and the copies on Unix sockets too.
+#![cfg(unix)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

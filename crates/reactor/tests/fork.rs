@@ -1,8 +1,8 @@
 //! A child of fork(2) that drops the reactor, or tries to use it, does not affect the
 //! parent. A separate program, since a child has only one of the test's threads.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report of a failure")]
-// The crate `fork` 0.11 does not compile there.
-#![cfg(not(target_os = "illumos"))]
+// Windows has no fork(2); the crate `fork` 0.11 does not compile for illumos.
+#![cfg(not(any(target_os = "illumos", windows)))]
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;

@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 
 pub use hosts_file::HostsFile;
 pub use option_limits::EXTREME_VALUES;
-pub use peer::{expect, expect_end, expect_reset, reset, with_timeouts};
+pub use peer::{
+    LocalStream, expect, expect_end, expect_reset, local_pair, reports_resets, reset, with_timeouts,
+};
 pub use process::{
     Lines, Process, command, python_with_asyncore, run, status_kib, through_shell, with_fault,
 };

@@ -137,6 +137,7 @@ fn connection_without_replies_ends_measurement() {
     );
 }
 
+#[cfg(unix)] // a shell
 #[test]
 fn interrupt_prints_report_and_exits_with_130() {
     for mode in MODES {

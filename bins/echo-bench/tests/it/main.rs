@@ -4,6 +4,11 @@
     clippy::expect_used,
     reason = "a panic in a test or its helpers is the report of a failure"
 )]
+// A test that Windows cannot run has a comment beside its `cfg` that names what is missing.
+#![cfg_attr(
+    windows,
+    allow(dead_code, unused_imports, reason = "helpers and imports of tests for Unix only")
+)]
 
 mod endings;
 mod intervals;
@@ -213,6 +218,7 @@ fn refused_connect_prints_one_line() {
     }
 }
 
+#[cfg(unix)] // a shell
 #[test]
 fn too_few_descriptors_are_reported_before_connecting() {
     let mut command = testing::through_shell(BENCH, "ulimit -n 100;", "");

@@ -14,6 +14,7 @@ const TEXTS: [&str; 4] = ["addr", "find-rate", "hdr", "unix"];
 /// The program either measures the server, until it is interrupted if need be,
 /// or exits with one line. New options are covered without a change of this
 /// test.
+#[cfg(unix)] // a shell
 #[test]
 fn extreme_values_work_or_are_reported() {
     let program = Options::command();
@@ -28,6 +29,7 @@ fn extreme_values_work_or_are_reported() {
     assert!(tried >= 13, "{tried}");
 }
 
+#[cfg(unix)] // a shell
 #[track_caller]
 fn try_option(name: &str, value: &str) {
     let addr = server(|_| {}).to_string();

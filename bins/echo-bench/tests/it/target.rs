@@ -1,6 +1,7 @@
 //! Names with several addresses.
 
 use std::net::TcpListener;
+#[cfg(unix)]
 use std::os::unix::net::UnixListener;
 use std::thread;
 
@@ -34,6 +35,7 @@ fn server_is_given_in_each_way() {
     }
 }
 
+#[cfg(unix)] // Unix sockets
 #[test]
 fn unix_socket_is_measured() {
     let folder = tempfile::tempdir().unwrap();
@@ -59,6 +61,7 @@ fn unix_socket_is_measured() {
     assert_eq!(code, 1);
 }
 
+#[cfg(unix)] // a hosts file
 #[test]
 fn each_address_of_a_name_is_tried() {
     if let Err(error) = TcpListener::bind("[::1]:0") {

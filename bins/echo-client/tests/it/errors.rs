@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::path::Path;
 use std::time::Instant;
 
-use testing::{command, expect, reset, run, with_fault};
+use testing::{command, expect, reports_resets, reset, run, with_fault};
 
 use crate::common::{
     CLIENT, Refusing, Server, Unresponsive, WIRE, client, failure, ten_lines, to_server,
@@ -55,6 +55,7 @@ fn unanswered_connect_times_out() {
 }
 
 /// Each error of connect(2) is described in words, with advice.
+#[cfg(unix)] // strace
 #[test]
 fn connect_errors_have_hints() {
     for (error, words, advice) in [
@@ -132,6 +133,9 @@ fn early_half_close_is_reported() {
 
 #[test]
 fn reset_is_reported() {
+    if !reports_resets() {
+        return;
+    }
     for (reply, count) in [(&b""[..], 0), (b"123", 3)] {
         let server = reply_server(reply, reset);
         let line = failure(&mut client(server.addr), &ten_lines()[..count]);

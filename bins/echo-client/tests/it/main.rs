@@ -7,8 +7,14 @@
     clippy::expect_used,
     reason = "a panic in a test or its helpers is the report of a failure"
 )]
+// A test that Windows cannot run has a comment beside its `cfg` that names what is missing.
+#![cfg_attr(
+    windows,
+    allow(dead_code, unused_imports, reason = "helpers and imports of tests for Unix only")
+)]
 
 mod addresses;
+#[cfg(unix)] // Python
 mod asyncore;
 mod common;
 mod errors;
@@ -17,6 +23,7 @@ mod messages;
 mod multiple_addresses;
 mod option_limits;
 mod pipe;
+#[cfg(unix)] // a shell and descriptors
 mod streams;
 
 /// The program's own command line, of which the tests read the list of options.

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io::Write;
 use std::net::TcpStream;
+#[cfg(unix)]
 use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 use std::sync::mpsc;
@@ -100,6 +101,7 @@ fn replies_split_anywhere_are_joined() {
     }
 }
 
+#[cfg(unix)] // arguments that are not Unicode
 #[test]
 fn messages_may_contain_any_bytes() {
     let messages: [&[u8]; 5] = [
@@ -139,6 +141,7 @@ fn messages_may_begin_with_dash() {
 }
 
 /// Each is sent in several slices, and received in several reads.
+#[cfg(unix)] // arguments that are not Unicode
 #[test]
 fn long_messages_are_echoed() {
     let server = echo_server();
@@ -152,6 +155,7 @@ fn long_messages_are_echoed() {
 
 /// While its own output blocks, the client does not read from the server. This
 /// must not count as a missing reply.
+#[cfg(unix)] // arguments that are not Unicode
 #[test]
 fn slow_stdout_reader_does_not_time_out() {
     let message = long_message();

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use testing::{Process, expect, pattern, reset, with_fault};
+use testing::{Process, expect, pattern, reports_resets, reset, with_fault};
 #[cfg(target_os = "linux")]
 use testing::{status_kib, wait_until};
 
@@ -75,6 +75,7 @@ fn large_file_uses_bounded_memory() {
 
 /// The server reads everything and never replies. The data in flight is kept for
 /// comparison, and must be bounded.
+#[cfg(unix)] // device files
 #[test]
 #[cfg(target_os = "linux")]
 fn endless_input_uses_bounded_memory() {
@@ -149,6 +150,7 @@ fn slow_stdout_reader_does_not_time_out() {
 }
 
 /// Row 5.
+#[cfg(unix)] // strace
 #[test]
 fn interrupted_io_loses_no_bytes() {
     let input = pattern(3_000_000);
@@ -170,6 +172,7 @@ fn interrupted_io_loses_no_bytes() {
 // --- servers that are not echo servers ---------------------------------------
 
 /// With a server that reads and with one that does not, while input continues.
+#[cfg(unix)] // device files
 #[test]
 fn silent_server_times_out() {
     for reads in [true, false] {
@@ -236,12 +239,16 @@ fn early_close_is_reported() {
 
 #[test]
 fn reset_is_reported() {
+    if !reports_resets() {
+        return;
+    }
     let (addr, line) = error_after(reset);
     let what = format!("echo-client: {addr}: connection lost after 5 bytes of echo: ");
     assert!(line.starts_with(&format!("{what}Connection reset by peer; ")), "{line}");
 }
 
 /// Row 8: the client writes to a peer that has closed.
+#[cfg(unix)] // device files
 #[test]
 fn close_during_input_is_reported() {
     let server = Server::start(|peer: TcpStream| {

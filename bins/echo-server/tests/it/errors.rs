@@ -3,10 +3,13 @@
 
 use std::fs;
 use std::net::TcpListener;
+#[cfg(unix)]
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+#[cfg(unix)]
 use std::os::unix::process::CommandExt;
 use std::process::{self, Command};
 
+use cli::error::without_errno;
 use testing::{report_skip, run};
 
 use crate::common::{SERVER, command};
@@ -25,6 +28,7 @@ fn one_line((code, stdout, mut stderr): (i32, Vec<String>, Vec<String>)) -> Stri
     stderr.remove(0)
 }
 
+#[cfg(unix)] // a shell
 #[test]
 fn too_many_threads_for_open_file_limit_is_reported() {
     // More limits than a thread needs descriptors, so that each of a thread's
@@ -41,10 +45,11 @@ fn too_many_threads_for_open_file_limit_is_reported() {
 fn port_in_use_is_reported_with_hint() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = other.local_addr().unwrap();
+    let text = without_errno(&TcpListener::bind(addr).unwrap_err());
     assert_eq!(
         failure(command().args(["--port", &addr.port().to_string()])),
         format!(
-            "echo-server: cannot listen on {addr}: Address already in use; stop the other server, \
+            "echo-server: cannot listen on {addr}: {text}; stop the other server, \
              or choose another port with --port (0 selects a free one)"
         )
     );
@@ -53,13 +58,14 @@ fn port_in_use_is_reported_with_hint() {
 #[test]
 fn foreign_address_is_reported_with_hint() {
     // Reserved for documentation (RFC 5737).
-    if TcpListener::bind("192.0.2.1:0").is_ok() {
+    let Err(error) = TcpListener::bind("192.0.2.1:0") else {
         report_skip("this machine can bind foreign addresses");
         return;
-    }
+    };
     let line = failure(command().args(["--host", "192.0.2.1", "--port", "0"]));
-    let begin = "echo-server: cannot listen on 192.0.2.1:0: Cannot assign requested address; ";
-    assert!(line.starts_with(begin), "{line}");
+    let text = without_errno(&error);
+    let begin = format!("echo-server: cannot listen on 192.0.2.1:0: {text}; ");
+    assert!(line.starts_with(&begin), "{line}");
     assert!(line.contains("--host"), "{line}");
 }
 
@@ -70,6 +76,7 @@ fn unknown_host_is_reported_with_hint() {
     assert!(line.contains("--host"), "{line}");
 }
 
+#[cfg(unix)] // /proc
 #[test]
 fn privileged_port_is_reported_with_hint() {
     const ORDINARY_USER: u32 = 65534;

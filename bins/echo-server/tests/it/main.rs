@@ -7,8 +7,15 @@
     clippy::expect_used,
     reason = "a panic in a test or its helpers is the report of a failure"
 )]
+// A test that Windows cannot run has a comment beside its `cfg` that names what is missing.
+#![cfg_attr(
+    windows,
+    allow(dead_code, unused_imports, reason = "helpers and imports of tests for Unix only")
+)]
 
+#[cfg(unix)] // Python
 mod asyncore;
+#[cfg(unix)] // signals, and pipes that block
 mod blocked_output;
 mod common;
 mod errors;

@@ -13,6 +13,7 @@ const TEXTS: [&str; 1] = ["host"];
 
 /// The server either serves a peer and ends in good order, or exits with one
 /// line. New options are covered without a change of this test.
+#[cfg(unix)] // signals
 #[test]
 fn extreme_values_work_or_are_reported() {
     let program = Options::command();
@@ -27,6 +28,7 @@ fn extreme_values_work_or_are_reported() {
     assert!(tried >= 7, "{tried}");
 }
 
+#[cfg(unix)] // signals
 #[track_caller]
 fn try_option(option: &str, is_port: bool) {
     let mut command = command();

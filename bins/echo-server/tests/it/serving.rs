@@ -9,6 +9,7 @@ use testing::{HostsFile, Process, expect_end, expect_reset, pattern, report_skip
 
 use crate::common::{SERVER, Server, command, connect, echo, send_signal, through_shell};
 
+#[cfg(unix)] // signals
 #[test]
 fn server_prints_addresses_and_echoes() {
     let mut server = Server::start(&[]);
@@ -33,6 +34,7 @@ fn host_name_is_resolved() {
 }
 
 /// One line for each address, with one port.
+#[cfg(unix)] // signals
 #[test]
 fn each_address_of_a_name_is_served() {
     if let Err(error) = TcpListener::bind("[::1]:0") {
@@ -60,6 +62,7 @@ fn each_address_of_a_name_is_served() {
 }
 
 /// An address that this machine does not have is skipped, if there is another.
+#[cfg(unix)] // a hosts file
 #[test]
 fn unavailable_address_of_a_name_is_skipped() {
     let addresses = ["192.0.2.1", "127.0.0.1"].map(|address| address.parse().unwrap());
@@ -86,6 +89,7 @@ fn ipv6_host_is_accepted_with_and_without_brackets() {
     }
 }
 
+#[cfg(unix)] // signals
 #[test]
 fn quiet_prints_only_the_listening_line() {
     let mut server = Server::start(&["-q", "--max-connections", "1"]);
@@ -100,6 +104,7 @@ fn quiet_prints_only_the_listening_line() {
     assert_eq!(server.stderr.rest(), [""; 0]);
 }
 
+#[cfg(unix)] // signals
 #[test]
 fn log_level_option_overrides_environment() {
     for (options, rust_log, debug) in [
@@ -122,6 +127,7 @@ fn log_level_option_overrides_environment() {
     }
 }
 
+#[cfg(unix)] // signals
 #[test]
 fn connections_above_maximum_are_rejected_and_counted() {
     let mut server = Server::start(&["--max-connections", "2"]);
@@ -184,6 +190,7 @@ fn half_close_loses_no_bytes() {
     assert!(received == sent, "wrong data");
 }
 
+#[cfg(unix)] // a shell
 #[test]
 fn closed_stdout_does_not_stop_server() {
     let mut server = Process::start(through_shell("", ">&-").args(["--port", "0", "-vv"]));
@@ -196,6 +203,7 @@ fn closed_stdout_does_not_stop_server() {
     assert!(server.stderr.rest().iter().all(|line| !line.contains("panicked")));
 }
 
+#[cfg(unix)] // signals
 #[test]
 fn stdout_without_reader_does_not_stop_server() {
     let (reader, writer) = io::pipe().unwrap();
@@ -220,6 +228,7 @@ fn stdout_without_reader_does_not_stop_server() {
     assert_eq!(count("panicked"), 0, "{log:#?}");
 }
 
+#[cfg(unix)] // a shell
 #[test]
 fn closed_stdin_does_not_stop_server() {
     let server = Server::spawn(through_shell("", "<&-").args(["--port", "0"]));
@@ -241,6 +250,7 @@ fn version_and_help_are_printed() {
 
 /// The kernel selects the thread by the peer's address, so with many peers each
 /// thread serves some.
+#[cfg(unix)] // signals
 #[test]
 fn threads_serve_and_drain_all_peers() {
     let mut server = Server::start(&["--threads", "3"]);
@@ -262,6 +272,7 @@ fn threads_serve_and_drain_all_peers() {
 }
 
 /// Compares with the kernel. With more threads than processors, some share one.
+#[cfg(unix)] // /proc
 #[test]
 #[cfg(target_os = "linux")]
 fn pin_binds_each_thread_to_one_cpu() {
@@ -292,6 +303,7 @@ fn pin_binds_each_thread_to_one_cpu() {
     echo(&server.connect(), b"from a pinned thread");
 }
 
+#[cfg(unix)] // signals
 #[test]
 fn second_signal_stops_all_threads() {
     let mut server = Server::start(&["--threads", "3", "--drain-timeout", "1h"]);
@@ -305,6 +317,7 @@ fn second_signal_stops_all_threads() {
 }
 
 /// The kernel distributes connections unevenly. That must not matter.
+#[cfg(not(any(windows, target_os = "illumos")))] // --threads
 #[test]
 fn max_connections_is_shared_by_threads() {
     for _ in 0..10 {
@@ -319,6 +332,7 @@ fn max_connections_is_shared_by_threads() {
     }
 }
 
+#[cfg(unix)] // a shell
 #[test]
 fn open_file_limit_is_raised_at_start() {
     let mut server = Server::spawn(
@@ -331,6 +345,7 @@ fn open_file_limit_is_raised_at_start() {
     }
 }
 
+#[cfg(unix)] // a shell
 #[test]
 fn max_connections_above_open_file_limit_logs_warning() {
     let mut server = Server::spawn(through_shell("ulimit -n 100;", "").args([
@@ -342,6 +357,7 @@ fn max_connections_above_open_file_limit_logs_warning() {
     server.stderr.next_with("--max-connections 100 is not below the open file limit (100)");
 }
 
+#[cfg(not(any(windows, target_os = "illumos")))] // --threads
 #[test]
 fn busy_poll_serves_all_peers() {
     for threads in ["1", "2"] {

@@ -14,6 +14,7 @@ fn wait_until_refused(server: &Server) {
     wait_until(|| TcpStream::connect_timeout(&server.addr, DEADLINE).map(drop), Result::is_err);
 }
 
+#[cfg(unix)] // signals
 #[test]
 fn signal_lets_peers_finish() {
     for signal in ["TERM", "INT"] {
@@ -31,6 +32,7 @@ fn signal_lets_peers_finish() {
 
 /// Closing the listener first would reset the queued connections. There are more
 /// of them than the reactor accepts in one turn.
+#[cfg(unix)] // signals
 #[test]
 #[cfg(target_os = "linux")]
 fn signal_accepts_queued_connections() {
@@ -60,6 +62,7 @@ fn signal_accepts_queued_connections() {
     assert_eq!(server.exit_code(), 0);
 }
 
+#[cfg(unix)] // signals
 #[test]
 fn drain_ends_at_its_deadline() {
     let mut server = Server::start(&["--drain-timeout", "1s"]);
@@ -81,6 +84,7 @@ fn drain_ends_at_its_deadline() {
     expect_reset(&silent);
 }
 
+#[cfg(unix)] // signals
 #[test]
 fn second_signal_exits_at_once() {
     for (first, second) in [("TERM", "TERM"), ("INT", "INT"), ("INT", "TERM")] {
@@ -131,6 +135,7 @@ fn restart_after_kill_binds_same_port() {
 }
 
 /// A shell that blocks signals passes its mask on to the server.
+#[cfg(unix)] // signals
 #[test]
 fn signals_blocked_by_the_parent_end_the_server() {
     const SCRIPT: &str = "import os, signal, sys

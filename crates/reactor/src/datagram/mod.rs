@@ -70,7 +70,8 @@ impl<P: DatagramProtocol> Datagram<P> {
     /// on the network interface with index `interface`; 0 is for one that the system selects
     /// by its routes. Other programs on this machine can do the same.
     ///
-    /// Because it is bound to the group, it receives nothing else. See
+    /// Because it is bound to the group, it receives nothing else (on Windows, all that is
+    /// sent to the port). See
     /// [`DatagramChannel::join_multicast`] to add a membership to another socket.
     ///
     /// # Errors

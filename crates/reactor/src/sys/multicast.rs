@@ -20,7 +20,7 @@ impl DatagramSocket {
             not(any(target_os = "linux", target_os = "android", target_os = "illumos"))
         ))]
         socket.set_reuse_port(true)?;
-        socket.bind(&with_scope(group, interface).into())?;
+        socket.bind(&bind_addr(with_scope(group, interface)).into())?;
         let socket = Self::from_socket(socket)?;
         socket.join_multicast(group.ip(), interface)?;
         Ok(socket)
@@ -49,6 +49,18 @@ impl DatagramSocket {
         };
         result.map_err(|error| named("leave", group, &error))
     }
+}
+
+/// Returns the address to which a socket for `group` is bound.
+fn bind_addr(group: SocketAddr) -> SocketAddr {
+    // Windows refuses to bind a group.
+    #[cfg(windows)]
+    return match group {
+        SocketAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, group.port()).into(),
+        SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, group.port()).into(),
+    };
+    #[cfg(unix)]
+    group
 }
 
 #[cfg(not(any(target_os = "netbsd", target_os = "openbsd", target_os = "illumos")))]

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -184,7 +183,7 @@ impl Conversation {
 
     /// Returns the callbacks, and the answers that the peer received.
     fn run(&self, reactor: &mut Reactor) -> Result<(Found, Vec<u8>), String> {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (ours, mut theirs) = testing::local_pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
         SockRef::from(&ours).set_send_buffer_size(4096).unwrap();
         let found: Rc<RefCell<Found>> = Rc::default();

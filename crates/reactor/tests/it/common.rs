@@ -13,11 +13,8 @@ use reactor::{Cause, CloseReason, Handle, Io, Protocol, Reactor, TimerId};
 use rustix::io::Errno;
 use socket2::{Domain, SockRef, Socket, Type};
 
-/// What [`local_pair`] returns: a Unix socket, where there is one.
-#[cfg(unix)]
-pub(crate) type LocalStream = std::os::unix::net::UnixStream;
-#[cfg(windows)]
-pub(crate) type LocalStream = TcpStream;
+#[allow(unused_imports, reason = "the parity tests use other helpers only")]
+pub(crate) use testing::{LocalStream, local_pair, reports_resets};
 
 /// A time limit that no test reaches, even on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -236,28 +233,6 @@ where
     });
 }
 
-/// Returns the two ends of a connection within this machine.
-pub(crate) fn local_pair() -> io::Result<(LocalStream, LocalStream)> {
-    #[cfg(unix)]
-    return LocalStream::pair();
-    // As for Unix sockets: small buffers, and no delays.
-    #[cfg(windows)]
-    {
-        const BUFFER: usize = 64 * 1024;
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        SockRef::from(&listener).set_recv_buffer_size(BUFFER)?;
-        let one = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        one.set_recv_buffer_size(BUFFER)?;
-        one.connect(&listener.local_addr()?.into())?;
-        let other = listener.accept()?.0.into();
-        for socket in [&one, &other] {
-            socket.set_tcp_nodelay(true)?;
-            socket.set_send_buffer_size(BUFFER)?;
-        }
-        Ok((one.into(), other.into()))
-    }
-}
-
 /// Returns the two ends of a TCP connection.
 pub(crate) fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -269,19 +244,6 @@ pub(crate) fn tcp_pair() -> (TcpStream, TcpStream) {
 pub(crate) fn reset(peer: TcpStream) {
     SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
     drop(peer);
-}
-
-/// Returns `true` if this system reports a reset. Otherwise reports that a test is skipped:
-/// wine reads a reset as the end of input.
-pub(crate) fn reports_resets() -> bool {
-    let (mut one, other) = tcp_pair();
-    reset(other);
-    let is_reported = one.read(&mut [0]).is_err();
-    assert!(is_reported || cfg!(windows), "all Unix systems report it");
-    if !is_reported {
-        testing::report_skip("this system does not report a reset");
-    }
-    is_reported
 }
 
 /// Returns how an error of the system is shown.

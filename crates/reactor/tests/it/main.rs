@@ -58,9 +58,11 @@ mod rate_limits;
 mod send;
 #[cfg(unix)] // signals by number
 mod signals;
+#[cfg(unix)] // socket2 cannot read these options on Windows
 mod socket_options;
 mod stats;
 mod timers;
 mod types;
+#[cfg(unix)] // Unix sockets
 mod unix_sockets;
 mod write_failure;
