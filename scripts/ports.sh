@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Compiles for other systems what runs on Linux here, without warnings, and prints a
-# table; for 32-bit Linux, also runs the library's tests, as x86_64 can. See --help.
+# table; for some of them, also runs the tests. See --help.
 set -euo pipefail
 
 # Those that CI compiles: each of them lacks something that the others have.
@@ -9,6 +9,7 @@ readonly SHORT=(
     x86_64-unknown-netbsd
     x86_64-unknown-illumos
     i686-unknown-linux-gnu
+    x86_64-pc-windows-gnu
 )
 readonly ALL=(
     aarch64-apple-darwin
@@ -22,16 +23,18 @@ readonly ALL=(
     aarch64-unknown-linux-gnu
     s390x-unknown-linux-gnu
     i686-unknown-linux-gnu
+    x86_64-pc-windows-gnu
 )
-# The one whose tests run.
-readonly NATIVE=i686-unknown-linux-gnu
 
 usage() {
     cat <<END
 Usage: scripts/ports.sh [--all | TARGET...]
 
 Checks the library, the programs, and the tests and examples for each TARGET.
-Warnings count as errors. For $NATIVE, runs the library's tests.
+Warnings count as errors. Runs the tests of the library for i686-unknown-linux-gnu,
+those of the library and the programs for x86_64-pc-windows-gnu (by wine, see
+scripts/wine.sh), and with --all, or if it is named, those of the library for
+s390x-unknown-linux-gnu (by qemu).
 
 Without arguments, TARGET is:
 $(printf '  %s\n' "${SHORT[@]}")
@@ -107,6 +110,8 @@ fi
 # build the standard library.
 export RUSTC_BOOTSTRAP=1 CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 CARGO_TERM_COLOR=never
 export CARGO_TARGET_I686_UNKNOWN_LINUX_GNU_LINKER=i686-linux-gnu-gcc
+export CARGO_TARGET_S390X_UNKNOWN_LINUX_GNU_LINKER=s390x-linux-gnu-gcc
+export CARGO_TARGET_S390X_UNKNOWN_LINUX_GNU_RUNNER='qemu-s390x -L /usr/s390x-linux-gnu'
 
 failures=()
 
@@ -129,23 +134,31 @@ run() {
     [[ $result == ok ]] || failures+=("$log")
 }
 
-# Runs the library's tests for 32-bit Linux and sets `result`.
-run_tests() {
-    local log=$OUT/$NATIVE-run.log passed failed
+# Returns 0 if the tests of target $1 run here. Explains it if they usually do.
+can_run() {
+    local packages=()
+    case $1 in
+    i686-unknown-linux-gnu) packages=(gcc-i686-linux-gnu libc6-dev-i386-cross lib32gcc-s1) ;;
+    s390x-unknown-linux-gnu)
+        packages=(gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user)
+        ;;
+    x86_64-pc-windows-gnu) packages=(gcc-mingw-w64-x86-64 wine64) ;;
+    *) return 1 ;;
+    esac
     if [[ $(uname -m) != x86_64 ]]; then
-        skip "tests for $NATIVE: they need x86_64"
-        result=skipped
-        return
+        skip "tests for $1: they need x86_64"
+        return 1
     fi
-    if ! install gcc-i686-linux-gnu libc6-dev-i386-cross lib32gcc-s1; then
-        skip "tests for $NATIVE: no linker, or no 32-bit C library; see $OUT/apt.log"
-        result=skipped
-        return
+    if ! install "${packages[@]}"; then
+        skip "tests for $1: not all of ${packages[*]} can be installed; see $OUT/apt.log"
+        return 1
     fi
-    # A test starts the examples.
-    run "$NATIVE" build build --package reactor --examples
-    [[ $result == ok ]] || return 0
-    run "$NATIVE" run test --no-fail-fast --package reactor --lib --tests
+}
+
+# Runs the library's tests for target $1 and sets `result`.
+run_tests() {
+    local target=$1 log=$OUT/$1-run.log passed failed
+    run "$target" run test --no-fail-fast --package reactor --lib --tests
     passed=$(sed -n 's/^test result: .* \([0-9]*\) passed.*/\1/p' "$log" | paste -sd+)
     failed=$(sed -n 's/^test result: .* \([0-9]*\) failed.*/\1/p' "$log" | paste -sd+)
     if [[ -n $passed ]]; then
@@ -153,24 +166,59 @@ run_tests() {
     fi
 }
 
-printf '%-26s %-12s %-12s %-20s %-24s %s\n' target library programs 'tests and examples' \
+# Runs the programs, and the tests of the library and the programs, for target $1 by wine,
+# and sets `result`.
+run_windows_tests() {
+    local target=$1 log=$OUT/$1-run.log status=0 executables native
+    # The same builds as before, which name the programs now.
+    mapfile -t executables < <("$CARGO" test --no-run --locked --target "$target" \
+        --target-dir "$OUT" -Zbuild-std=std,panic_unwind,test --workspace --lib --bins --tests \
+        2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
+    # If this system's programs were built, each talks to those of Windows.
+    native=()
+    [[ ! -x target/debug/echo-server || ! -x target/debug/echo-client ]] || native=(target/debug)
+    scripts/wine.sh demo "$OUT/$target/debug" "${native[@]}" >"$log" 2>&1 &&
+        scripts/wine.sh tests "${executables[@]}" >>"$log" 2>&1 || status=$?
+    result=$(tail -n 1 "$log")
+    ((status == 0)) || failures+=("$log")
+}
+
+printf '%-26s %-12s %-12s %-20s %-46s %s\n' target library programs 'tests and examples' \
     'tests run' seconds
 for target in "${targets[@]}"; do
     start=$SECONDS
-    run "$target" library check --package reactor
+    # What is to run is built, and only once.
+    if can_run "$target"; then
+        check=(build) check_tests=(test --no-run --lib --bins --tests)
+    else
+        check=(check) check_tests=(check --tests)
+    fi
+    run "$target" library "${check[@]}" --package reactor
     library=$result
-    run "$target" programs check --package echo-server --package echo-client --package echo-bench
+    run "$target" programs "${check[@]}" \
+        --package echo-server --package echo-client --package echo-bench
     programs=$result
-    run "$target" tests check --workspace --tests --examples
+    # A test starts the examples.
+    run "$target" examples "${check[@]}" --workspace --examples
     tests=$result
+    if [[ $tests == ok ]]; then
+        run "$target" tests "${check_tests[@]}" --workspace
+        tests=$result
+    fi
     result=-
-    [[ $target != "$NATIVE" ]] || run_tests
-    printf '%-26s %-12s %-12s %-20s %-24s %s\n' "$target" "$library" "$programs" "$tests" \
+    if [[ ${check[0]} == build && $library == ok && $programs == ok && $tests == ok ]]; then
+        case $target in
+        *windows*) run_windows_tests "$target" ;;
+        *) run_tests "$target" ;;
+        esac
+    fi
+    printf '%-26s %-12s %-12s %-20s %-46s %s\n' "$target" "$library" "$programs" "$tests" \
         "$result" $((SECONDS - start))
 done
 
 for log in "${failures[@]}"; do
     printf '\n%s:\n' "$log"
-    grep -E ': (error|warning)| FAILED$|panicked at' "$log" | head -n 20 || tail -n 5 "$log"
+    grep -E ': (error|warning)| FAILED$|panicked at|^failed ' "$log" | head -n 20 ||
+        tail -n 5 "$log"
 done
 ((${#failures[@]} == 0))

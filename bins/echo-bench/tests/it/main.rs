@@ -44,7 +44,9 @@ fn server(alter: impl Fn(&mut Vec<u8>) + Clone + Send + 'static) -> SocketAddr {
     let addr = listener.local_addr().unwrap();
     thread::spawn(move || {
         for peer in listener.incoming() {
-            let (peer, alter) = (peer.unwrap(), alter.clone());
+            // It may have gone before it was accepted.
+            let Ok(peer) = peer else { continue };
+            let alter = alter.clone();
             thread::spawn(move || serve(peer, &alter));
         }
     });
