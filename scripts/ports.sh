@@ -111,7 +111,16 @@ fi
 export RUSTC_BOOTSTRAP=1 CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 CARGO_TERM_COLOR=never
 export CARGO_TARGET_I686_UNKNOWN_LINUX_GNU_LINKER=i686-linux-gnu-gcc
 export CARGO_TARGET_S390X_UNKNOWN_LINUX_GNU_LINKER=s390x-linux-gnu-gcc
-export CARGO_TARGET_S390X_UNKNOWN_LINUX_GNU_RUNNER='qemu-s390x -L /usr/s390x-linux-gnu'
+# Without a PATH: strace and Python of this system cannot start programs of another. One
+# test needs mkfifo.
+CARGO_TARGET_S390X_UNKNOWN_LINUX_GNU_RUNNER="env PATH=/nonexistent
+    /usr/bin/qemu-s390x -L /usr/s390x-linux-gnu"
+export CARGO_TARGET_S390X_UNKNOWN_LINUX_GNU_RUNNER
+# Those that start the examples, or themselves, are left out there; so are tests of options
+# that qemu-user 7.2 rejects (ENOPROTOOPT): SO_TIMESTAMPING, and memberships by index.
+readonly S390X_TESTS=(--lib --test it --test framing --test model --
+    --skip queue_of_timestamps --skip multicast:: --skip accepted_stream_whose_options
+    --skip path_below_a_named_pipe)
 
 failures=()
 
@@ -157,8 +166,11 @@ can_run() {
 
 # Runs the library's tests for target $1 and sets `result`.
 run_tests() {
-    local target=$1 log=$OUT/$1-run.log passed failed
-    run "$target" run test --no-fail-fast --package reactor --lib --tests
+    local target=$1 log=$OUT/$1-run.log passed failed selected=(--lib --tests)
+    if [[ $target == s390x-* ]]; then
+        selected=("${S390X_TESTS[@]}")
+    fi
+    run "$target" run test --no-fail-fast --package reactor "${selected[@]}"
     passed=$(sed -n 's/^test result: .* \([0-9]*\) passed.*/\1/p' "$log" | paste -sd+)
     failed=$(sed -n 's/^test result: .* \([0-9]*\) failed.*/\1/p' "$log" | paste -sd+)
     if [[ -n $passed ]]; then

@@ -53,6 +53,8 @@ pub(crate) struct Options {
     ///
     /// Each thread has its own event loop and listening socket
     /// (`SO_REUSEPORT`), so a connection stays on the thread that accepted it.
+    /// Not available on Windows and illumos.
+    ///
     /// More threads than processors gain nothing. On a busy machine, start the
     /// server with `chrt --batch 0`. The scheduler then wakes the server less
     /// often, so it handles several messages per context switch.

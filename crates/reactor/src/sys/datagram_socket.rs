@@ -193,6 +193,13 @@ impl DatagramError {
 mod tests {
     use super::*;
 
+    /// On Windows, that is how the next call reports an unreachable port.
+    #[test]
+    fn reset_is_about_an_earlier_datagram() {
+        let error = io::Error::from(Errno::CONNRESET);
+        assert_eq!(DatagramError::classify(&error), DatagramError::Icmp);
+    }
+
     /// All error numbers.
     #[test]
     fn only_errors_of_the_socket_itself_are_fatal() {

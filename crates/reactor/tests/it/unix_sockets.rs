@@ -108,7 +108,7 @@ fn socket_file_that_cannot_be_changed_is_removed_and_reported() {
     const NAME: &str = "unix_sockets::socket_file_that_cannot_be_changed_is_removed_and_reported";
     if !crate::common::in_process_with_fault(
         NAME,
-        "?chmod,fchmodat,?lchown,fchownat",
+        "?chmod,fchmodat,?lchown,?lchown32,fchownat",
         "error=EPERM",
     ) {
         return;

@@ -31,3 +31,24 @@ pub(super) fn add_console_handler(handler: extern "system" fn(u32) -> BOOL) -> i
     let result = unsafe { SetConsoleCtrlHandler(Some(handler), 1) };
     if result == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use socket2::{Domain, Type};
+
+    use super::*;
+    use crate::sys::socket::{ListenOptions, Socket as StreamSocket};
+
+    #[test]
+    fn address_of_a_listener_cannot_be_taken_over() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = StreamSocket::listen(any, ListenOptions::default()).unwrap();
+        let addr = listener.local_addr().unwrap().as_inet().unwrap();
+        let other = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        other.set_reuse_address(true).unwrap();
+        let kind = other.bind(&addr.into()).unwrap_err().kind();
+        assert!(matches!(kind, io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied));
+    }
+}
