@@ -228,6 +228,21 @@ rolling_restart() {
     fi
 }
 
+# Row 50: one server, whose listening socket outlives it.
+inherited_restart() {
+    wanted 50 || return 0
+    local expected='restart with an inherited socket: failed 0' figure
+    tests 50 "$expected" "$S:activation::restart_with_an_inherited_socket_loses_no_connection"
+    [[ -z $quick ]] || return 0
+    if ! command -v python3 >/dev/null; then
+        show 50 'the same, with echo-client' 'no python3 here' skipped
+    elif figure=$(scripts/rolling-restart.sh --inherit "$target" 2>&1); then
+        show 50 'the same, with echo-client' "$figure" held
+    else
+        show 50 'the same, with echo-client' "$(paste -s -d ' ' <<<"$figure")" FAILED
+    fi
+}
+
 # Tests that have a longer form take it.
 [[ -n $quick ]] || export REACTOR_FULL=1
 
@@ -303,6 +318,10 @@ tests 46 'faulty server: the measurement ends' $B:endings::faulty_server_ends_me
 tests 47 'Ctrl-C in a measurement: the report so far' $B:endings::interrupt_prints_report_and_exits_with_130
 tests 48 'idle connections: open until the last reply' $B:endings::idle_connections_stay_open_until_the_last_reply
 tests 49 'HOST:PORT as an argument: the server' $C:addresses::server_may_be_an_argument
+inherited_restart
+tests 51 'started by systemd-socket-activate: serves' $S:activation::systemd_socket_activate_starts_the_server
+tests 52 'wrong inherited descriptor: one line' $S:activation::descriptors_that_are_no_listening_stream_sockets_are_refused \
+    $S:activation::listen_fds_must_be_a_number $S:activation::sockets_for_another_process_are_ignored
 
 printf '%d held, %d skipped, %d failed\n' "$held" "$skipped" "$failed"
 ((failed == 0))

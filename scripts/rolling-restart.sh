@@ -1,10 +1,30 @@
 #!/usr/bin/env bash
-# Two echo servers behind HAProxy are restarted in turn while clients come and
-# go without a pause. Prints how many exchanges failed; exits with 1 where any
-# did. $1 is the folder of the built programs. Needs haproxy.
+# Restarts echo servers while clients come and go without a pause. Prints how
+# many exchanges failed; exits with 1 where any did.
+#
+#   scripts/rolling-restart.sh FOLDER            two servers behind HAProxy, in turn
+#   scripts/rolling-restart.sh --inherit FOLDER  one, whose listening socket this
+#                                                script keeps open, as systemd does
+#
+# FOLDER has the built programs. The first form needs haproxy, the second python3.
 set -euo pipefail
 
-readonly ROUNDS=4 CLIENTS=8
+readonly CLIENTS=8
+inherit=''
+if [[ ${1-} == --inherit ]]; then
+    inherit=yes
+    shift
+fi
+if [[ $inherit && -z ${INHERITED_PORT-} ]]; then
+    # Bash cannot listen: the socket becomes descriptor 3 of this script, started again.
+    exec python3 -c '
+import os, socket, sys
+listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+os.environ["INHERITED_PORT"] = str(listener.getsockname()[1])
+os.dup2(listener.fileno(), 3)
+os.set_inheritable(3, True)
+os.execv(sys.argv[1], sys.argv[1:])' "$BASH" "${BASH_SOURCE[0]}" --inherit "$@"
+fi
 programs=$(cd -- "$1" && pwd)
 scratch=$(mktemp -d)
 pids=()
@@ -22,34 +42,43 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# Starts server $1, on port $2, or on a free one where that is 0.
+# Starts server $1, on port $2, or on a free one where that is 0; with --inherit on
+# descriptor 3.
 start() {
-    "$programs/echo-server" --port "$2" -q >"$scratch/server$1" &
+    # What the server before it printed.
+    rm -f "$scratch/server$1"
+    (
+        if [[ $inherit ]]; then
+            export LISTEN_PID=$BASHPID LISTEN_FDS=1
+        fi
+        exec "$programs/echo-server" --port "$2" -q
+    ) >"$scratch/server$1" &
     server[$1]=$!
     pids+=("$!")
     local tries=0
-    until grep -q Listening "$scratch/server$1"; do
+    until grep -qs Listening "$scratch/server$1"; do
         ((++tries < 400)) || { echo "server $1 does not start"; exit 1; }
         sleep 0.05
     done
     port[$1]=$(sed -n 's/.*://p' "$scratch/server$1")
 }
 
-declare -a server port
-start 0 0
-start 1 0
+# Starts two servers, and HAProxy on port $front before them.
+start_behind_haproxy() {
+    start 0 0
+    start 1 0
 
-# A port for the proxy: one that was free a moment ago.
-"$programs/echo-server" --port 0 -q >"$scratch/free" &
-free=$!
-until grep -q Listening "$scratch/free"; do sleep 0.05; done
-front=$(sed -n 's/.*://p' "$scratch/free")
-kill -TERM "$free"
-wait "$free"
+    # A port for the proxy: one that was free a moment ago.
+    "$programs/echo-server" --port 0 -q >"$scratch/free" &
+    free=$!
+    until grep -qs Listening "$scratch/free"; do sleep 0.05; done
+    front=$(sed -n 's/.*://p' "$scratch/free")
+    kill -TERM "$free"
+    wait "$free"
 
-# A refused connection goes to the other server: that is what a proxy is for,
-# and nothing has been said by then.
-cat >"$scratch/haproxy.cfg" <<EOF
+    # A refused connection goes to the other server: that is what a proxy is for,
+    # and nothing has been said by then.
+    cat >"$scratch/haproxy.cfg" <<EOF
 defaults
     mode tcp
     timeout connect 2s
@@ -65,13 +94,23 @@ backend servers
     server a 127.0.0.1:${port[0]}
     server b 127.0.0.1:${port[1]}
 EOF
-haproxy -db -f "$scratch/haproxy.cfg" >"$scratch/haproxy.log" 2>&1 &
-pids+=("$!")
-tries=0
-until (: <>"/dev/tcp/127.0.0.1/$front") 2>/dev/null; do
-    ((++tries < 400)) || { echo "haproxy does not start: $(tail -n 3 "$scratch/haproxy.log")"; exit 1; }
-    sleep 0.05
-done
+    haproxy -db -f "$scratch/haproxy.cfg" >"$scratch/haproxy.log" 2>&1 &
+    pids+=("$!")
+    tries=0
+    until (: <>"/dev/tcp/127.0.0.1/$front") 2>/dev/null; do
+        ((++tries < 400)) || { echo "haproxy does not start: $(tail -n 3 "$scratch/haproxy.log")"; exit 1; }
+        sleep 0.05
+    done
+}
+
+declare -a server port
+if [[ $inherit ]]; then
+    start 0 0
+    front=$INHERITED_PORT rounds=100 servers=(0)
+else
+    start_behind_haproxy
+    rounds=4 servers=(0 1)
+fi
 
 for ((number = 0; number < CLIENTS; number++)); do
     (
@@ -89,9 +128,10 @@ for ((number = 0; number < CLIENTS; number++)); do
     pids+=("$!")
 done
 
-for ((round = 0; round < ROUNDS; round++)); do
-    for which in 0 1; do
-        sleep 0.5 # let them come and go for a while
+for ((round = 0; round < rounds; round++)); do
+    for which in "${servers[@]}"; do
+        # Let them come and go for a while.
+        if [[ $inherit ]]; then sleep 0.05; else sleep 0.5; fi
         kill -TERM "${server[which]}"
         wait "${server[which]}" || { echo "server $which ended with $?"; exit 1; }
         start "$which" "${port[which]}"
@@ -101,5 +141,5 @@ touch "$scratch/over"
 wait "${clients[@]}"
 
 read -r good bad < <(cat "$scratch"/client[0-9]* | awk '{ g += $1; b += $2 } END { print g, b }')
-echo "failed $bad of $((good + bad)) exchanges, $((2 * ROUNDS)) restarts"
+echo "failed $bad of $((good + bad)) exchanges, $((${#servers[@]} * rounds)) restarts"
 ((bad == 0 && good > 0)) || { sort "$scratch/errors" | uniq -c | head -n 5; exit 1; }

@@ -1,14 +1,15 @@
-//! The protocol and the listening socket, which are the same on all threads.
+//! The protocol, and what to listen on, which are the same on all threads.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 
 use anyhow::anyhow;
-use cli::error::{port_denied_hint, without_errno};
+use cli::error::{port_denied_hint, with_fd_hint, without_errno};
 use cli::output::STDOUT;
-use reactor::{Address, ConnectionLimit, Io, Limits, Listener, Protocol};
+use reactor::{Address, ConnectionLimit, Io, Limits, Listener, OwnedDescriptor, Protocol};
 
 use crate::options::Options;
+use crate::service_manager::refusal;
 
 /// The protocol of one connection: sends back what was received.
 ///
@@ -22,18 +23,39 @@ impl Protocol for Echo {
     }
 }
 
-/// Listens on all of `addrs` that this machine has, for connections that count
-/// in `limit`.
+/// What each thread listens on.
+pub(crate) enum Target {
+    /// Addresses, of which each thread binds its own sockets.
+    Addrs(Vec<SocketAddr>),
+    /// Sockets that listen already, and that all threads share.
+    Inherited(Vec<OwnedDescriptor>),
+}
+
+impl Target {
+    /// Returns the target of a further thread, once the first one has bound
+    /// `addrs`: the ports that were selected.
+    pub(crate) fn for_worker(&self, addrs: &[Address]) -> io::Result<Self> {
+        Ok(match self {
+            Target::Addrs(_) => Target::Addrs(addrs.iter().filter_map(Address::as_inet).collect()),
+            Target::Inherited(sockets) => Target::Inherited(
+                sockets.iter().map(OwnedDescriptor::try_clone).collect::<io::Result<_>>()?,
+            ),
+        })
+    }
+}
+
+/// Listens on all addresses of `target` that this machine has, or on its
+/// inherited sockets, for connections that count in `limit`.
 ///
 /// No connection is accepted until the listeners are added to a reactor and that
 /// reactor runs.
 ///
 /// # Errors
 ///
-/// Returns an error if one of `addrs` cannot be bound, or this machine has none
-/// of them.
+/// Returns an error if one of the addresses cannot be bound, or this machine has
+/// none of them.
 pub(crate) fn listen(
-    addrs: &[SocketAddr],
+    target: &Target,
     limit: &ConnectionLimit,
     options: &Options,
 ) -> io::Result<Vec<Listener>> {
@@ -46,9 +68,19 @@ pub(crate) fn listen(
     };
     // Only with several threads: a shared port can also be bound by another
     // server, which would then receive some of the connections.
-    let listeners = match options.threads.get() {
-        1 => Listener::bind_all(addrs, handle_accepted),
-        _ => Listener::bind_all_reuse_port(addrs, handle_accepted),
+    let listeners = match (target, options.threads.get()) {
+        (Target::Addrs(addrs), 1) => Listener::bind_all(&**addrs, handle_accepted),
+        (Target::Addrs(addrs), _) => Listener::bind_all_reuse_port(&**addrs, handle_accepted),
+        (Target::Inherited(sockets), _) => sockets
+            .iter()
+            .enumerate()
+            .map(|(index, socket)| {
+                let named = |error: io::Error| {
+                    io::Error::new(error.kind(), refusal(index, &with_fd_hint(&error)))
+                };
+                Listener::new(socket.try_clone().map_err(named)?, handle_accepted).map_err(named)
+            })
+            .collect(),
     }?;
     let limits = Limits {
         idle_timeout: options.idle_timeout,

@@ -3,8 +3,10 @@
 //! The files in the order in which they depend on each other:
 //!
 //! - [`options`]: the command line.
-//! - [`sys`], [`cpu`]: the processors that a thread can be pinned to.
+//! - [`sys`]: what differs between systems.
+//! - [`cpu`]: the processors that a thread can be pinned to.
 //! - [`thread_config`]: each thread's part of the processors.
+//! - [`service_manager`]: sockets from systemd or its like, and messages to it.
 //! - [`listen`]: the protocol and the listening sockets.
 //! - [`workers`]: further threads, with a reactor each.
 //! - [`server`]: sets up the reactor and runs it. Start reading here.
@@ -13,6 +15,7 @@ mod cpu;
 mod listen;
 mod options;
 mod server;
+mod service_manager;
 mod sys;
 mod thread_config;
 mod workers;

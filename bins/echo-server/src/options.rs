@@ -22,6 +22,12 @@ const MAX_THREADS: usize = 1024;
 /// second signal closes all connections. On Windows, Ctrl-C, Ctrl-Break, and
 /// closing the console do the same; the system ends a program about five seconds
 /// after its console was closed.
+///
+/// On Unix, a service manager such as systemd or s6 may pass listening sockets
+/// (the environment variables `LISTEN_FDS` and `LISTEN_PID`). The server then
+/// serves these, TCP and Unix, instead of --host and --port. They stay open
+/// across a restart, so that connections wait for the next server. It reports
+/// READY=1 and STOPPING=1 to `NOTIFY_SOCKET`, if that is set.
 #[derive(Clone, Debug, Parser)]
 #[command(version, after_long_help = EXAMPLES_AND_EXIT_CODES)]
 pub(crate) struct Options {
@@ -52,8 +58,8 @@ pub(crate) struct Options {
     /// Number of threads; the kernel distributes connections among them
     ///
     /// Each thread has its own event loop and listening socket
-    /// (`SO_REUSEPORT`), so a connection stays on the thread that accepted it.
-    /// Not available on Windows and illumos.
+    /// (`SO_REUSEPORT`; inherited sockets are shared), so a connection stays on
+    /// the thread that accepted it. Not available on Windows and illumos.
     ///
     /// More threads than processors gain nothing. On a busy machine, start the
     /// server with `chrt --batch 0`. The scheduler then wakes the server less

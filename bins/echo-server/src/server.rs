@@ -2,17 +2,17 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use anyhow::{Context as _, anyhow, bail};
 use cli::error::{with_fd_hint, without_errno};
 use cli::output::{STDERR, STDOUT};
 use reactor::signal::Signals;
-use reactor::{ConnectionLimit, Handle, Reactor};
+use reactor::{Address, ConnectionLimit, Handle, Reactor};
 
-use crate::listen::{bind_hint, listen, resolve};
+use crate::listen::{Target, bind_hint, listen, resolve};
 use crate::options::Options;
+use crate::service_manager::{self, State};
 use crate::thread_config::ThreadConfig;
 use crate::workers::Workers;
 
@@ -36,6 +36,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         STDOUT.write_line(&format!("Listening on {addr}"));
         log::info!("listening on {addr}");
     }
+    service_manager::notify(State::Ready);
 
     // Returns when the last channel has closed, or at the second signal.
     reactor.run().context("the event loop failed")?;
@@ -44,7 +45,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
 /// A server that was added to a reactor.
 struct Server {
-    addrs: Vec<SocketAddr>,
+    addrs: Vec<Address>,
     workers: Workers,
     signals_received: Rc<Cell<u32>>,
 }
@@ -55,26 +56,36 @@ impl Server {
     /// # Errors
     ///
     /// Returns an error if the host does not resolve, an address of it cannot
-    /// be bound, or a thread, a processor or a signal is not available.
+    /// be bound, an inherited descriptor is no listening socket, or a thread, a
+    /// processor or a signal is not available.
     fn setup(reactor: &mut Reactor, options: &Options) -> anyhow::Result<Self> {
-        let addrs = resolve(&options.host, options.port)?;
+        let inherited = service_manager::listening_sockets()?;
+        let target = if inherited.is_empty() {
+            Target::Addrs(resolve(&options.host, options.port)?)
+        } else {
+            Target::Inherited(inherited)
+        };
         let configs = ThreadConfig::for_threads(options)?;
         // One limit for all threads.
         let limit = match options.max_connections {
             Some(max) => ConnectionLimit::new(max.get()),
             None => ConnectionLimit::default(),
         };
-        let listeners = listen(&addrs, &limit, options).map_err(|error| {
+        let listeners = listen(&target, &limit, options).map_err(|error| match target {
             // The error's own text begins with the address.
-            anyhow!("cannot listen on {}; {}", without_errno(&error), bind_hint(&error))
+            Target::Addrs(_) => {
+                anyhow!("cannot listen on {}; {}", without_errno(&error), bind_hint(&error))
+            }
+            // Names the descriptor.
+            Target::Inherited(_) => anyhow!(error),
         })?;
         let addrs: Vec<_> =
-            listeners.iter().filter_map(|listener| listener.local_addr().as_inet()).collect();
+            listeners.iter().map(|listener| listener.local_addr().clone()).collect();
         for listener in listeners {
             reactor.add(listener)?;
         }
 
-        let workers = Workers::start(reactor, &configs[1..], &addrs, &limit, options)?;
+        let workers = Workers::start(reactor, &configs[1..], &target, &addrs, &limit, options)?;
         // After all other threads started, since a thread inherits the affinity.
         STDOUT.start();
         STDERR.start();
@@ -107,8 +118,8 @@ impl Server {
 }
 
 /// Returns the addresses as a text, separated by commas.
-fn join(addrs: &[SocketAddr]) -> String {
-    addrs.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
+fn join(addrs: &[Address]) -> String {
+    addrs.iter().map(Address::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Raises the open file limit, since each connection needs a descriptor.
@@ -136,6 +147,7 @@ fn handle_signals(
         received.set(received.get() + 1);
         let first = received.get() == 1;
         if first {
+            service_manager::notify(State::Stopping);
             cx.drain(drain_timeout);
         } else {
             cx.stop();

@@ -3,23 +3,22 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, anyhow};
 use cli::error::without_errno;
-use reactor::{ConnectionLimit, Handle, InboxSender, Reactor, inbox};
+use reactor::{Address, ConnectionLimit, Handle, InboxSender, Reactor, inbox};
 
-use crate::listen::listen;
+use crate::listen::{Target, listen};
 use crate::options::Options;
 use crate::thread_config::ThreadConfig;
 
 /// The worker threads.
 ///
 /// Threads share no state: the kernel distributes the connections among their
-/// listening sockets, and each has a handle through which it is drained and
-/// stopped.
+/// listening sockets, or they share inherited ones, and each has a handle
+/// through which it is drained and stopped.
 pub(crate) struct Workers(Vec<Worker>);
 
 struct Worker {
@@ -28,8 +27,9 @@ struct Worker {
 }
 
 impl Workers {
-    /// Starts a worker for each of `configs`, listening on each of `addrs`.
-    /// Connections count in `limit`, whichever thread accepts them.
+    /// Starts a worker for each of `configs`, listening as the main thread does,
+    /// which has bound `addrs`. Connections count in `limit`, whichever thread
+    /// accepts them.
     ///
     /// Adds a channel to `main`, which closes when all workers have ended. So
     /// `main` runs at least as long as every worker.
@@ -40,7 +40,8 @@ impl Workers {
     pub(crate) fn start(
         main: &mut Reactor,
         configs: &[ThreadConfig],
-        addrs: &[SocketAddr],
+        target: &Target,
+        addrs: &[Address],
         limit: &ConnectionLimit,
         options: &Options,
     ) -> anyhow::Result<Self> {
@@ -48,7 +49,8 @@ impl Workers {
         let (liveness, workers_live) = inbox(0, |_cx, never: Infallible| match never {});
         main.add(workers_live)?;
         let workers = configs.iter().map(|&config| {
-            Worker::start(liveness.clone(), addrs.to_vec(), config, limit.clone(), options)
+            let target = target.for_worker(addrs).map_err(start_error)?;
+            Worker::start(liveness.clone(), target, config, limit.clone(), options)
         });
         workers.collect::<anyhow::Result<_>>().map(Workers)
     }
@@ -83,7 +85,7 @@ impl Worker {
     /// while it runs.
     fn start(
         liveness: InboxSender<Infallible>,
-        addrs: Vec<SocketAddr>,
+        target: Target,
         config: ThreadConfig,
         limit: ConnectionLimit,
         options: &Options,
@@ -94,9 +96,10 @@ impl Worker {
             config.pin_thread()?;
             let mut reactor =
                 Reactor::builder().busy_poll(options.busy_poll).build().map_err(start_error)?;
-            for listener in listen(&addrs, &limit, &options).map_err(start_error)? {
+            for listener in listen(&target, &limit, &options).map_err(start_error)? {
                 reactor.add(listener)?;
             }
+            drop(target);
             // The receiver exists until this arrives.
             let _ = ready_tx.send(reactor.handle());
             let result = reactor.run().context("the event loop failed");

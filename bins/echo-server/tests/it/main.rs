@@ -13,6 +13,8 @@
     allow(dead_code, unused_imports, reason = "helpers and imports of tests for Unix only")
 )]
 
+#[cfg(unix)] // service managers that pass sockets
+mod activation;
 #[cfg(unix)] // Python
 mod asyncore;
 #[cfg(unix)] // signals, and pipes that block
