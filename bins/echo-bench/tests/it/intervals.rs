@@ -52,8 +52,9 @@ fn intervals_in_json_and_in_the_log_add_up() {
             }
         }
         assert_eq!(count, intervals.len());
-        // Late replies are in the log, and are no messages of the measurement.
-        assert!(total.len() >= messages && total.len() <= messages + 64, "{}", total.len());
+        // Late replies are in the log, and are no messages of the measurement: on a busy
+        // machine, a thread may send until long after its end.
+        assert!(total.len() >= messages, "{} in the log, {messages} in all", total.len());
         let max = json["latency_ns"]["max"].as_u64().unwrap();
         assert!(total.equivalent(total.max(), max), "{} {max}", total.max());
     }
