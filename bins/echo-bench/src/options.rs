@@ -325,11 +325,11 @@ Its fields, whose names and meanings change only with `schema`:
   schema                   version of this list: 3
   addr                     address of the server
   connections, idle        number of connections with and without messages
-  message_bytes            size of a message
+  message_bytes, size      size of a message
   pipeline, churn, threads as the options
   rate_per_second          as --rate; null in the closed loop
   spacing                  as --spacing; null in the closed loop
-  duration_seconds         duration of the measurement
+  seconds                  duration of the measurement
   messages                 replies during the measurement
   messages_per_second      the same per second
   bytes_per_second         bytes of these replies per second, in one direction
@@ -341,9 +341,9 @@ Its fields, whose names and meanings change only with `schema`:
   send_delay_ns            time from schedule to sending; null without --rate
   connect_ns               times to connect: with --churn during the
                            measurement, otherwise before it
-  errors                   for each kind of error: `count`, and the text of one
-                           as `example`. Kinds: closed, connect, local,
+  errors                   number of errors of each kind: closed, connect, local,
                            no_reply, reset, unexpected_data, wrong_reply
+  error_examples           the text of one error of each kind
   intervals                with --interval: for each one `start_seconds`,
                            `duration_seconds`, `messages`, `messages_per_second`,
                            `bytes_per_second` and `latency_ns`

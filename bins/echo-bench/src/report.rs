@@ -79,10 +79,10 @@ impl<'a> Report<'a> {
     /// Returns the JSON form.
     pub(crate) fn to_json(&self) -> Value {
         let Report { options, addr, measured, record } = self;
-        let mut errors = Map::new();
+        let (mut errors, mut examples) = (Map::new(), Map::new());
         for (kind, error) in record.errors() {
-            let value = json!({ "count": error.count, "example": error.example });
-            errors.insert(kind.name().to_owned(), value);
+            errors.insert(kind.name().to_owned(), error.count.into());
+            examples.insert(kind.name().to_owned(), error.example.clone().into());
         }
         let spacing = measured.rate.map(|_| match options.spacing {
             Spacing::Even => "even",
@@ -94,13 +94,14 @@ impl<'a> Report<'a> {
             "addr": addr.to_string(),
             "connections": options.connections,
             "idle": options.idle,
+            "size": options.size,
             "message_bytes": options.size,
             "pipeline": options.pipeline,
             "churn": options.churn,
             "threads": options.threads(),
             "rate_per_second": measured.rate,
             "spacing": spacing,
-            "duration_seconds": record.elapsed().as_secs_f64(),
+            "seconds": record.elapsed().as_secs_f64(),
             "messages": record.messages(),
             "messages_per_second": self.per_second(record.messages()),
             "bytes_per_second": self.per_second(self.bytes()),
@@ -110,6 +111,7 @@ impl<'a> Report<'a> {
             "send_delay_ns": latency::to_json(record.send_delay()),
             "connect_ns": latency::to_json(record.connect()),
             "errors": errors,
+            "error_examples": examples,
         });
         if let Some(intervals) = &measured.intervals {
             json["intervals"] = json!(intervals);
