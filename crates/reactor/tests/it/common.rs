@@ -9,7 +9,10 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use reactor::{Cause, CloseReason, Handle, Io, Protocol, Reactor, TimerId};
+use reactor::{
+    Address, Cause, CloseReason, DatagramIo, DatagramProtocol, Handle, Io, Protocol, Reactor,
+    TimerId,
+};
 use rustix::io::Errno;
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -132,6 +135,15 @@ impl Protocol for Probe {
 
     fn handle_close(&mut self, _io: &mut Io<'_>, reason: &CloseReason) {
         self.log.note(format!("{} close: {reason}", self.name));
+    }
+}
+
+/// Ignores datagrams.
+pub(crate) struct Quiet;
+
+impl DatagramProtocol for Quiet {
+    fn handle_datagram(&mut self, _: &mut DatagramIo<'_>, _: &[u8], _: &Address) -> io::Result<()> {
+        Ok(())
     }
 }
 

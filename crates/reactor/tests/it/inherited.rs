@@ -2,23 +2,10 @@
 
 use std::net::{TcpListener, TcpStream, UdpSocket};
 
-use reactor::{Datagram, DatagramIo, DatagramProtocol, Listener, SockRef, Stream};
+use reactor::{Datagram, Listener, SockRef, Stream};
 use rustix::io::{FdFlags, fcntl_getfd};
 
-use crate::common::Echo;
-
-struct Quiet;
-
-impl DatagramProtocol for Quiet {
-    fn handle_datagram(
-        &mut self,
-        _: &mut DatagramIo<'_>,
-        _: &[u8],
-        _: &reactor::Address,
-    ) -> std::io::Result<()> {
-        Ok(())
-    }
-}
+use crate::common::{Echo, Quiet};
 
 #[track_caller]
 fn assert_close_on_exec(socket: &SockRef<'_>) {

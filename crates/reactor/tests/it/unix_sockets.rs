@@ -6,11 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process;
 
-use reactor::{
-    Datagram, DatagramIo, DatagramProtocol, Listener, Reactor, SocketFile, SocketOptions, Stream,
-};
+use reactor::{Datagram, Listener, Reactor, SocketFile, SocketOptions, Stream};
 
-use crate::common::{Call, Echo, Log, Probe, turn_until};
+use crate::common::{Call, Echo, Log, Probe, Quiet, turn_until};
 
 #[test]
 fn peer_of_a_unix_socket_is_known() {
@@ -64,19 +62,6 @@ fn unix_sockets_take_only_buffer_sizes() {
     stream.set_socket_options(&options).unwrap();
     let size = stream.socket_options().unwrap().send_buffer_size().unwrap();
     assert_eq!(size, if cfg!(target_os = "linux") { 40_000 } else { 20_000 });
-}
-
-struct Quiet;
-
-impl DatagramProtocol for Quiet {
-    fn handle_datagram(
-        &mut self,
-        _: &mut DatagramIo<'_>,
-        _: &[u8],
-        _: &reactor::Address,
-    ) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 #[test]
