@@ -1,5 +1,5 @@
-//! What a service manager such as systemd passes to the server, and is told by
-//! it: `sd_listen_fds(3)`, `sd_notify(3)`.
+//! Sockets that a service manager such as systemd passes to the server, and
+//! messages to it: `sd_listen_fds(3)`, `sd_notify(3)`.
 
 use std::env;
 

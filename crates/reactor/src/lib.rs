@@ -61,10 +61,10 @@
 //! Windows has no Unix sockets here, pipes and files cannot be polled, and signals have no
 //! numbers, so these do not exist there: [`Listener::bind_unix`], [`Stream::connect_unix`],
 //! [`Datagram::bind_unix`], [`SocketFile`], [`Connection::peer_credentials`],
-//! [`FileDispatcher`] and [`Stream::from_fd`], [`Signals::new`](signal::Signals::new). A program that also runs on Windows reads its
-//! standard input on a thread, and posts it to the reactor.
-//! [`Signals::termination`](signal::Signals::termination) exists on all systems. A
-//! [`Source`] is made from a socket. Two functions have another effect:
+//! [`FileDispatcher`] and [`Stream::from_fd`], [`Signals::new`](signal::Signals::new). A
+//! program that also runs on Windows reads its standard input on a thread, and posts it to
+//! the reactor. [`Signals::termination`](signal::Signals::termination) exists on all systems.
+//! A [`Source`] is made from a socket. Two functions have another effect:
 //! [`Listener::bind_reuse_port`] returns `Unsupported`, and no other program can bind the
 //! address of a listener.
 //!

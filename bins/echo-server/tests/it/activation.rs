@@ -236,7 +236,7 @@ fn service_manager_is_notified() {
 
 #[test]
 fn unreachable_service_manager_does_not_stop_the_server() {
-    let path = scratch("nobody");
+    let path = scratch("missing");
     let mut server = Server::spawn(command().env("NOTIFY_SOCKET", &path).args(["--port", "0"]));
     let line = server.stderr.next_with("cannot notify the service manager");
     assert!(line.contains("No such file or directory"), "{line}");

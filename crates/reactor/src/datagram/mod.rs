@@ -71,8 +71,8 @@ impl<P: DatagramProtocol> Datagram<P> {
     /// by its routes. Other programs on this machine can do the same.
     ///
     /// Because it is bound to the group, it receives nothing else (on Windows, all that is
-    /// sent to the port). See
-    /// [`DatagramChannel::join_multicast`] to add a membership to another socket.
+    /// sent to the port). See [`DatagramChannel::join_multicast`] to add a membership to
+    /// another socket.
     ///
     /// # Errors
     ///

@@ -14,7 +14,8 @@ use crate::sys::unix_socket::UnixTarget;
 /// Where to connect to, and how. It creates any number of streams; each resolves a host
 /// name anew.
 ///
-/// [`Stream::connect`](crate::Stream::connect) and its kin are shorter where no socket options are needed.
+/// [`Stream::connect`](crate::Stream::connect) and its variants are shorter if no socket
+/// options are needed.
 ///
 /// # Examples
 ///
@@ -69,7 +70,8 @@ impl Connector {
         Self::new(Target::Host(host.into(), port))
     }
 
-    /// Connects from the local address `from`, as [`Stream::connect_from`](crate::Stream::connect_from) does.
+    /// Connects from the local address `from`, as
+    /// [`Stream::connect_from`](crate::Stream::connect_from) does.
     pub(super) fn from(mut self, from: SocketAddr) -> Self {
         self.from = Some(from);
         self

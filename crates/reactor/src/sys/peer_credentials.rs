@@ -22,8 +22,8 @@ impl Socket {
     /// Returns the credentials of the peer of a Unix socket.
     pub(crate) fn peer_credentials(&self) -> io::Result<PeerCredentials> {
         let socket = self.inner();
-        // Of a socket that is not connected, Linux returns numbers that stand for nobody,
-        // and of a TCP socket as well.
+        // For a socket that is not connected, and for a TCP socket, Linux returns the user
+        // -1, which does not exist.
         if socket.peer_addr()?.as_socket().is_some() {
             let message = "only the peer of a Unix socket has credentials";
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));

@@ -31,7 +31,7 @@ struct Receivers {
 /// Receives the console events that ask a program to end.
 ///
 /// It is a UDP socket that is connected to itself: each event is a datagram with its
-/// number. Nobody else can send to it.
+/// number. No other socket can send to it.
 pub(crate) struct SignalSource(Arc<Socket>);
 
 impl SignalSource {
@@ -66,8 +66,8 @@ impl SignalSource {
     }
 }
 
-/// Called by the system, on a thread of its own. What it returns is whether the program has
-/// handled the event; otherwise the system ends the process.
+/// Called by the system, on a thread of its own. Returns `HANDLED` if the program has handled
+/// the event; otherwise the system ends the process.
 extern "system" fn handle_event(event: u32) -> BOOL {
     let is_final = match event {
         CTRL_C_EVENT | CTRL_BREAK_EVENT => false,
@@ -84,7 +84,7 @@ extern "system" fn handle_event(event: u32) -> BOOL {
     HANDLED
 }
 
-/// Returns `true` if somebody receives `event`.
+/// Sends `event` to all sources. Returns `true` if there is one.
 fn send_to_receivers(event: u32) -> bool {
     let mut receivers = lock();
     receivers.sockets.retain(|socket| match socket.upgrade() {
@@ -126,7 +126,7 @@ mod tests {
             assert_eq!(source.take_arrived().collect::<Vec<_>>(), expected);
         }
         drop(sources);
-        // Nobody receives it: the system may end the process.
+        // There is no source left: the system may end the process.
         assert_eq!(handle_event(CTRL_CLOSE_EVENT), HANDLED);
     }
 }
