@@ -5,6 +5,15 @@
 # Works from any directory. Leaves nothing running and no files but the build.
 set -euo pipefail
 
+if [[ ${1-} == -h || ${1-} == --help ]]; then
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+    exit
+fi
+if (($#)); then
+    printf 'demo: unknown argument %s; see %s --help\n' "$1" "$0" >&2
+    exit 2
+fi
+
 # How long each step may take, in seconds.
 readonly DEADLINE=20
 

@@ -17,6 +17,10 @@ usage() {
     exit 2
 }
 
+if [[ ${1-} == -h || ${1-} == --help ]]; then
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+    exit
+fi
 [[ $* =~ ^(|--check|--update)$ ]] || usage
 CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 readonly listing=crates/reactor/public-api.txt built=target/public-api

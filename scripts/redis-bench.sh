@@ -7,6 +7,11 @@
 #   scripts/redis-bench.sh [ROUNDS [REQUESTS]]
 set -euo pipefail
 
+if [[ ${1-} == -h || ${1-} == --help ]]; then
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+    exit
+fi
+
 readonly ROUNDS=${1:-5} REQUESTS=${2:-200000}
 
 scratch=$(mktemp -d)

@@ -9,6 +9,11 @@
 # FOLDER has the built programs. The first form needs haproxy, the second python3.
 set -euo pipefail
 
+if [[ ${1-} == -h || ${1-} == --help ]]; then
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+    exit
+fi
+
 readonly CLIENTS=8
 inherit=''
 if [[ ${1-} == --inherit ]]; then

@@ -8,6 +8,15 @@
 # Linux and strace.
 set -euo pipefail
 
+if [[ ${1-} == -h || ${1-} == --help ]]; then
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+    exit
+fi
+if (($#)); then
+    printf 'syscalls: unknown argument %s; see %s --help\n' "$1" "$0" >&2
+    exit 2
+fi
+
 readonly CONNECTIONS=1000 IDLE_SECONDS=5 MESSAGES=500
 # Most system calls of the loop for one post; most recvfrom and sendto of a server
 # for 16 lines in one write, each of which it answers.

@@ -24,7 +24,7 @@ use crate::target::Target;
 /// is no event loop.
 pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     let started_at = Instant::now();
-    let target = Target::resolve(options.host(), options.port(), options.timeout)?;
+    let target = Target::resolve(&options)?;
     // Resolving the name is part of connecting.
     let connect_timeout = options.timeout.saturating_sub(started_at.elapsed());
 
@@ -64,7 +64,14 @@ fn connect(
     protocol: impl Protocol,
     limits: Limits,
 ) -> anyhow::Result<()> {
-    let stream = Stream::connect(target.addrs().iter().copied(), protocol);
+    let stream = match target {
+        Target::Inet { addrs, .. } => Stream::connect(addrs.iter().copied(), protocol),
+        #[cfg(unix)]
+        Target::Unix(path) => Stream::connect_unix(path, protocol),
+        // The command line accepts no path there.
+        #[cfg(not(unix))]
+        Target::Unix(_) => Stream::connect([], protocol),
+    };
     reactor.add(stream.with_limits(limits)).context("cannot watch the connection")?;
     Ok(())
 }

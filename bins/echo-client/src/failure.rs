@@ -52,6 +52,7 @@ impl Failure {
             ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
                 "is this machine connected to that network?"
             }
+            ErrorKind::NotFound => "is echo-server running there, and the path correct?",
             ErrorKind::PermissionDenied => "does a firewall forbid it?",
             ErrorKind::AddrNotAvailable => "is the address correct, and is a local port available?",
             _ => "use -vv to log each attempt",

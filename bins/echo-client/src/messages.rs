@@ -74,6 +74,7 @@ impl Protocol for Messages {
         let slice = message.start..message.end.min(message.start + SEND_CHUNK);
         io.send(&self.wire[slice.clone()])?;
         log::debug!("sent {} bytes", slice.len());
+        log::trace!("sent {}", self.wire[slice.clone()].escape_ascii());
         message.start = slice.end;
         if message.start == message.end {
             self.unsent.pop_front();
@@ -84,6 +85,7 @@ impl Protocol for Messages {
     /// Verifies the data, and prints each reply that is complete.
     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
         log::debug!("received {} bytes", data.len());
+        log::trace!("received {}", data.escape_ascii());
         let pending = &self.wire[self.verified..self.sent_len()];
         let pairs = pending.iter().zip(data);
         let matching = pairs.take_while(|(sent, received)| sent == received).count();

@@ -1,24 +1,28 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, Parser};
-use cli::value;
+use cli::value::{self, Endpoint};
 use log::LevelFilter;
 
 const AFTER_HELP: &str = "\
 Examples:
   echo-client                         send 1 to 10 to 127.0.0.1:9999
   echo-client localhost:7             use another server
-  echo-client ::1 7                   the same, with the port separate
+  echo-client ::1 7                   the port may be separate
+  echo-client unix:/run/echo          use a Unix socket
   echo-client -m hello -m 'and you?'  send two messages
   echo-client -- hello -1 -2          send messages, also with a dash
   echo-client --stdin <file | cmp - file
                                       send a file, and compare the reply
   echo-client -vv                     log each send and receive
+
+Durations are written like 500ms, 30s or \"1m 30s\"; a number is in seconds.
 
 Exit codes:
   0  all replies were correct, or standard output was closed (| head -1)
@@ -34,9 +38,10 @@ const DEFAULT_MESSAGES: [&str; 10] = ["1", "2", "3", "4", "5", "6", "7", "8", "9
 /// and printed on a separate line, however the network divides or joins the
 /// data. The connection is closed after the last reply.
 #[derive(Debug, Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(version, after_help = AFTER_HELP)]
 pub(crate) struct Options {
-    /// Server: a name or an address, and its port
+    /// Server: a name or an address, and its port, or `unix:PATH`
     ///
     /// An IPv6 address with a port is written in brackets, as in
     /// `[::1]:9999`. If
@@ -44,10 +49,10 @@ pub(crate) struct Options {
     /// the connection.
     #[arg(
         value_name = "HOST[:PORT]",
-        value_parser = value::host_with_port,
-        conflicts_with = "host",
+        value_parser = value::endpoint,
+        conflicts_with_all = ["host", "unix"],
     )]
-    server: Option<(String, Option<u16>)>,
+    server: Option<Endpoint>,
 
     /// TCP port of the server
     #[arg(value_name = "PORT", value_parser = value::port, conflicts_with = "port")]
@@ -62,15 +67,33 @@ pub(crate) struct Options {
     /// TCP port of the server
     ///
     /// The same as the argument PORT.
-    #[arg(long, default_value_t = 9999, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(short, long, default_value_t = 9999, value_parser = value::port)]
     port: u16,
+
+    /// Connect to a Unix socket; the same as `unix:PATH`
+    #[arg(
+        short = 'U',
+        long,
+        value_name = "PATH",
+        value_parser = OsStringValueParser::new().try_map(value::unix_path),
+        conflicts_with_all = ["host", "port"],
+    )]
+    unix: Option<PathBuf>,
+
+    /// Use only IPv4 addresses
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    pub(crate) ipv4: bool,
+
+    /// Use only IPv6 addresses
+    #[arg(short = '6', long)]
+    pub(crate) ipv6: bool,
 
     /// Time to wait for the server, such as 500ms, 10s or "1min 30s"
     ///
     /// Limits the time to connect, for all addresses of a name together, and
     /// then the time without progress while a reply is pending. Waiting for
     /// standard input does not count.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = value::timeout)]
+    #[arg(short, long, value_name = "DURATION", default_value = "10s", value_parser = value::timeout)]
     pub(crate) timeout: Duration,
 
     /// Send standard input, and write the reply to standard output
@@ -85,13 +108,15 @@ pub(crate) struct Options {
 
     /// Increase log verbosity (may be repeated)
     ///
-    /// -v logs information, -vv each send and receive. Takes precedence over
-    /// the environment variable `RUST_LOG`, which can also select modules. By
-    /// default, warnings and errors are logged to standard error.
+    /// -v logs information, -vv each send and receive, -vvv also the data. Takes
+    /// precedence over the environment variable `RUST_LOG`, which can also select
+    /// modules. By default, warnings and errors are logged to standard error.
     #[arg(short, long, action = ArgAction::Count, conflicts_with = "quiet")]
     verbose: u8,
 
     /// Log nothing; only the error that ends the program is printed
+    ///
+    /// Takes precedence over the environment variable `RUST_LOG`.
     #[arg(short, long)]
     quiet: bool,
 
@@ -122,22 +147,39 @@ impl Options {
     /// code 2.
     pub(crate) fn parse_args() -> Self {
         let options = Self::parse();
-        if let (Some((_, Some(_))), Some(port)) = (&options.server, options.server_port) {
-            let text = format!("the port {port} cannot be used with a port in HOST:PORT");
+        if let Some(text) = options.inconsistency() {
             Self::command().error(ErrorKind::ArgumentConflict, text).exit();
         }
         options
     }
 
-    /// Returns the name or address of the server.
-    pub(crate) fn host(&self) -> &str {
-        self.server.as_ref().map_or(&self.host, |(host, _)| host)
+    /// Returns what is wrong although each argument is correct, if anything.
+    fn inconsistency(&self) -> Option<String> {
+        let port = self.server_port?;
+        match &self.server {
+            Some(Endpoint::Inet { port: Some(_), .. }) => {
+                Some(format!("the port {port} cannot be used with a port in HOST:PORT"))
+            }
+            Some(Endpoint::Unix(_)) => {
+                Some(format!("the port {port} cannot be used with a Unix socket"))
+            }
+            Some(Endpoint::Inet { port: None, .. }) | None => None,
+        }
     }
 
-    /// Returns the port of the server.
-    pub(crate) fn port(&self) -> u16 {
-        let port = self.server.as_ref().and_then(|(_, port)| *port);
-        port.or(self.server_port).unwrap_or(self.port)
+    /// Returns the address of the server, with its port.
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        if let Some(path) = &self.unix {
+            return Endpoint::Unix(path.clone());
+        }
+        let own_port = self.server_port.unwrap_or(self.port);
+        match &self.server {
+            Some(Endpoint::Unix(path)) => Endpoint::Unix(path.clone()),
+            Some(Endpoint::Inet { host, port }) => {
+                Endpoint::Inet { host: host.clone(), port: Some(port.unwrap_or(own_port)) }
+            }
+            None => Endpoint::Inet { host: self.host.clone(), port: Some(own_port) },
+        }
     }
 
     /// Returns the messages to send, in order.
@@ -198,13 +240,27 @@ mod tests {
             (&["--host", "here", "--port", "7"], "here", 7),
         ] {
             let options = Options::parse_from([&["echo-client"], line].concat());
-            assert_eq!((options.host(), options.port()), (host, port), "{line:?}");
+            let expected = Endpoint::Inet { host: host.to_owned(), port: Some(port) };
+            assert_eq!(options.endpoint(), expected, "{line:?}");
         }
-        for line in [&["here:0"][..], &["here", "there"], &["here", "--host", "there"]] {
-            assert!(
-                Options::try_parse_from([&["echo-client"], line].concat()).is_err(),
-                "{line:?}"
-            );
+        for line in [&["unix:/run/echo"][..], &["-U", "/run/echo"]] {
+            let options = Options::parse_from([&["echo-client"], line].concat());
+            assert_eq!(options.endpoint(), Endpoint::Unix("/run/echo".into()), "{line:?}");
+        }
+        for line in [
+            &["here:0"][..],
+            &["here", "there"],
+            &["here", "--host", "there"],
+            &["here:7", "8"],
+            &["unix:/run/echo", "8"],
+            &["here", "-U", "/run/echo"],
+            &["-U", "/run/echo", "-p", "8"],
+            &["9999"],
+            &["-4", "-6"],
+        ] {
+            let options = Options::try_parse_from([&["echo-client"], line].concat());
+            let is_accepted = options.is_ok_and(|options| options.inconsistency().is_none());
+            assert!(!is_accepted, "{line:?}");
         }
     }
 

@@ -109,6 +109,7 @@ impl Protocol for Pipe {
             Some(InputEvent::Data(buffer)) => {
                 io.send(&buffer)?;
                 log::debug!("sent {} bytes", buffer.len());
+                log::trace!("sent {}", buffer.escape_ascii());
                 if self.unacknowledged.is_empty() {
                     self.reply_timeout.start(io);
                 }
@@ -137,6 +138,7 @@ impl Protocol for Pipe {
     /// Writes the reply, up to the first wrong byte.
     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
         log::debug!("received {} bytes", data.len());
+        log::trace!("received {}", data.escape_ascii());
         let matching = self.matching_len(data);
         output::write(&data[..matching])?;
         self.unacknowledged.drain(..matching);

@@ -2,24 +2,74 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use cli::error::{port_denied_hint, with_fd_hint, without_errno};
 use cli::output::STDOUT;
-use reactor::{Address, ConnectionLimit, Io, Limits, Listener, OwnedDescriptor, Protocol};
+use cli::value::Endpoint;
+use reactor::{
+    Address, Cause, CloseReason, ConnectionLimit, Io, Limits, Listener, OwnedDescriptor, Protocol,
+};
 
 use crate::options::Options;
 use crate::service_manager::refusal;
+
+/// Maximum number of connections that the log of a shutdown names.
+const MAX_CUT_LOGGED: usize = 20;
+
+/// Number of connections that the shutdown has closed, on all threads.
+static CUT_COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// The protocol of one connection: sends back what was received.
 ///
 /// The reactor stops reading from a peer that does not read its echo, and
 /// delivers all pending output to a peer that closes its sending side.
+#[derive(Clone, Copy)]
 struct Echo;
 
 impl Protocol for Echo {
     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
         io.send(data)
+    }
+
+    fn handle_close(&mut self, io: &mut Io<'_>, reason: &CloseReason) {
+        log_close(io, reason);
+    }
+}
+
+/// [`Echo`], with a log line for each read. A protocol of its own, so that `Echo`
+/// does not query the log level for each message.
+#[derive(Clone, Copy)]
+struct LoggedEcho;
+
+impl Protocol for LoggedEcho {
+    fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
+        log::trace!("{}: echoing {} bytes", io.peer_addr(), data.len());
+        io.send(data)
+    }
+
+    fn handle_close(&mut self, io: &mut Io<'_>, reason: &CloseReason) {
+        log_close(io, reason);
+    }
+}
+
+/// Logs the end of a connection, as a warning if the shutdown did not wait for it.
+fn log_close(io: &Io<'_>, reason: &CloseReason) {
+    let peer = io.peer_addr();
+    if !matches!(reason.cause, Cause::Shutdown) {
+        log::debug!("{peer}: {reason}");
+    } else if CUT_COUNT.fetch_add(1, Ordering::Relaxed) < MAX_CUT_LOGGED {
+        log::warn!("{peer}: closed by the shutdown, with {} bytes unsent", reason.unsent);
+    }
+}
+
+/// Logs how many connections the shutdown closed, if it named only some.
+pub(crate) fn log_cut_count() {
+    let count = CUT_COUNT.load(Ordering::Relaxed);
+    if count > MAX_CUT_LOGGED {
+        log::warn!("connections closed by the shutdown: {count}");
     }
 }
 
@@ -32,6 +82,13 @@ pub(crate) enum Target {
 }
 
 impl Target {
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Target::Addrs(addrs) => addrs.is_empty(),
+            Target::Inherited(sockets) => sockets.is_empty(),
+        }
+    }
+
     /// Returns the target of a further thread, once the first one has bound
     /// `addrs`: the ports that were selected.
     pub(crate) fn for_worker(&self, addrs: &[Address]) -> io::Result<Self> {
@@ -59,16 +116,52 @@ pub(crate) fn listen(
     limit: &ConnectionLimit,
     options: &Options,
 ) -> io::Result<Vec<Listener>> {
-    let quiet = options.quiet;
-    let handle_accepted = move |peer: &Address| {
-        if !quiet {
-            STDOUT.write_line(&format!("Incoming connection from {peer}"));
-        }
-        Ok(Echo)
-    };
+    let listeners = if log::log_enabled!(log::Level::Trace) {
+        bind(target, LoggedEcho, options)
+    } else {
+        bind(target, Echo, options)
+    }?;
+    Ok(listeners.into_iter().map(|listener| with_limits(listener, limit, options)).collect())
+}
+
+/// Listens on a Unix socket, as [`listen`].
+///
+/// # Errors
+///
+/// Returns an error if `path` cannot be bound.
+#[cfg(unix)]
+pub(crate) fn listen_unix(
+    path: &Path,
+    limit: &ConnectionLimit,
+    options: &Options,
+) -> io::Result<Listener> {
+    let listener = if log::log_enabled!(log::Level::Trace) {
+        Listener::bind_unix(path, accept(LoggedEcho, options.quiet))
+    } else {
+        Listener::bind_unix(path, accept(Echo, options.quiet))
+    }?;
+    Ok(with_limits(listener, limit, options))
+}
+
+/// Not available: the command line accepts no path.
+#[cfg(not(unix))]
+pub(crate) fn listen_unix(
+    _path: &Path,
+    _limit: &ConnectionLimit,
+    _options: &Options,
+) -> io::Result<Listener> {
+    Err(ErrorKind::Unsupported.into())
+}
+
+fn bind<P: Protocol + Copy>(
+    target: &Target,
+    protocol: P,
+    options: &Options,
+) -> io::Result<Vec<Listener>> {
+    let handle_accepted = accept(protocol, options.quiet);
     // Only with several threads: a shared port can also be bound by another
     // server, which would then receive some of the connections.
-    let listeners = match (target, options.threads.get()) {
+    match (target, options.threads.get()) {
         (Target::Addrs(addrs), 1) => Listener::bind_all(&**addrs, handle_accepted),
         (Target::Addrs(addrs), _) => Listener::bind_all_reuse_port(&**addrs, handle_accepted),
         (Target::Inherited(sockets), _) => sockets
@@ -81,26 +174,80 @@ pub(crate) fn listen(
                 Listener::new(socket.try_clone().map_err(named)?, handle_accepted).map_err(named)
             })
             .collect(),
-    }?;
+    }
+}
+
+/// Returns a handler that announces a connection, and has `protocol` serve it.
+fn accept<P: Copy>(protocol: P, is_quiet: bool) -> impl FnMut(&Address) -> io::Result<P> + Copy {
+    move |peer| {
+        if !is_quiet {
+            STDOUT.write_line(&format!("Incoming connection from {peer}"));
+        }
+        Ok(protocol)
+    }
+}
+
+fn with_limits(listener: Listener, limit: &ConnectionLimit, options: &Options) -> Listener {
     let limits = Limits {
         idle_timeout: options.idle_timeout,
         stall_timeout: Some(options.stall_timeout),
         ..Limits::default()
     };
-    let limited =
-        |listener: Listener| listener.with_limits(limits).with_connection_limit(limit.clone());
-    Ok(listeners.into_iter().map(limited).collect())
+    listener.with_limits(limits).with_connection_limit(limit.clone())
 }
 
-/// Returns the addresses of the host of the command line.
-///
-/// `Listener::bind_all` resolves names too, but does not distinguish an unknown
-/// name from an address that cannot be bound.
-///
-/// # Errors
-///
-/// Returns an error if `host` has no address.
-pub(crate) fn resolve(host: &str, port: u16) -> anyhow::Result<Vec<SocketAddr>> {
+/// The addresses of a host of the command line.
+pub(crate) struct HostAddrs {
+    host: String,
+    addrs: Vec<SocketAddr>,
+}
+
+impl HostAddrs {
+    /// Resolves the host of each of `endpoints` that has one.
+    ///
+    /// `Listener::bind_all` resolves names too, but does not distinguish an unknown
+    /// name from an address that cannot be bound.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a host has no address, or none of the IP version that
+    /// the options select.
+    pub(crate) fn resolve(endpoints: &[Endpoint], options: &Options) -> anyhow::Result<Vec<Self>> {
+        let mut hosts = Vec::new();
+        for endpoint in endpoints {
+            if let Endpoint::Inet { host, port } = endpoint {
+                let addrs = resolve(host, port.unwrap_or(0), options)?;
+                hosts.push(HostAddrs { host: host.clone(), addrs });
+            }
+        }
+        Ok(hosts)
+    }
+
+    /// Returns all addresses of `hosts`.
+    pub(crate) fn all(hosts: &[Self]) -> Vec<SocketAddr> {
+        hosts.iter().flat_map(|host| host.addrs.iter().copied()).collect()
+    }
+
+    /// Checks that each of `hosts` has an address among `bound`. One that this
+    /// machine does not have is skipped if there are others, but these may be of
+    /// another host.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for the first host without an address.
+    pub(crate) fn check_bound(hosts: &[Self], bound: &[SocketAddr]) -> anyhow::Result<()> {
+        let is_bound = |addr: &SocketAddr| bound.iter().any(|bound| bound.ip() == addr.ip());
+        match hosts.iter().find(|host| !host.addrs.iter().any(is_bound)) {
+            None => Ok(()),
+            Some(HostAddrs { host, .. }) => {
+                let hint = bind_hint(&ErrorKind::AddrNotAvailable.into());
+                bail!("cannot listen on {host}: this machine does not have the address; {hint}")
+            }
+        }
+    }
+}
+
+fn resolve(host: &str, port: u16, options: &Options) -> anyhow::Result<Vec<SocketAddr>> {
     let addrs = (host, port).to_socket_addrs().map_err(|error| {
         anyhow!(
             "cannot resolve host {host:?}: {}; check the name, \
@@ -108,7 +255,17 @@ pub(crate) fn resolve(host: &str, port: u16) -> anyhow::Result<Vec<SocketAddr>> 
             without_errno(&error)
         )
     })?;
-    Ok(addrs.collect())
+    let is_wanted = |addr: &SocketAddr| match (options.ipv4, options.ipv6) {
+        (true, _) => addr.is_ipv4(),
+        (_, true) => addr.is_ipv6(),
+        (false, false) => true,
+    };
+    let addrs: Vec<_> = addrs.filter(is_wanted).collect();
+    if addrs.is_empty() && (options.ipv4 || options.ipv6) {
+        let (version, flag) = if options.ipv4 { ("IPv4", "-4") } else { ("IPv6", "-6") };
+        bail!("cannot resolve host {host:?}: it has no {version} address; omit {flag}");
+    }
+    Ok(addrs)
 }
 
 /// Returns advice for an address that cannot be bound.
@@ -128,5 +285,14 @@ pub(crate) fn bind_hint(error: &io::Error) -> &'static str {
             "choose another address with --host or port with --port, \
              or raise the limit that was reached (ulimit -a)"
         }
+    }
+}
+
+/// Returns advice for a Unix socket that cannot be bound.
+pub(crate) fn bind_unix_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::AddrInUse => "stop the other server, or choose the path of no other file",
+        ErrorKind::NotFound => "create its directory, or choose another path",
+        _ => "choose another path",
     }
 }

@@ -1,10 +1,12 @@
 //! The command line.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Parser};
-use cli::value;
+use cli::value::{self, Endpoint};
 use log::LevelFilter;
 
 /// More threads than any machine has processors for.
@@ -29,22 +31,57 @@ const MAX_THREADS: usize = 1024;
 /// across a restart, so that connections wait for the next server. It reports
 /// READY=1 and STOPPING=1 to `NOTIFY_SOCKET`, if that is set.
 #[derive(Clone, Debug, Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(version, after_long_help = EXAMPLES_AND_EXIT_CODES)]
 pub(crate) struct Options {
-    /// Address or name to listen on
+    /// Address to listen on: HOST, HOST:PORT or `unix:PATH`
+    ///
+    /// The host is a name or an IP address, as for --host. An IPv6 address with a
+    /// port is written in brackets, as in `[::1]:9999`.
+    #[arg(value_name = "ADDRESS", value_parser = value::listen_endpoint, conflicts_with = "host")]
+    address: Option<Endpoint>,
+
+    /// Further address to listen on (may be repeated)
+    ///
+    /// The same as ADDRESS.
+    #[arg(short, long, value_name = "ADDRESS", value_parser = value::listen_endpoint, conflicts_with = "host")]
+    listen: Vec<Endpoint>,
+
+    /// Unix socket to listen on (may be repeated); the same as `unix:PATH`
+    ///
+    /// A socket that a terminated server left behind is replaced. With several
+    /// --threads, the first one serves it.
+    #[arg(
+        short = 'U',
+        long,
+        value_name = "PATH",
+        value_parser = OsStringValueParser::new().try_map(value::unix_path),
+        conflicts_with = "host",
+    )]
+    unix: Vec<PathBuf>,
+
+    /// Address or name to listen on [default: 127.0.0.1]
     ///
     /// 0.0.0.0 stands for all IPv4 addresses of this machine, :: for all IPv6
     /// addresses (on most systems also for the IPv4 addresses). If a name has
     /// several addresses, such as `localhost`, the server listens on all that
     /// this machine has. An IPv6 address may be written in brackets.
-    #[arg(long, default_value = "127.0.0.1", value_parser = value::host)]
-    pub(crate) host: String,
+    #[arg(long, value_parser = value::host)]
+    host: Option<String>,
 
-    /// TCP port to listen on; 0 selects a free one
+    /// TCP port for addresses without one; 0 selects a free port
     ///
     /// The `Listening on` lines show the port.
-    #[arg(long, default_value_t = 9999)]
-    pub(crate) port: u16,
+    #[arg(short, long, default_value_t = 9999)]
+    port: u16,
+
+    /// Listen only on the IPv4 addresses of a name
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    pub(crate) ipv4: bool,
+
+    /// Listen only on the IPv6 addresses of a name
+    #[arg(short = '6', long)]
+    pub(crate) ipv6: bool,
 
     /// Maximum number of open connections
     ///
@@ -52,7 +89,7 @@ pub(crate) struct Options {
     /// above it is accepted and then closed, rather than left in the queue,
     /// and is counted in the log. By default only the open file limit applies,
     /// and further peers wait until others disconnect.
-    #[arg(long, value_name = "N", value_parser = value::count)]
+    #[arg(short, long, value_name = "N", value_parser = value::count)]
     pub(crate) max_connections: Option<NonZeroUsize>,
 
     /// Number of threads; the kernel distributes connections among them
@@ -68,7 +105,7 @@ pub(crate) struct Options {
     /// When these sockets close after a signal, Linux resets a connection that
     /// is being established on one of them, unless the system setting
     /// `net.ipv4.tcp_migrate_req` is 1.
-    #[arg(long, value_name = "N", default_value = "1", value_parser = value::count_up_to(MAX_THREADS))]
+    #[arg(short, long, value_name = "N", default_value = "1", value_parser = value::count_up_to(MAX_THREADS))]
     pub(crate) threads: NonZeroUsize,
 
     /// Pin each thread to its own processor
@@ -91,7 +128,7 @@ pub(crate) struct Options {
     ///
     /// By default an idle connection stays open. One that is closed is reset: its
     /// client must not mistake that for the end of the replies.
-    #[arg(long, value_name = "DURATION", value_parser = value::timeout)]
+    #[arg(short, long, value_name = "DURATION", value_parser = value::timeout)]
     pub(crate) idle_timeout: Option<Duration>,
 
     /// Close a connection whose peer reads nothing for DURATION
@@ -110,7 +147,7 @@ pub(crate) struct Options {
 
     /// Increase log verbosity (may be repeated)
     ///
-    /// -v logs the main events, -vv each connection, -vvv everything. Takes
+    /// -v logs the main events, -vv each connection, -vvv each message. Takes
     /// precedence over the environment variable `RUST_LOG`, which can also
     /// select modules (`RUST_LOG=reactor=debug`). By default, warnings and
     /// errors are logged.
@@ -118,19 +155,24 @@ pub(crate) struct Options {
     pub(crate) verbose: u8,
 
     /// Log errors only, and print no line for each connection
+    ///
+    /// Takes precedence over the environment variable `RUST_LOG`.
     #[arg(short, long, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
 }
 
 const EXAMPLES_AND_EXIT_CODES: &str = "\
-Durations are written like 500ms, 30s or \"1m 30s\".
+Durations are written like 500ms, 30s or \"1m 30s\"; a number is in seconds. Counts
+accept k and M (64k is 64,000).
 
 Examples:
   echo-server
           Serve local clients, on port 9999
-  echo-server --host :: --port 7 --max-connections 1000 --idle-timeout 5m
+  echo-server [::]:7 --max-connections 1k --idle-timeout 5m
           Serve all clients, with limits
-  echo-server --port 0 -q
+  echo-server -l localhost:7 -l unix:/run/echo
+          Listen on several addresses
+  echo-server -p 0 -q
           Use a free port, and print only `Listening on ADDRESS`
 
 Exit codes:
@@ -139,6 +181,23 @@ Exit codes:
   2  invalid command line";
 
 impl Options {
+    /// Returns the addresses to listen on, at least one, with their ports.
+    pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
+        let unix = self.unix.iter().cloned().map(Endpoint::Unix);
+        let mut endpoints: Vec<_> =
+            self.address.iter().chain(&self.listen).cloned().chain(unix).collect();
+        if endpoints.is_empty() {
+            let host = self.host.as_deref().unwrap_or("127.0.0.1").to_owned();
+            endpoints.push(Endpoint::Inet { host, port: None });
+        }
+        for endpoint in &mut endpoints {
+            if let Endpoint::Inet { port, .. } = endpoint {
+                port.get_or_insert(self.port);
+            }
+        }
+        endpoints
+    }
+
     /// Returns the log level that the command line requests, if any.
     pub(crate) fn log_level(&self) -> Option<LevelFilter> {
         if self.quiet {
@@ -157,6 +216,27 @@ mod tests {
     #[test]
     fn command_line_definition_is_consistent() {
         Options::command().debug_assert();
+    }
+
+    #[test]
+    fn addresses_are_arguments_or_options() {
+        let inet = |host: &str, port| Endpoint::Inet { host: host.to_owned(), port: Some(port) };
+        let unix = |path: &str| Endpoint::Unix(path.into());
+        for (line, expected) in [
+            (&[][..], vec![inet("127.0.0.1", 9999)]),
+            (&["-p", "7"], vec![inet("127.0.0.1", 7)]),
+            (&["--host", "here"], vec![inet("here", 9999)]),
+            (&["here", "-p", "7"], vec![inet("here", 7)]),
+            (&["[::]:0", "-l", "here"], vec![inet("::", 0), inet("here", 9999)]),
+            (&["unix:/a", "-U", "/b"], vec![unix("/a"), unix("/b")]),
+            (&["-l", "a:1", "-l", "b:2", "-p", "7"], vec![inet("a", 1), inet("b", 2)]),
+        ] {
+            let options = Options::parse_from([&["echo-server"], line].concat());
+            assert_eq!(options.endpoints(), expected, "{line:?}");
+        }
+        for line in [&["here", "--host", "there"][..], &["here", "there"], &["-4", "-6"]] {
+            assert!(Options::try_parse_from([&["echo-server"], line].concat()).is_err());
+        }
     }
 
     #[test]

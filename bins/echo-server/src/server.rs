@@ -7,10 +7,13 @@ use std::rc::Rc;
 use anyhow::{Context as _, anyhow, bail};
 use cli::error::{with_fd_hint, without_errno};
 use cli::output::{STDERR, STDOUT};
+use cli::value::Endpoint;
 use reactor::signal::Signals;
 use reactor::{Address, ConnectionLimit, Handle, Reactor};
 
-use crate::listen::{Target, bind_hint, listen, resolve};
+use crate::listen::{
+    HostAddrs, Target, bind_hint, bind_unix_hint, listen, listen_unix, log_cut_count,
+};
 use crate::options::Options;
 use crate::service_manager::{self, State};
 use crate::thread_config::ThreadConfig;
@@ -60,25 +63,44 @@ impl Server {
     /// processor or a signal is not available.
     fn setup(reactor: &mut Reactor, options: &Options) -> anyhow::Result<Self> {
         let inherited = service_manager::listening_sockets()?;
+        let endpoints = if inherited.is_empty() { options.endpoints() } else { Vec::new() };
+        let hosts = HostAddrs::resolve(&endpoints, options)?;
         let target = if inherited.is_empty() {
-            Target::Addrs(resolve(&options.host, options.port)?)
+            Target::Addrs(HostAddrs::all(&hosts))
         } else {
             Target::Inherited(inherited)
         };
-        let configs = ThreadConfig::for_threads(options)?;
+        let mut configs = ThreadConfig::for_threads(options)?;
         // One limit for all threads.
         let limit = match options.max_connections {
             Some(max) => ConnectionLimit::new(max.get()),
             None => ConnectionLimit::default(),
         };
-        let listeners = listen(&target, &limit, options).map_err(|error| match target {
-            // The error's own text begins with the address.
-            Target::Addrs(_) => {
-                anyhow!("cannot listen on {}; {}", without_errno(&error), bind_hint(&error))
+        let mut listeners = Vec::new();
+        if target.is_empty() {
+            // The other threads would have nothing to listen on.
+            configs.truncate(1);
+        } else {
+            listeners = listen(&target, &limit, options).map_err(|error| match target {
+                // The error's own text begins with the address.
+                Target::Addrs(_) => {
+                    anyhow!("cannot listen on {}; {}", without_errno(&error), bind_hint(&error))
+                }
+                // Names the descriptor.
+                Target::Inherited(_) => anyhow!(error),
+            })?;
+        }
+        let inet: Vec<_> =
+            listeners.iter().filter_map(|listener| listener.local_addr().as_inet()).collect();
+        HostAddrs::check_bound(&hosts, &inet)?;
+        for endpoint in endpoints {
+            if let Endpoint::Unix(path) = endpoint {
+                listeners.push(listen_unix(&path, &limit, options).map_err(|error| {
+                    let hint = bind_unix_hint(&error);
+                    anyhow!("cannot listen on {}; {hint}", without_errno(&error))
+                })?);
             }
-            // Names the descriptor.
-            Target::Inherited(_) => anyhow!(error),
-        })?;
+        }
         let addrs: Vec<_> =
             listeners.iter().map(|listener| listener.local_addr().clone()).collect();
         for listener in listeners {
@@ -92,8 +114,9 @@ impl Server {
         configs[0].pin_thread()?;
 
         let signals_received = Rc::new(Cell::new(0));
-        let signals = handle_signals(Rc::clone(&signals_received), workers.handles(), options)
-            .map_err(|error| anyhow!("cannot catch signals: {}", with_fd_hint(&error)))?;
+        let signals =
+            handle_signals(Rc::clone(&signals_received), workers.handles(), limit, options)
+                .map_err(|error| anyhow!("cannot catch signals: {}", with_fd_hint(&error)))?;
         reactor.add(signals)?;
         Ok(Server { addrs, workers, signals_received })
     }
@@ -102,6 +125,7 @@ impl Server {
     /// the reactor's `run` has returned.
     fn finish(self) -> anyhow::Result<()> {
         self.workers.join()?;
+        log_cut_count();
         match self.signals_received.get() {
             0 => bail!(
                 "stopped listening on {}: the listening socket failed; \
@@ -140,6 +164,7 @@ fn raise_open_file_limit(options: &Options) {
 fn handle_signals(
     received: Rc<Cell<u32>>,
     workers: Vec<Handle>,
+    limit: ConnectionLimit,
     options: &Options,
 ) -> io::Result<Signals> {
     let drain_timeout = options.drain_timeout;
@@ -148,6 +173,8 @@ fn handle_signals(
         let first = received.get() == 1;
         if first {
             service_manager::notify(State::Stopping);
+            let peers = limit.open_count();
+            log::info!("shutting down: open connections: {peers}, for at most {drain_timeout:?}");
             cx.drain(drain_timeout);
         } else {
             cx.stop();

@@ -498,7 +498,7 @@ mod dispatcher_tests {
         reactor.context().drain(DEADLINE);
         run(&mut reactor);
         let informed = recorded(Level::Info);
-        assert_eq!(informed, [format!("draining 0 channels, for at most {DEADLINE:?}")]);
+        assert_eq!(informed, [format!("draining: open channels: 0, for at most {DEADLINE:?}")]);
 
         // A panic outside of all channels is logged as an error.
         reactor.context().call_later(Duration::ZERO, |_| panic!("I don't like spam!"));

@@ -71,9 +71,9 @@ fn rate_is_kept_whatever_the_number_of_connections() {
         command.args(["-c", connections, "--threads", threads]);
         let (code, stdout, _) = run(&mut command);
         assert_eq!(code, 0, "{stdout:?}");
-        let messages = field(&stdout[0], "/messages");
-        // Those that are in flight at the end, or late on a busy machine.
-        assert!((1700.0..=2002.0).contains(&messages), "{connections}: {messages}");
+        let rate = field(&stdout[0], "/messages_per_second");
+        // On a busy machine, some replies arrive before or after the measurement.
+        assert!((1700.0..=2200.0).contains(&rate), "{connections}: {rate}");
     }
 }
 

@@ -7,7 +7,7 @@ use crate::common::{CLIENT, Server, echo, ten_lines};
 use crate::options::Options;
 
 /// The other options and arguments.
-const TEXTS: [&str; 4] = ["server", "host", "message", "messages"];
+const TEXTS: [&str; 5] = ["server", "host", "unix", "message", "messages"];
 
 /// The client either receives its replies, or exits with one line. New options
 /// are covered without a change of this test.

@@ -70,6 +70,40 @@ fn foreign_address_is_reported_with_hint() {
 }
 
 #[test]
+fn foreign_address_among_others_is_reported() {
+    if TcpListener::bind("192.0.2.1:0").is_ok() {
+        report_skip("this machine can bind foreign addresses");
+        return;
+    }
+    let (code, stdout, stderr) = run(command().args(["127.0.0.1:0", "-l", "192.0.2.1:0"]));
+    assert_eq!((code, stdout), (1, vec![]));
+    // The library warns before.
+    let start = "echo-server: cannot listen on 192.0.2.1: this machine does not have the address; ";
+    assert!(stderr.last().is_some_and(|line| line.starts_with(start)), "{stderr:#?}");
+}
+
+#[test]
+fn unix_path_that_cannot_be_bound_is_reported_with_hint() {
+    for (path, text) in [
+        ("/nowhere/echo", "No such file or directory; create its directory, or"),
+        ("/dev/null", "Address already in use; stop the other server, or choose"),
+    ] {
+        let line = failure(command().args(["-U", path]));
+        assert!(line.starts_with("echo-server: cannot listen on "), "{line}");
+        assert!(line.contains(path) && line.contains(text), "{line}");
+    }
+}
+
+#[test]
+fn host_without_the_ip_version_is_reported() {
+    for option in ["-6", "--ipv6"] {
+        let line = failure(command().args(["127.0.0.1", option]));
+        let text = "cannot resolve host \"127.0.0.1\": it has no IPv6 address; omit -6";
+        assert_eq!(line, format!("echo-server: {text}"));
+    }
+}
+
+#[test]
 fn unknown_host_is_reported_with_hint() {
     let line = failure(command().args(["--host", "nope.invalid"]));
     assert!(line.starts_with("echo-server: cannot resolve host \"nope.invalid\": "), "{line}");
@@ -120,6 +154,10 @@ fn invalid_command_line_exits_with_2() {
         (&["-v", "-q"], "--verbose"),
         (&["--nonsense"], "--nonsense"),
         (&["9999"], "9999"),
+        (&["--listen", "9999"], "9999"),
+        (&["--listen", "unix:"], "unix:"),
+        (&["localhost", "--host", "localhost"], "--host"),
+        (&["-4", "-6"], "--ipv4"),
     ] {
         let (code, stdout, stderr) = run(command().args(options));
         assert_eq!((code, stdout), (2, vec![]), "{options:?}: {stderr:#?}");

@@ -9,7 +9,7 @@ use crate::common::{command, connect, echo, send_signal};
 use crate::options::Options;
 
 /// The other options.
-const TEXTS: [&str; 1] = ["host"];
+const TEXTS: [&str; 3] = ["host", "listen", "unix"];
 
 /// The server either serves a peer and ends in good order, or exits with one
 /// line. New options are covered without a change of this test.

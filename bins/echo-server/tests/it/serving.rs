@@ -2,10 +2,14 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testing::{HostsFile, Process, expect_end, expect_reset, pattern, report_skip, run};
+use testing::{
+    DEADLINE, HostsFile, Lines, Process, expect_end, expect_reset, pattern, report_skip, run,
+};
 
 use crate::common::{SERVER, Server, command, connect, echo, send_signal, through_shell};
 
@@ -31,6 +35,52 @@ fn host_name_is_resolved() {
     let server = Server::start(&["--host", "localhost"]);
     assert!(server.addr.ip().is_loopback());
     echo(&server.connect(), b"by name");
+}
+
+/// TCP and Unix sockets, on one thread or on several.
+#[test]
+fn several_addresses_are_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("echo");
+    let unix = format!("unix:{}", path.display());
+    for options in [&["-t", "1"][..], &["--threads", "3", "-4"], &["-t", "2", "--ipv4"]] {
+        let mut command = command();
+        command.args(["127.0.0.1", "-p", "0", "-l", "127.0.0.2:0", "--listen", &unix]);
+        let mut server = Server::spawn(command.args(options));
+        let second = server.stdout.next().unwrap();
+        let second = second.strip_prefix("Listening on ").unwrap().parse().unwrap();
+        assert_eq!(server.stdout.next(), Some(format!("Listening on {unix}")));
+        for _ in 0..5 {
+            echo(&server.connect(), b"the first");
+            echo(&connect(second), b"the second");
+            let mut peer = UnixStream::connect(&path).unwrap();
+            peer.set_read_timeout(Some(DEADLINE)).unwrap();
+            peer.write_all(b"the third").unwrap();
+            let mut reply = [0; 9];
+            peer.read_exact(&mut reply).unwrap();
+            assert_eq!(&reply, b"the third");
+        }
+        server.signal("TERM");
+        assert_eq!(server.exit_code(), 0, "{options:?}");
+        assert!(!path.exists(), "the path is removed");
+    }
+}
+
+#[test]
+fn unix_socket_alone_is_served_on_one_thread() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("echo");
+    for option in ["-U", "--unix"] {
+        let mut command = command();
+        command.arg(option).arg(&path).args(["--threads", "4"]).stdout(Stdio::piped());
+        let mut process = Process::start(&mut command);
+        let mut stdout = Lines::from_reader(process.take_stdout());
+        assert_eq!(stdout.next(), Some(format!("Listening on unix:{}", path.display())));
+        drop(UnixStream::connect(&path).unwrap());
+        stdout.next_with("Incoming connection from unix:");
+        send_signal(process.id(), "TERM");
+        assert_eq!(process.exit_code(), 0);
+    }
 }
 
 /// One line for each address, with one port.
@@ -105,6 +155,20 @@ fn quiet_prints_only_the_listening_line() {
 }
 
 #[cfg(unix)] // signals
+#[test]
+fn each_verbose_flag_logs_more() {
+    let mut lengths = Vec::new();
+    for flag in ["-q", "-v", "-vv", "-vvv"] {
+        let mut server = Server::spawn(command().args(["-p", "0", flag]).env("RUST_LOG", "trace"));
+        echo(&server.connect(), b"hello");
+        server.signal("TERM");
+        assert_eq!(server.exit_code(), 0);
+        lengths.push(server.stderr.rest().len());
+    }
+    assert_eq!(lengths[0], 0, "quiet whatever RUST_LOG says");
+    assert!(lengths.is_sorted_by(|a, b| a < b), "{lengths:?}");
+}
+
 #[test]
 fn log_level_option_overrides_environment() {
     for (options, rust_log, debug) in [

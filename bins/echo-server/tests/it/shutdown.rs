@@ -80,8 +80,49 @@ fn drain_ends_at_its_deadline() {
     let took = started_at.elapsed();
     eprintln!("drained for {took:?} of 1 s");
     assert!(took >= Duration::from_secs(1) && took < DEADLINE / 2, "{took:?}");
-    server.stderr.next_with("drain timed out: closing 2 channels");
+    let log = server.stderr.rest();
+    for (peer, unsent) in [(&silent, "with 0 bytes unsent"), (&stuck, " bytes unsent")] {
+        let start = format!("{}: closed by the shutdown, with ", peer.local_addr().unwrap());
+        let is_named = |line: &String| line.contains(&start) && line.ends_with(unsent);
+        assert!(log.iter().any(is_named), "no {start} in {log:#?}");
+    }
     expect_reset(&silent);
+}
+
+/// Connections on all threads, and only connections.
+#[cfg(unix)] // signals
+#[test]
+fn drain_logs_how_many_peers_it_waits_for() {
+    for threads in ["1", "3"] {
+        let mut server = Server::start(&["--drain-timeout", "1h", "-v", "--threads", threads]);
+        let peers = [(); 5].map(|()| server.connect());
+        for peer in &peers {
+            echo(peer, b"hello");
+        }
+        server.signal("TERM");
+        server.stderr.next_with("shutting down: open connections: 5, for at most 3600s");
+        drop(peers);
+        assert_eq!(server.exit_code(), 0);
+        let log = server.stderr.rest();
+        assert!(!log.iter().any(|line| line.contains("closed by the shutdown")), "{log:#?}");
+    }
+}
+
+/// The log stays short, however many peers there are.
+#[cfg(unix)] // signals
+#[test]
+fn drain_logs_the_number_of_connections_it_closes() {
+    let mut server = Server::start(&["--drain-timeout", "0"]);
+    let peers: Vec<_> = (0..30).map(|_| server.connect()).collect();
+    for peer in &peers {
+        echo(peer, b"hello");
+    }
+    server.signal("TERM");
+    assert_eq!(server.exit_code(), 0);
+    let log = server.stderr.rest();
+    let named = log.iter().filter(|line| line.contains(": closed by the shutdown, with ")).count();
+    assert_eq!(named, 20, "{log:#?}");
+    assert!(log.iter().any(|line| line.ends_with("connections closed by the shutdown: 30")));
 }
 
 #[cfg(unix)] // signals

@@ -82,7 +82,7 @@ impl Context {
             DrainState::Inactive => {
                 self.replace_drain_deadline(None, at);
                 let count = self.slots.foreground_count();
-                log::info!("draining {count} channels, for at most {timeout:?}");
+                log::info!("draining: open channels: {count}, for at most {timeout:?}");
                 self.notify_all();
             }
         }
@@ -112,7 +112,9 @@ impl Context {
         self.drain.state = DrainState::Expired;
         let calls = self.timers.take_calls();
         let (channels, calls_count) = (self.slots.foreground_count(), calls.len());
-        log::warn!("drain timed out: closing {channels} channels, dropping {calls_count} calls");
+        log::warn!(
+            "drain timed out: closing open channels: {channels}, pending calls: {calls_count}"
+        );
         catch_panic("dropping calls", || drop(calls));
         self.close_all();
     }
