@@ -10,11 +10,12 @@ use clap::{ArgAction, ArgGroup, CommandFactory, Parser, ValueEnum};
 use cli::value::{self, Endpoint};
 use log::LevelFilter;
 
-use crate::pattern::Pattern;
-
 /// Connections have 32-bit numbers, and 127.0.0.0/8 has source addresses for
 /// many more.
 const MAX_CONNECTIONS: usize = 1_000_000;
+
+/// A slice of that size is in memory, once for all connections.
+pub(crate) const MAX_SIZE: usize = 16 * 1024 * 1024;
 
 /// The messages in flight are in memory.
 const MAX_PIPELINE: usize = 65_536;
@@ -97,7 +98,7 @@ pub(crate) struct Options {
     pub(crate) connections: NonZeroUsize,
 
     /// Message size, such as 500 or 64k
-    #[arg(short = 'd', long, value_name = "BYTES", default_value = "64", value_parser = value::size_up_to(Pattern::MAX_LEN))]
+    #[arg(short = 'd', long, value_name = "BYTES", default_value = "64", value_parser = value::size_up_to(MAX_SIZE))]
     pub(crate) size: usize,
 
     /// Number of messages in flight on each connection
@@ -322,34 +323,44 @@ const JSON_HELP: &str = "\
 Print the result as JSON, on one line
 
 Its fields, whose names and meanings change only with `schema`:
-  schema                   version of this list: 3
-  addr                     address of the server
-  connections, idle        number of connections with and without messages
-  message_bytes, size      size of a message
-  pipeline, churn, threads as the options
-  rate_per_second          as --rate; null in the closed loop
-  spacing                  as --spacing; null in the closed loop
-  seconds                  duration of the measurement
-  messages                 replies during the measurement
-  messages_per_second      the same per second
-  bytes_per_second         bytes of these replies per second, in one direction
-  connections_per_second   connections established during the measurement
-  latency_ns               latencies: min, p10, p25, p50, p75, p90, p95, p99,
-                           p99.9, p99.99, max; null without replies. With
-                           --rate they count from the scheduled time
-  latency_corrected_ns     the same, corrected; null with --rate
-  send_delay_ns            time from schedule to sending; null without --rate
-  connect_ns               times to connect: with --churn during the
-                           measurement, otherwise before it
-  errors                   number of errors of each kind: closed, connect, local,
-                           no_reply, reset, unexpected_data, wrong_reply
-  error_examples           the text of one error of each kind
-  intervals                with --interval: for each one `start_seconds`,
-                           `duration_seconds`, `messages`, `messages_per_second`,
-                           `bytes_per_second` and `latency_ns`
-  search                   with --find-rate: `goal_quantile`, `goal_ns`, and
-                           `probes`, in order, each with `rate_per_second`,
-                           `messages_per_second`, `latency_ns` and `is_success`";
+  schema                  version of this list: 3
+  addr                    address of the server
+  connections             number of those with messages
+  idle                    number of those without
+  message_bytes, size     size of a message
+  pipeline, churn         as the options
+  threads                 as the option
+  rate_per_second         as --rate; null in the closed loop
+  spacing                 as --spacing; null in the closed loop
+  seconds                 duration of the measurement
+  messages                replies during the measurement
+  messages_per_second     the same per second
+  bytes_per_second        bytes of these replies per second,
+                          in one direction
+  connections_per_second  connections established during the
+                          measurement
+  latency_ns              latencies: min, p10, p25, p50, p75,
+                          p90, p95, p99, p99.9, p99.99, max;
+                          null without replies. With --rate
+                          they count from the scheduled time
+  latency_corrected_ns    the same, corrected; null with --rate
+  send_delay_ns           time from schedule to sending; null
+                          without --rate
+  connect_ns              times to connect: with --churn during
+                          the measurement, otherwise before it
+  errors                  number of errors of each kind: closed,
+                          connect, local, no_reply, reset,
+                          unexpected_data, wrong_reply
+  error_examples          the text of one error of each kind
+  intervals               with --interval: for each one
+                          `start_seconds`, `duration_seconds`,
+                          `messages`, `messages_per_second`,
+                          `bytes_per_second`, `latency_ns`
+  search                  with --find-rate: `goal_quantile`,
+                          `goal_ns`, and `probes`, in order,
+                          each with `rate_per_second`,
+                          `messages_per_second`, `latency_ns`
+                          and `is_success`";
 
 const AFTER_HELP: &str = "\
 Examples:

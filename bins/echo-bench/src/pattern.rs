@@ -8,9 +8,6 @@ const PERIOD: usize = 65_521;
 pub(crate) struct Pattern(Vec<u8>);
 
 impl Pattern {
-    /// Maximum length of a slice, and so of a message.
-    pub(crate) const MAX_LEN: usize = 16 * 1024 * 1024;
-
     /// Creates a pattern for slices of up to `max_len` bytes.
     pub(crate) fn new(max_len: usize) -> Self {
         let mut state = 1_u32;

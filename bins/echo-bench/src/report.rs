@@ -299,6 +299,6 @@ mod tests {
         for (name, _) in json.as_object().unwrap() {
             assert!(words.contains(&&name[..]), "{name}");
         }
-        assert!(help.contains(&format!("schema                   version of this list: {SCHEMA}")));
+        assert!(help.contains(&format!("schema                  version of this list: {SCHEMA}")));
     }
 }

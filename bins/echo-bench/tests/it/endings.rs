@@ -121,20 +121,21 @@ fn faulty_server_ends_measurement_with_report() {
 /// Also if the others continue to receive replies.
 #[test]
 fn connection_without_replies_ends_measurement() {
-    let seen = Arc::new(AtomicUsize::new(0));
-    let addr = server(move |data| {
-        // One message, among those of four connections.
-        if seen.fetch_add(1, Ordering::Relaxed) == 100 {
-            data.clear();
+    for (options, timeout) in [(&[][..], "1.5s"), (&["--reply-timeout", "0.3"], "300ms")] {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let addr = server(move |data| {
+            // One message, among those of four connections.
+            if seen.fetch_add(1, Ordering::Relaxed) == 100 {
+                data.clear();
+            }
+        });
+        let (mut process, mut stdout) = start(addr, options);
+        let report = stdout.rest();
+        assert_eq!(process.exit_code(), 1, "{report:?}");
+        let example = format!("\"error_examples\":{{\"no_reply\":\"no reply for {timeout}\"}}");
+        for expected in ["\"errors\":{\"no_reply\":1}", &example] {
+            assert!(report[0].contains(expected), "{report:?}");
         }
-    });
-    let (mut process, mut stdout) = start(addr, &[]);
-    let report = stdout.rest();
-    assert_eq!(process.exit_code(), 1, "{report:?}");
-    for expected in
-        ["\"errors\":{\"no_reply\":1}", "\"error_examples\":{\"no_reply\":\"no reply for 1.5s\"}"]
-    {
-        assert!(report[0].contains(expected), "{report:?}");
     }
 }
 

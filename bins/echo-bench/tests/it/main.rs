@@ -21,10 +21,6 @@ mod target;
 #[allow(dead_code, unreachable_pub, reason = "the tests use a part of it")]
 mod options;
 
-#[path = "../../src/pattern.rs"]
-#[allow(dead_code, reason = "for `options`")]
-mod pattern;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
@@ -260,7 +256,7 @@ fn invalid_command_line_exits_with_2() {
 fn each_verbose_flag_logs_more() {
     let addr = server(|_| {}).to_string();
     let mut lengths = Vec::new();
-    for flag in ["-q", "-v", "-vv", "-vvv"] {
+    for flag in ["--quiet", "--verbose", "-vv", "-vvv"] {
         let mut command = command(BENCH);
         command.args([&addr, "-c", "2", "-n", "10", flag]).env("RUST_LOG", "trace");
         let (code, stdout, stderr) = run(&mut command);

@@ -109,7 +109,7 @@ fn port_alone_is_rejected() {
 #[test]
 fn each_verbose_flag_logs_more() {
     let mut lengths = Vec::new();
-    for flag in ["-q", "-v", "-vv", "-vvv"] {
+    for flag in ["--quiet", "--verbose", "-vv", "-vvv"] {
         let server = echo_server();
         let mut command = client_for_host("127.0.0.1", server.addr.port());
         let (code, stdout, stderr) = run(command.arg(flag).env("RUST_LOG", "trace"));

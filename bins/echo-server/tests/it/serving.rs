@@ -158,7 +158,7 @@ fn quiet_prints_only_the_listening_line() {
 #[test]
 fn each_verbose_flag_logs_more() {
     let mut lengths = Vec::new();
-    for flag in ["-q", "-v", "-vv", "-vvv"] {
+    for flag in ["--quiet", "--verbose", "-vv", "-vvv"] {
         let mut server = Server::spawn(command().args(["-p", "0", flag]).env("RUST_LOG", "trace"));
         echo(&server.connect(), b"hello");
         server.signal("TERM");
