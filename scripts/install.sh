@@ -93,7 +93,9 @@ for program in "${PROGRAMS[@]}"; do
     while read -r file; do
         mode=644
         [[ $file != bin/* ]] || mode=755
-        install -D -m "$mode" -- "$scratch/$file" "$root/$file" ||
+        # Without -D, which only GNU's install has.
+        { mkdir -p -- "$(dirname -- "$root/$file")" &&
+            install -m "$mode" "$scratch/$file" "$root/$file"; } ||
             fail "cannot write $root/$file; choose another --prefix, or run it as root"
         printf '%s\n' "$root/$file"
     done < <(files "$program")
