@@ -62,18 +62,19 @@ fn field_nanos(json: &str, name: &str) -> u64 {
     field(json, &format!("/latency_ns/{name}")) as u64
 }
 
+/// The messages of one second take a second: not less, and not much more even if a
+/// busy machine delays some of them.
 #[cfg(unix)] // a rate that wine does not reach
 #[test]
 fn rate_is_kept_whatever_the_number_of_connections() {
     let addr = server(|_| {});
     for (connections, threads) in [("1", "1"), ("7", "1"), ("64", "3")] {
-        let mut command = bench(addr, &["--rate", "2k", "--duration", "1s", "--json"]);
+        let mut command = bench(addr, &["--rate", "2k", "--messages", "2k", "--json"]);
         command.args(["-c", connections, "--threads", threads]);
         let (code, stdout, _) = run(&mut command);
         assert_eq!(code, 0, "{stdout:?}");
-        let rate = field(&stdout[0], "/messages_per_second");
-        // On a busy machine, some replies arrive before or after the measurement.
-        assert!((1700.0..=2200.0).contains(&rate), "{connections}: {rate}");
+        let seconds = field(&stdout[0], "/seconds");
+        assert!((0.99..3.0).contains(&seconds), "{connections}: {seconds}");
     }
 }
 
