@@ -139,8 +139,10 @@ impl Protocol for Probe {
 }
 
 /// Ignores datagrams.
+#[cfg(unix)] // only tests of what Unix has use it
 pub(crate) struct Quiet;
 
+#[cfg(unix)]
 impl DatagramProtocol for Quiet {
     fn handle_datagram(&mut self, _: &mut DatagramIo<'_>, _: &[u8], _: &Address) -> io::Result<()> {
         Ok(())
