@@ -182,10 +182,11 @@ run_tests() {
 # and sets `result`.
 run_windows_tests() {
     local target=$1 log=$OUT/$1-run.log status=0 executables native
-    # The same builds as before, which name the programs now.
+    # The same builds as before, which name the programs now. Manual pages, shell
+    # completions and their installation are for Unix.
     mapfile -t executables < <("$CARGO" test --no-run --locked --target "$target" \
-        --target-dir "$OUT" -Zbuild-std=std,panic_unwind,test --workspace --lib --bins --tests \
-        2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
+        --target-dir "$OUT" -Zbuild-std=std,panic_unwind,test --workspace --exclude manual \
+        --lib --bins --tests 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
     # If this system's programs were built, each talks to those of Windows.
     native=()
     [[ ! -x target/debug/echo-server || ! -x target/debug/echo-client ]] || native=(target/debug)

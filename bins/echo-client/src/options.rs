@@ -243,6 +243,7 @@ mod tests {
             let expected = Endpoint::Inet { host: host.to_owned(), port: Some(port) };
             assert_eq!(options.endpoint(), expected, "{line:?}");
         }
+        #[cfg(unix)] // Unix sockets
         for line in [&["unix:/run/echo"][..], &["-U", "/run/echo"]] {
             let options = Options::parse_from([&["echo-client"], line].concat());
             assert_eq!(options.endpoint(), Endpoint::Unix("/run/echo".into()), "{line:?}");

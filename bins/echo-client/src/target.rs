@@ -132,6 +132,7 @@ mod tests {
         for (line, shown) in [
             (&["127.0.0.1", "7"][..], "127.0.0.1:7"),
             (&["::1", "7", "-6"], "[::1]:7"),
+            #[cfg(unix)] // Unix sockets
             (&["-U", "/run/echo"], "unix:/run/echo"),
         ] {
             let target = resolve(&[line, &["--timeout", "1ns"]].concat()).unwrap();

@@ -221,6 +221,7 @@ mod tests {
     #[test]
     fn addresses_are_arguments_or_options() {
         let inet = |host: &str, port| Endpoint::Inet { host: host.to_owned(), port: Some(port) };
+        #[cfg(unix)] // Unix sockets
         let unix = |path: &str| Endpoint::Unix(path.into());
         for (line, expected) in [
             (&[][..], vec![inet("127.0.0.1", 9999)]),
@@ -228,6 +229,7 @@ mod tests {
             (&["--host", "here"], vec![inet("here", 9999)]),
             (&["here", "-p", "7"], vec![inet("here", 7)]),
             (&["[::]:0", "-l", "here"], vec![inet("::", 0), inet("here", 9999)]),
+            #[cfg(unix)]
             (&["unix:/a", "-U", "/b"], vec![unix("/a"), unix("/b")]),
             (&["-l", "a:1", "-l", "b:2", "-p", "7"], vec![inet("a", 1), inet("b", 2)]),
         ] {

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, TcpListener, ToSocketAddrs};
+#[cfg(unix)]
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::thread;
@@ -75,6 +76,7 @@ fn short_options_are_accepted() {
     }
 }
 
+#[cfg(unix)] // Unix sockets
 #[test]
 fn unix_socket_is_accepted() {
     let folder = tempfile::tempdir().unwrap();

@@ -82,6 +82,7 @@ fn foreign_address_among_others_is_reported() {
     assert!(stderr.last().is_some_and(|line| line.starts_with(start)), "{stderr:#?}");
 }
 
+#[cfg(unix)] // Unix sockets
 #[test]
 fn unix_path_that_cannot_be_bound_is_reported_with_hint() {
     for (path, text) in [

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener};
+#[cfg(unix)]
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::thread;
@@ -38,6 +39,7 @@ fn host_name_is_resolved() {
 }
 
 /// TCP and Unix sockets, on one thread or on several.
+#[cfg(unix)] // Unix sockets
 #[test]
 fn several_addresses_are_served() {
     let folder = tempfile::tempdir().unwrap();
@@ -66,6 +68,7 @@ fn several_addresses_are_served() {
     }
 }
 
+#[cfg(unix)] // Unix sockets
 #[test]
 fn unix_socket_alone_is_served_on_one_thread() {
     let folder = tempfile::tempdir().unwrap();
@@ -169,6 +172,7 @@ fn each_verbose_flag_logs_more() {
     assert!(lengths.is_sorted_by(|a, b| a < b), "{lengths:?}");
 }
 
+#[cfg(unix)] // signals
 #[test]
 fn log_level_option_overrides_environment() {
     for (options, rust_log, debug) in [
