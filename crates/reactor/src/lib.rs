@@ -126,27 +126,30 @@
 //! 1. `reactor/turn.rs`: [`Reactor::run`] calls `turn` in a loop. It waits in
 //!    `Poller::wait` (`poll/mod.rs`), on Linux mostly in `EpollFastPath::wait`
 //!    (`poll/epoll.rs`), until the kernel reports that a socket is readable.
-//! 2. `turn` passes each event to `dispatch_event`. The event contains a key, which
-//!    `Slots::resolve` (`reactor/slots.rs`) translates into a [`Token`]: slot and
-//!    generation. If the generation differs, the event is dropped (`dispatch_special`).
-//! 3. `reactor/call.rs`: `Context::read` takes the channel's [`Dispatcher`] out of its
-//!    slot (`enter`), so that it can receive a [`Context`] over all others.
-//!    `Channel::read` calls its `handle_read`, then *settles* it: it closes the channel
-//!    if it has finished, and updates what is watched for it (steps 6 and 7). Errors and
-//!    panics are caught here.
+//! 2. `turn` passes each event to `dispatch_event`. The event contains a key: the slot of
+//!    the channel, and the generation of its [`Token`]. `Slots::take_readable`
+//!    (`reactor/slots.rs`) takes the channel's [`Dispatcher`] out of its slot, so that it
+//!    can receive a [`Context`] over all others. Events for anything but input, and those
+//!    whose generation differs, take the general way (`dispatch_other`), or are dropped
+//!    (`dispatch_special`).
+//! 3. `reactor/call.rs`: `Context::read` calls `Channel::read`, which calls the
+//!    dispatcher's `handle_read`, then *settles* it: it closes the channel if it has
+//!    finished, and updates what is watched for it (steps 6 and 7). Errors and panics are
+//!    caught here.
 //! 4. `stream/dispatch.rs`: the dispatcher is a [`Stream`]. Its `handle_read` borrows
 //!    the reactor's read buffer, reads once (`receive` in `stream/connection.rs`), and
 //!    calls [`Protocol::handle_read`] with an [`Io`] and the bytes.
 //! 5. `stream/sending.rs`: [`send`](Connection::send) appends the reply to an output
 //!    buffer that the reactor lends for the time of the callback.
-//! 6. `reactor/call.rs`: `settle` first queries `poll_close` (`stream/dispatch.rs`), which
+//! 6. `reactor/call.rs`: `Channel::read` then queries `poll_close` (`stream/dispatch.rs`), which
 //!    writes the gathered output with one system call. If the kernel accepts all of it,
 //!    the buffer is returned; what it does not accept stays queued.
-//! 7. `settle` then queries `update_deadline`, `readable` and `writable`, unless the stream
-//!    only waits for input, as it did before (`waits_for_input`). If nothing differs from
-//!    what is watched (`is_watched`), the event is finished. Otherwise, for example
-//!    because output is queued, `watch` (`reactor/settle.rs`) changes the timers and, by
-//!    `update_registration` (`reactor/registration.rs`), the poller's interest.
+//! 7. If the stream only waits for input (`waits_for_input`), as it did before
+//!    (`put_back_waiting` in `reactor/slots.rs`), the event is finished. Otherwise, for
+//!    example because output is queued, `update_watched` queries `update_deadline`,
+//!    `readable` and `writable`. If they differ from what is watched (`is_watched`),
+//!    `watch` (`reactor/settle.rs`) changes the timers and, by `update_registration`
+//!    (`reactor/registration.rs`), the poller's interest.
 //!
 //! When all events are dispatched, `turn` runs timers and posted jobs, and settles the
 //! channels that were added, reached through their token, or are closing.
@@ -158,13 +161,13 @@
 //! | When does reading stop for a peer that does not read? | `stream/connection.rs` | `wants_read` returns `false` while `holds_back_input` (`stream/sending.rs`) returns `true`: from when queued replies reach the high-water mark until the queue is down to the low one |
 //! | When does a chat stop parsing for such a peer? | `chat/mod.rs` | `parse` |
 //! | What happens when no file descriptors are available to accept? | `listener/mod.rs` | `accept_pending` calls `pause_after`, which starts a pause, during which `Listener::readable` stops accepting; its length is in `backoff.rs`, the classes of errors in `sys/accept.rs` |
-//! | Where is an event for a reused slot dropped? | `reactor/turn.rs` | `dispatch_special`, because `Slots::resolve` (`reactor/slots.rs`) returns `None` if the generation in the key differs |
+//! | Where is an event for a reused slot dropped? | `reactor/turn.rs` | `dispatch_special`, because `Slots::take_readable` and `resolve` (`reactor/slots.rs`) return `None` if the generation in the key differs |
 //! | How do unsent bytes reach the close reason? | `reactor/settle.rs` | `finish_close` queries `Dispatcher::unsent` and calls `handle_close`; for a stream, `unsent` in `stream/dispatch.rs` adds up its queue and what the protocol keeps back |
-//! | Where is a panic caught? | `reactor/call.rs` | `enter` for every callback and query of a channel; `catch_panic` for all code of the user that runs outside of it (its documentation lists that); and in two other places: `add` in `reactor/context.rs` returns a panic of the first queries as an error, `handle_accepted` and `reject` in `listener/mod.rs` reject the connection |
+//! | Where is a panic caught? | `reactor/call.rs` | `read` and `enter` for every callback and query of a channel; `catch_panic` for all code of the user that runs outside of it (its documentation lists that); and in two other places: `add` in `reactor/context.rs` returns a panic of the first queries as an error, `handle_accepted` and `reject` in `listener/mod.rs` reject the connection |
 //! | Where do many posts cause one wake-up? | `reactor/handle.rs` | `post` wakes only a loop that is `Asleep`; see `Attention` |
 //! | What keeps a hang-up from spinning? | `reactor/turn.rs` | `dispatch_hangup` calls `suspend_registration` (`reactor/registration.rs`), which removes the source from the poller until something is wanted from it; see `HungUp` there |
 //! | What bounds a graceful close? | `stream/timeouts.rs` | `stall_deadline`: while output is queued, the stall timeout; once all is written, two seconds without progress (`LINGER_TIMEOUT`), and from then on in total the close timeout (`close_deadline`) |
-//! | Where is the registered interest decided? | `reactor/call.rs` | `settle`; a stream's part is `readable` and `writable` in `stream/dispatch.rs`, and their shortcut `waits_for_input`; the first registration is by `register` in `reactor/context.rs` |
+//! | Where is the registered interest decided? | `reactor/call.rs` | `update_watched`; a stream's part is `readable` and `writable` in `stream/dispatch.rs`, and their shortcut `waits_for_input`; the first registration is by `register` in `reactor/context.rs` |
 //! | Where are socket options set on accepted streams? | `listener/mod.rs` | `handle_accepted`, before the protocol exists, and on the listening socket by `with_socket_options`; on those of a stream that connects by `connect_bound` in `sys/socket.rs`; which options there are, and what each system lacks, is in `sys/socket_options.rs` |
 //! | What must change to run on a virtual clock? | `sys/clock.rs` | `now`, the only place that reads the clock (`scripts/architecture.py` rejects others); and `wait` in `poll/mod.rs`, which must collect what is ready without waiting, and else advance the clock to its deadline; busy polling must be off |
 //! | What must change to put TLS between socket and protocol? | `stream/connection.rs` | `receive` (decrypt; `handle_read` in `stream/dispatch.rs` must also deliver what the session holds and the kernel no longer reports); where output is accepted (encrypt: `send`, `queue` and `send_now` in `stream/sending.rs`); the three places that end it (`finish_shutdown` there, `try_finish_close` and `end_at_once` in `stream/ending.rs`); during the handshake, `is_resting` must be `false`; the handshake comes before `call_handle_connect`, which `on_connected` in `stream/establish.rs` calls, and for accepted streams `handle_add` in `stream/dispatch.rs` |

@@ -41,7 +41,7 @@ const PRECISE_WINDOW: Duration = Duration::from_millis(5);
 
 /// The result of [`EpollFastPath::wait`].
 pub(super) enum WaitOutcome {
-    /// The events were appended; none if the time is over.
+    /// It has [`events`](EpollFastPath::events); none if the time is over.
     Done,
     /// `polling` must wait, until this instant.
     Delegate(Option<Instant>),
@@ -69,21 +69,23 @@ impl EpollFastPath {
         self.busy_poll = BusyPoll::new(limit);
     }
 
-    /// Waits for events until `deadline`, or without limit, and appends them to
-    /// `ready`.
+    /// Returns the events of the last wait; none if it was delegated.
+    #[inline(always)]
+    pub(super) fn events(fast_path: Option<&Self>) -> impl Iterator<Item = Event> + '_ {
+        fast_path.map_or(&[][..], |fast_path| &fast_path.raw).iter().map(decode)
+    }
+
+    /// Waits for events until `deadline`, or without limit.
     pub(super) fn wait(
         &mut self,
         poller: &Poller,
         deadline: Option<Instant>,
-        ready: &mut Vec<Event>,
     ) -> io::Result<WaitOutcome> {
         let epoll = poller.as_fd();
-        if deadline.is_none() && self.busy_poll.is_off() {
-            self.wait_once(epoll, None)?;
-        } else if let WaitOutcome::Delegate(until) = self.wait_timed(epoll, deadline)? {
-            return Ok(WaitOutcome::Delegate(until));
+        if deadline.is_some() || !self.busy_poll.is_off() {
+            return self.wait_timed(epoll, deadline);
         }
-        ready.extend(self.raw.iter().map(decode));
+        self.wait_once(epoll, None)?;
         Ok(WaitOutcome::Done)
     }
 
@@ -106,7 +108,10 @@ impl EpollFastPath {
             Some(remaining) if remaining > 2 * PRECISE_WINDOW => {
                 Some(remaining.saturating_sub(PRECISE_WINDOW))
             }
-            Some(_) => return Ok(WaitOutcome::Delegate(deadline)),
+            Some(_) => {
+                self.raw.clear();
+                return Ok(WaitOutcome::Delegate(deadline));
+            }
             None => None,
         };
         self.wait_once(epoll, coarse_timeout)?;
@@ -159,8 +164,8 @@ fn decode(event: &epoll::Event) -> Event {
     let flags = event.flags;
     Event {
         key: usize::try_from(event.data.u64()).unwrap_or(usize::MAX),
-        ready: Interest::new(flags.intersects(READABLE), flags.intersects(WRITABLE)),
-        urgent: flags.contains(EventFlags::PRI),
+        ready: Interest::new(flags.intersects(READABLE), flags.intersects(WRITABLE))
+            .with_urgent(flags.contains(EventFlags::PRI)),
     }
 }
 

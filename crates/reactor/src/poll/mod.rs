@@ -31,16 +31,22 @@ pub(crate) use crate::poll::event::{Event, Interest};
 /// A later deadline costs one more turn a day.
 const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 
-/// The events of one wait.
+/// The events of one wait: those of the fast path, or else those of `polling`.
 pub(crate) struct Events {
-    ready: Vec<Event>,
-    portable: polling::Events,
     fast_path: Option<EpollFastPath>,
+    portable: polling::Events,
 }
 
 impl Events {
+    #[inline(always)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = Event> + '_ {
-        self.ready.iter().copied()
+        EpollFastPath::events(self.fast_path.as_ref()).chain(self.portable.iter().map(|event| {
+            Event {
+                key: event.key,
+                ready: Interest::new(event.readable, event.writable)
+                    .with_urgent(event.is_priority()),
+            }
+        }))
     }
 
     /// Sets how long to poll without blocking before a wait that blocks. It has no
@@ -71,11 +77,7 @@ impl Poller {
 
     /// Creates a list for the events of this poller.
     pub(crate) fn new_events(&self) -> io::Result<Events> {
-        Ok(Events {
-            ready: Vec::new(),
-            portable: polling::Events::new(),
-            fast_path: EpollFastPath::new(&self.inner)?,
-        })
+        Ok(Events { fast_path: EpollFastPath::new(&self.inner)?, portable: polling::Events::new() })
     }
 
     /// Creates a poller in the mode of systems without level triggering.
@@ -144,7 +146,6 @@ impl Poller {
     /// Waits until a source is ready, until `deadline`, or until a [`Waker`] wakes
     /// it, and replaces the content of `events`.
     pub(crate) fn wait(&self, events: &mut Events, deadline: Option<Instant>) -> io::Result<()> {
-        events.ready.clear();
         // `polling` appends, and a full list is an error.
         events.portable.clear();
         let mut deadline = deadline;
@@ -152,7 +153,7 @@ impl Poller {
             *at = (*at).min(clock::now() + MAX_WAIT);
         }
         if let Some(fast_path) = &mut events.fast_path {
-            match fast_path.wait(&self.inner, deadline, &mut events.ready)? {
+            match fast_path.wait(&self.inner, deadline)? {
                 WaitOutcome::Done => return Ok(()),
                 WaitOutcome::Delegate(until) => deadline = until,
             }
@@ -171,11 +172,6 @@ impl Poller {
             }
             Err(error) => return Err(error),
         }
-        events.ready.extend(events.portable.iter().map(|event| Event {
-            key: event.key,
-            ready: Interest::new(event.readable, event.writable),
-            urgent: event.is_priority(),
-        }));
         Ok(())
     }
 

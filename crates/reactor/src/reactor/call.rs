@@ -29,13 +29,22 @@ pub(super) enum Ending {
     Ended(Cause),
 }
 
+/// What a channel waits for after a read.
+pub(super) enum Outcome {
+    /// For input only, and it has no deadline.
+    WaitsForInput,
+    /// What is watched has been updated.
+    Settled,
+    Ended(Box<Ending>),
+}
+
 /// A dispatcher in a slot. A callback and the queries that follow it are one virtual
 /// call.
 pub(super) trait Channel: Dispatcher {
-    /// Calls `handle_read`, then settles the channel. Returns why it ends, if it does.
-    fn read(&mut self, token: Token, cx: &mut Context) -> Option<Box<Ending>>;
+    /// Calls `handle_read`, then settles the channel unless it only waits for input.
+    fn read(&mut self, token: Token, cx: &mut Context) -> Outcome;
 
-    /// Makes another callback, likewise.
+    /// Makes another callback, then settles the channel. Returns why it ends, if it does.
     fn call(&mut self, callback: Callback, token: Token, cx: &mut Context) -> Option<Box<Ending>>;
 
     /// Closes the channel if it has ended; otherwise updates what is watched for it.
@@ -43,12 +52,24 @@ pub(super) trait Channel: Dispatcher {
 }
 
 impl<T: Dispatcher> Channel for T {
-    fn read(&mut self, token: Token, cx: &mut Context) -> Option<Box<Ending>> {
-        call_and_settle(self, token, cx, Self::handle_read)
+    fn read(&mut self, token: Token, cx: &mut Context) -> Outcome {
+        if let Err(ending) = run_callback(self, token, cx, Self::handle_read) {
+            return Outcome::Ended(ending);
+        }
+        if let Some(cause) = self.poll_close(cx) {
+            return Outcome::Ended(Box::new(Ending::Ended(cause)));
+        }
+        if self.waits_for_input() {
+            return Outcome::WaitsForInput;
+        }
+        match update_watched(self, token, cx) {
+            None => Outcome::Settled,
+            Some(ending) => Outcome::Ended(ending),
+        }
     }
 
     fn call(&mut self, callback: Callback, token: Token, cx: &mut Context) -> Option<Box<Ending>> {
-        call_and_settle(self, token, cx, |channel, cx| match callback {
+        let result = run_callback(self, token, cx, |channel, cx| match callback {
             Callback::Add => channel.handle_add(cx),
             Callback::Write => channel.handle_write(cx),
             Callback::UrgentData => channel.handle_expt(cx),
@@ -60,43 +81,50 @@ impl<T: Dispatcher> Channel for T {
                 Some(at) if at <= cx.clock() => channel.handle_deadline(cx),
                 _ => Ok(()),
             },
-        })
+        });
+        match result {
+            Ok(()) => self.settle(token, cx),
+            Err(ending) => Some(ending),
+        }
     }
 
-    #[inline(always)]
     fn settle(&mut self, token: Token, cx: &mut Context) -> Option<Box<Ending>> {
         if let Some(cause) = self.poll_close(cx) {
             return Some(Box::new(Ending::Ended(cause)));
         }
-        if self.waits_for_input() && cx.is_watched(token, true, false, None) {
-            return None;
-        }
-        let deadline = self.update_deadline(cx);
-        let (readable, writable) = (self.readable(), self.writable());
-        if cx.is_watched(token, readable, writable, deadline) {
-            return None;
-        }
-        let result = cx.watch(token, self.source(), readable, writable, deadline);
-        result.err().map(|error| Box::new(Ending::Ended(Cause::Error(error))))
+        update_watched(self, token, cx)
     }
 }
 
+/// Watches what the channel wants now.
+fn update_watched<T: Dispatcher>(
+    channel: &mut T,
+    token: Token,
+    cx: &mut Context,
+) -> Option<Box<Ending>> {
+    let deadline = channel.update_deadline(cx);
+    let (readable, writable) = (channel.readable(), channel.writable());
+    if cx.is_watched(token, readable, writable, deadline) {
+        return None;
+    }
+    let result = cx.watch(token, channel.source(), readable, writable, deadline);
+    result.err().map(|error| Box::new(Ending::Ended(Cause::Error(error))))
+}
+
+/// Makes a callback, and measures it if that is wanted.
 #[inline(always)]
-fn call_and_settle<T: Dispatcher>(
+fn run_callback<T: Dispatcher>(
     channel: &mut T,
     token: Token,
     cx: &mut Context,
     callback: impl FnOnce(&mut T, &mut Context) -> io::Result<()>,
-) -> Option<Box<Ending>> {
+) -> Result<(), Box<Ending>> {
     let started_at = cx.start_callback();
     let result = callback(channel, cx);
     if let Some(started_at) = started_at {
         cx.finish_callback(started_at, token, channel.type_name());
     }
-    match result {
-        Ok(()) => channel.settle(token, cx),
-        Err(error) => Some(Box::new(Ending::from_error(error))),
-    }
+    result.map_err(|error| Box::new(Ending::from_error(error)))
 }
 
 impl dyn Channel {
@@ -107,14 +135,37 @@ impl dyn Channel {
 }
 
 impl Context {
-    /// Calls `handle_read` of a channel, with the rest of the reactor as its context,
-    /// then settles it. An error or a panic closes this channel and no other.
+    /// Calls `handle_read` of a channel that was taken out of its slot, with the rest of
+    /// the reactor as its context, then settles it. An error or a panic closes this
+    /// channel and no other. The channel remains the current one until
+    /// [`leave_channels`](Self::leave_channels).
     #[inline(always)]
-    pub(super) fn read(&mut self, token: Token) {
-        self.enter(token, |channel, cx| channel.read(token, cx));
+    pub(super) fn read(&mut self, token: Token, mut channel: Box<dyn Channel>) {
+        self.current_token = token;
+        let outcome = match catch_unwind(AssertUnwindSafe(|| channel.read(token, self))) {
+            Ok(outcome) => outcome,
+            Err(payload) => Outcome::Ended(Box::new(Ending::from_panic(&*payload))),
+        };
+        match outcome {
+            Outcome::WaitsForInput => {
+                if !self.slots.put_back_waiting(token, channel) {
+                    self.settle_channel(token);
+                }
+            }
+            Outcome::Settled => self.slots.put_back(token, channel),
+            Outcome::Ended(ending) => {
+                self.end_channel(token, &mut *channel, *ending);
+                self.slots.put_back(token, channel);
+            }
+        }
     }
 
-    /// Makes another callback, likewise.
+    /// No channel is current from here on.
+    pub(super) fn leave_channels(&mut self) {
+        self.current_token = Token::NONE;
+    }
+
+    /// Makes another callback of a channel, likewise.
     pub(super) fn call(&mut self, token: Token, callback: Callback) {
         self.enter(token, |channel, cx| channel.call(callback, token, cx));
     }
@@ -152,7 +203,7 @@ impl Context {
         let caller = mem::replace(&mut self.current_token, token);
         let ending = match catch_unwind(AssertUnwindSafe(|| f(&mut *channel, self))) {
             Ok(ending) => ending,
-            Err(payload) => Some(Box::new(Ending::Failed(Cause::from_panic(&*payload)))),
+            Err(payload) => Some(Box::new(Ending::from_panic(&*payload))),
         };
         if let Some(ending) = ending {
             self.end_channel(token, &mut *channel, *ending);
@@ -205,6 +256,11 @@ impl Context {
 }
 
 impl Ending {
+    #[cold]
+    fn from_panic(payload: &(dyn Any + Send)) -> Self {
+        Ending::Failed(Cause::from_panic(payload))
+    }
+
     /// Errors that are an ordinary end of a connection are not reported to
     /// `handle_error`: asyncore's `_DISCONNECTED`.
     #[cold]

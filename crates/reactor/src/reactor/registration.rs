@@ -34,6 +34,9 @@ pub(super) enum Registration {
 }
 
 impl Registration {
+    pub(super) const POLLED_FOR_INPUT: Registration =
+        Registration::Polled { interest: Interest::READ, armed: true };
+
     /// Returns what is registered, or `None` if nothing is.
     #[inline(always)]
     pub(super) fn interest(self) -> Option<Interest> {

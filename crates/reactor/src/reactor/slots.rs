@@ -1,7 +1,7 @@
 //! [`Slots`]: the table of channels.
 
 use crate::compact_instant::CompactInstant;
-use crate::poll::Interest;
+use crate::poll::{Event, Interest};
 use crate::reactor::call::Channel;
 use crate::reactor::registration::Registration;
 use crate::sys::source::Source;
@@ -212,15 +212,50 @@ impl Slots {
         slot.channel.take()
     }
 
+    /// Takes out the channel that an event is for, if it can be read from at once: it is
+    /// open, has settled, and waits for nothing but the input that is ready.
+    #[inline(always)]
+    pub(super) fn take_readable(&mut self, event: Event) -> Option<(Token, Box<dyn Channel>)> {
+        let index = Token::index_of_key(event.key);
+        let slot = self.table.get_mut(index)?;
+        let token = Token::new(u32::try_from(index).ok()?, slot.generation);
+        let is_readable = token.key() == event.key
+            && slot.phase == Phase::Open
+            && !slot.dirty
+            && slot.registration == Registration::POLLED_FOR_INPUT
+            && event.ready.readable()
+            && !event.ready.urgent();
+        if !is_readable {
+            return None;
+        }
+        Some((token, slot.channel.take()?))
+    }
+
+    /// Puts back a channel that waits for input only. Returns `true` if that is all that
+    /// is watched for it.
+    #[inline(always)]
+    pub(super) fn put_back_waiting(&mut self, token: Token, channel: Box<dyn Channel>) -> bool {
+        self.restore(token, channel).is_some_and(|slot| {
+            slot.phase == Phase::Open
+                && slot.registration == Registration::POLLED_FOR_INPUT
+                && slot.armed_deadline.is_none()
+        })
+    }
+
     /// Puts back what [`take`](Self::take) returned.
     #[inline(always)]
     pub(super) fn put_back(&mut self, token: Token, channel: Box<dyn Channel>) {
+        self.restore(token, channel);
+    }
+
+    #[inline(always)]
+    fn restore(&mut self, token: Token, channel: Box<dyn Channel>) -> Option<&Slot> {
         // The slot is not freed while the channel is out.
-        if let Some(slot) = self.table.get_mut(token.index()) {
-            debug_assert!(slot.generation == token.generation() && slot.channel.is_none());
-            // Not an assignment, which would drop the previous value.
-            std::mem::forget(slot.channel.replace(channel));
-        }
+        let slot = self.table.get_mut(token.index())?;
+        debug_assert!(slot.generation == token.generation() && slot.channel.is_none());
+        // Not an assignment, which would drop the previous value.
+        std::mem::forget(slot.channel.replace(channel));
+        Some(slot)
     }
 
     /// Returns `true` if nothing must change for what the channel wants.

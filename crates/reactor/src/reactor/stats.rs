@@ -121,6 +121,10 @@ impl Context {
         }
     }
 
+    pub(super) fn detects_spinning(&self) -> bool {
+        self.monitor.spin_limit.is_some()
+    }
+
     /// Counts an event that is about to be passed to `token`.
     pub(super) fn count_event(&mut self, token: Token) {
         self.stats.events += 1;

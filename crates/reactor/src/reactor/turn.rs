@@ -56,6 +56,7 @@ impl Reactor {
             self.cx.dispatch_event(event);
         }
         self.cx.dispatch_always_ready();
+        self.cx.leave_channels();
         self.cx.run_timers();
         self.cx.run_jobs();
         self.cx.settle_pending();
@@ -98,8 +99,21 @@ impl Context {
     /// contains a new channel.
     #[inline(always)]
     fn dispatch_event(&mut self, event: Event) {
+        // Most events: a channel that only waits for input.
+        if !self.poller.is_oneshot()
+            && !self.detects_spinning()
+            && let Some((token, channel)) = self.slots.take_readable(event)
+        {
+            self.stats.events += 1;
+            return self.read(token, channel);
+        }
+        self.dispatch_other(event);
+    }
+
+    #[inline(never)]
+    fn dispatch_other(&mut self, event: Event) {
         match self.slots.resolve_settled(event.key) {
-            Some((token, interest)) if !event.urgent && !self.poller.is_oneshot() => {
+            Some((token, interest)) if !event.ready.urgent() && !self.poller.is_oneshot() => {
                 let ready = event.ready.intersection(interest);
                 if ready.is_empty() {
                     return self.dispatch_special(event);
@@ -111,11 +125,12 @@ impl Context {
         }
     }
 
-    #[inline(always)]
     fn dispatch_ready(&mut self, token: Token, ready: Interest) {
         self.source_exchanged = false;
-        if ready.readable() {
-            self.read(token);
+        if ready.readable()
+            && let Some(channel) = self.slots.take(token)
+        {
+            self.read(token, channel);
         }
         // The event does not belong to a source that the read has put in place.
         if ready.writable() && !self.source_exchanged {
@@ -149,11 +164,11 @@ impl Context {
             }
             return;
         }
-        if event.ready.is_empty() && !event.urgent {
+        if event.ready.is_empty() {
             return self.dispatch_hangup(token);
         }
         self.source_exchanged = false;
-        if event.urgent && interest.readable() {
+        if event.ready.urgent() && interest.readable() {
             self.call(token, Callback::UrgentData);
             // `polling` reports urgent data as readable: only the source shows if
             // there is anything else to read.
@@ -175,7 +190,7 @@ impl Context {
         // A copy, because a callback may remove and add entries.
         for token in self.always_ready.clone() {
             let key = token.key();
-            self.dispatch_event(Event { key, ready: Interest::new(true, true), urgent: false });
+            self.dispatch_event(Event { key, ready: Interest::new(true, true) });
         }
     }
 

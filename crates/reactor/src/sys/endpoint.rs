@@ -25,6 +25,15 @@ impl Endpoint {
     /// Reads once. Returns the number of bytes, 0 at the end of input.
     #[inline(always)]
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        // First, and apart from the others: one comparison instead of six instructions.
+        if let Endpoint::Socket(socket) = self {
+            return socket.read(buffer);
+        }
+        self.read_other(buffer)
+    }
+
+    #[inline(never)]
+    fn read_other(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Endpoint::Socket(socket) => socket.read(buffer),
             Endpoint::Descriptor(descriptor) => descriptor.read(buffer),
@@ -35,6 +44,14 @@ impl Endpoint {
     /// Writes once. Returns the number of bytes.
     #[inline(always)]
     pub(crate) fn write(&self, data: &[u8]) -> io::Result<usize> {
+        if let Endpoint::Socket(socket) = self {
+            return socket.write(data);
+        }
+        self.write_other(data)
+    }
+
+    #[inline(never)]
+    fn write_other(&self, data: &[u8]) -> io::Result<usize> {
         match self {
             Endpoint::Socket(socket) => socket.write(data),
             Endpoint::Descriptor(descriptor) => descriptor.write(data),
