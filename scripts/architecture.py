@@ -28,7 +28,7 @@ LAYERS = [
     {"stream"},
     {"listener", "datagram", "signal", "chat"},
 ]
-DOCUMENTATION = {"porting"}
+DOCUMENTATION = {"porting", "how_it_works", "guarantees"}
 
 # Paths, and the folders of the library in which they may appear.
 CONFINED = {

@@ -1,4 +1,4 @@
-//! The README's server. `crates/reactor/tests/readme.rs` compares the two.
+//! Step 1 of the tutorial, and the README's server; `tests/readme.rs` compares the two.
 
 use std::io;
 

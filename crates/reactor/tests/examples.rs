@@ -679,6 +679,74 @@ fn resp_resets_peer_on_protocol_error() {
     }
 }
 
+// --- the tutorial: count, delay, retry ---------------------------------------
+
+#[test]
+fn count_keeps_state_for_each_connection() {
+    let (mut server, addr) = Program::server("count", &[ANY_PORT]);
+    let [first, second] = [connect(addr), connect(addr)];
+    for peer in [&first, &second] {
+        expect(peer, "Type something.\n");
+    }
+    for (mut peer, message, reply) in [
+        (&first, "abc", "3 bytes so far\n"),
+        (&second, "x", "1 bytes so far\n"),
+        (&first, "de", "5 bytes so far\n"),
+    ] {
+        peer.write_all(message.as_bytes()).unwrap();
+        expect(peer, reply);
+    }
+    let name = first.local_addr().unwrap();
+    first.shutdown(Shutdown::Write).unwrap();
+    expect_end(&first);
+    assert_eq!(server.line(), format!("{name}: 5 bytes; closed by the peer"));
+}
+
+#[test]
+fn delay_replies_after_a_second_and_closes_idle_peers() {
+    let (mut server, addr) = Program::server("delay", &[ANY_PORT]);
+    let mut peer = connect(addr);
+    let name = peer.local_addr().unwrap();
+    let sent = Instant::now();
+    peer.write_all(b"hello").unwrap();
+    expect(&peer, "hello");
+    assert!(sent.elapsed() >= Duration::from_secs(1), "after {:?}", sent.elapsed());
+    assert_eq!(server.line(), format!("{name}: timed out: idle timeout"));
+    assert!(sent.elapsed() >= Duration::from_secs(4), "after {:?}", sent.elapsed());
+
+    // The end of input is read after the reply.
+    let mut peer = connect(addr);
+    peer.write_all(b"bye").unwrap();
+    peer.shutdown(Shutdown::Write).unwrap();
+    expect(&peer, "bye");
+    expect_end(&peer);
+}
+
+#[test]
+fn retry_connects_once_there_is_a_server() {
+    let (socket, addr) = closed_port();
+    let port = addr.port().to_string();
+    let mut client = Program::start("retry", &["127.0.0.1", &port]);
+    let refused = shown(Errno::CONNREFUSED);
+    for pause in ["100ms", "200ms"] {
+        assert_eq!(client.line(), format!("{addr}: {refused}; trying again in {pause}"));
+    }
+    socket.listen(8).unwrap();
+    let listener = TcpListener::from(socket);
+    // A connection without a reply is a failure too.
+    drop(accept(&listener));
+    let mut line = client.line();
+    while line.contains(&refused) {
+        line = client.line();
+    }
+    assert!(line.contains("; trying again in "), "{line}");
+    let mut server = accept(&listener);
+    expect(&server, "Hello\n");
+    server.write_all(b"Welcome\n").unwrap();
+    let (code, stdout, stderr) = client.end();
+    assert_eq!((code, stdout.as_str(), stderr.as_str()), (0, "Welcome\n", ""));
+}
+
 // --- all of them ----------------------------------------------------------
 
 #[test]

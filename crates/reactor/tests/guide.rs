@@ -1,22 +1,26 @@
-//! The guide in `src/lib.rs` names files and functions that exist.
+//! The pages of the guide, `src/how_it_works.rs` and `src/guarantees.rs`, name files,
+//! functions and constants that exist.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report of a failure")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// The page with the path of an event.
+const PATH: &str = "how_it_works.rs";
+
 fn src() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// Returns the lines of a section of the guide, without the comment signs.
-fn section(heading: &str) -> Vec<String> {
-    let guide = fs::read_to_string(src().join("lib.rs")).unwrap();
-    let lines = guide.lines().map_while(|line| line.strip_prefix("//!"));
+/// Returns the lines of a section of `page`, without the comment signs.
+fn section(page: &str, heading: &str) -> Vec<String> {
+    let guide = fs::read_to_string(src().join(page)).unwrap();
+    let lines = guide.lines().filter_map(|line| line.strip_prefix("//!"));
     let lines = lines.map(|line| line.strip_prefix(' ').unwrap_or(line).to_owned());
     let start = format!("# {heading}");
     let section = lines.skip_while(|line| *line != start).skip(1);
     let section: Vec<_> = section.take_while(|line| !line.starts_with("# ")).collect();
-    assert!(!section.is_empty(), "the guide has no section `{heading}`");
+    assert!(!section.is_empty(), "{page} has no section `{heading}`");
     section
 }
 
@@ -31,8 +35,8 @@ fn is_file(span: &str) -> bool {
 
 #[test]
 fn each_named_file_exists() {
-    let path = section("One event, from the kernel to the bytes written back");
-    let decisions = section("Where decisions are made");
+    let path = section(PATH, "One event, from the kernel to the bytes written back");
+    let decisions = section(PATH, "Where decisions are made");
     for line in path.iter().chain(&decisions) {
         for file in code_spans(line).into_iter().filter(|span| is_file(span)) {
             assert!(src().join(file).exists(), "there is no {file}: {line}");
@@ -42,7 +46,7 @@ fn each_named_file_exists() {
 
 #[test]
 fn each_decision_is_where_the_table_says() {
-    let rows = section("Where decisions are made");
+    let rows = section(PATH, "Where decisions are made");
     let rows: Vec<_> = rows.iter().filter(|line| line.contains('`')).collect();
     assert!(rows.len() >= 12, "{} rows", rows.len());
     for row in rows {
@@ -56,12 +60,30 @@ fn each_decision_is_where_the_table_says() {
     }
 }
 
+#[test]
+fn limits_are_those_of_the_source() {
+    let rows = section("guarantees.rs", "Limits");
+    let rows: Vec<_> = rows.iter().filter(|line| line.matches('`').count() == 4).collect();
+    assert!(rows.len() >= 5, "{} rows", rows.len());
+    for row in rows {
+        let spans = code_spans(row);
+        let text = fs::read_to_string(src().join(spans[0])).unwrap();
+        let line = text.lines().find(|line| line.contains(&format!("const {}:", spans[1])));
+        let (_, value) =
+            line.unwrap_or_else(|| panic!("no constant: {row}")).split_once('=').unwrap();
+        let factors = value.trim().trim_end_matches(';').split('*');
+        let value: u64 = factors.map(|factor| factor.trim().parse::<u64>().unwrap()).product();
+        let stated = row.split('|').nth(2).unwrap().trim().replace(',', "");
+        assert_eq!(stated.parse::<u64>().unwrap(), value, "{row}");
+    }
+}
+
 /// The module map lists each file, unless it lists its folder as a whole.
 #[test]
 fn module_map_lists_each_file() {
     let mut listed = Vec::new();
     let mut folder = String::new();
-    let map = section("The modules");
+    let map = section(PATH, "The modules");
     for line in map.iter().skip_while(|line| !line.starts_with("```")).skip(1) {
         if line.starts_with("```") {
             break;

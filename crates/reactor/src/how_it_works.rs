@@ -1,0 +1,144 @@
+//! How the reactor works, from an event to the files. This module contains documentation
+//! only.
+//!
+//! # One event, from the kernel to the bytes written back
+//!
+#![doc = include_str!("../doc/loop.svg")]
+//!
+//! This is the whole path of an echoed message, and a good order in which to read the
+//! code. Paths are relative to `src/`.
+//!
+//! 1. `reactor/turn.rs`: [`Reactor::run`] calls `turn` in a loop. It waits in
+//!    `Poller::wait` (`poll/mod.rs`), on Linux mostly in `EpollFastPath::wait`
+//!    (`poll/epoll.rs`), until the kernel reports that a socket is readable.
+//! 2. `turn` passes each event to `dispatch_event`. The event contains a key: the slot of
+//!    the channel, and the generation of its [`Token`]. `Slots::take_readable`
+//!    (`reactor/slots.rs`) takes the channel's [`Dispatcher`] out of its slot, so that it
+//!    can receive a [`Context`] over all others. Events for anything but input, and those
+//!    whose generation differs, take the general way (`dispatch_other`), or are dropped
+//!    (`dispatch_special`).
+//! 3. `reactor/call.rs`: `Context::read` calls `Channel::read`, which calls the
+//!    dispatcher's `handle_read`, then *settles* it: it closes the channel if it has
+//!    finished, and updates what is watched for it (steps 6 and 7). Errors and panics are
+//!    caught here.
+//! 4. `stream/dispatch.rs`: the dispatcher is a [`Stream`]. Its `handle_read` borrows
+//!    the reactor's read buffer, reads once (`receive` in `stream/connection.rs`), and
+//!    calls [`Protocol::handle_read`] with an [`Io`] and the bytes.
+//! 5. `stream/sending.rs`: [`send`](Connection::send) appends the reply to an output
+//!    buffer that the reactor lends for the time of the callback.
+//! 6. `reactor/call.rs`: `Channel::read` then queries `poll_close` (`stream/dispatch.rs`),
+//!    which writes the gathered output with one system call. If the kernel accepts all of
+//!    it, the buffer is returned; what it does not accept stays queued.
+//! 7. If the stream only waits for input (`waits_for_input`), as it did before
+//!    (`put_back_waiting` in `reactor/slots.rs`), the event is finished. Otherwise, for
+//!    example because output is queued, `update_watched` queries `update_deadline`,
+//!    `readable` and `writable`. If they differ from what is watched (`is_watched`),
+//!    `watch` (`reactor/settle.rs`) changes the timers and, by `update_registration`
+//!    (`reactor/registration.rs`), the poller's interest.
+//!
+//! When all events are dispatched, `turn` runs timers and posted jobs, and settles the
+//! channels that were added, reached through their token, or are closing.
+//!
+//! # Where decisions are made
+//!
+//! | question | file | function |
+//! | --- | --- | --- |
+//! | When does reading stop for a peer that does not read? | `stream/connection.rs` | `wants_read` returns `false` while `holds_back_input` (`stream/sending.rs`) returns `true`: from when queued replies reach the high-water mark until the queue is down to the low one |
+//! | When does a chat stop parsing for such a peer? | `chat/mod.rs` | `parse` |
+//! | What happens when no file descriptors are available to accept? | `listener/mod.rs` | `accept_pending` calls `pause_after`, which starts a pause, during which `Listener::readable` stops accepting; its length is in `backoff.rs`, the classes of errors in `sys/accept.rs` |
+//! | Where is an event for a reused slot dropped? | `reactor/turn.rs` | `dispatch_special`, because `Slots::take_readable` and `resolve` (`reactor/slots.rs`) return `None` if the generation in the key differs |
+//! | How do unsent bytes reach the close reason? | `reactor/settle.rs` | `finish_close` queries `Dispatcher::unsent` and calls `handle_close`; for a stream, `unsent` in `stream/dispatch.rs` adds up its queue and what the protocol keeps back |
+//! | Where is a panic caught? | `reactor/call.rs` | `read` and `enter` for every callback and query of a channel; `catch_panic` for all code of the user that runs outside of it (its documentation lists that); and in two other places: `add` in `reactor/context.rs` returns a panic of the first queries as an error, `handle_accepted` and `reject` in `listener/mod.rs` reject the connection |
+//! | Where do many posts cause one wake-up? | `reactor/handle.rs` | `post` wakes only a loop that is `Asleep`; see `Attention` |
+//! | What keeps a hang-up from spinning? | `reactor/turn.rs` | `dispatch_hangup` calls `suspend_registration` (`reactor/registration.rs`), which removes the source from the poller until something is wanted from it; see `HungUp` there |
+//! | What bounds a graceful close? | `stream/timeouts.rs` | `stall_deadline`: while output is queued, the stall timeout; once all is written, two seconds without progress (`LINGER_TIMEOUT`), and from then on in total the close timeout (`close_deadline`) |
+//! | Where is the registered interest decided? | `reactor/call.rs` | `update_watched`; a stream's part is `readable` and `writable` in `stream/dispatch.rs`, and their shortcut `waits_for_input`; the first registration is by `register` in `reactor/context.rs` |
+//! | Where are socket options set on accepted streams? | `listener/mod.rs` | `handle_accepted`, before the protocol exists, and on the listening socket by `with_socket_options`; on those of a stream that connects by `connect_bound` in `sys/socket.rs`; which options there are, and what each system lacks, is in `sys/socket_options.rs` |
+//! | What must change to run on a virtual clock? | `sys/clock.rs` | `now`, the only place that reads the clock (`scripts/architecture.py` rejects others); and `wait` in `poll/mod.rs`, which must collect what is ready without waiting, and else advance the clock to its deadline; busy polling must be off |
+//! | What must change to put TLS between socket and protocol? | `stream/connection.rs` | `receive` (decrypt; `handle_read` in `stream/dispatch.rs` must also deliver what the session holds and the kernel no longer reports); where output is accepted (encrypt: `send`, `queue` and `send_now` in `stream/sending.rs`); the three places that end it (`finish_shutdown` there, `try_finish_close` and `end_at_once` in `stream/ending.rs`); during the handshake, `is_resting` must be `false`; the handshake comes before `call_handle_connect`, which `on_connected` in `stream/establish.rs` calls, and for accepted streams `handle_add` in `stream/dispatch.rs` |
+//!
+//! # The modules
+//!
+//! Each entry at the left margin imports only those above it; the files of a folder may
+//! import each other. Within a folder, `mod.rs` is a good start.
+//!
+//! ```text
+//! address.rs               Address: IP and port, a path, or a host name
+//! token.rs                 Token: slot and generation of a channel
+//! compact_instant.rs       a monotonic timestamp in 8 bytes
+//! output_buffer.rs         output accepted for sending and not yet written
+//! backoff.rs               pauses between attempts that fail
+//! sys/                     the operating system; the only place with its types
+//!   socket_calls.rs        calls that differ by system
+//!   portable_socket_calls.rs the same for Unix systems other than Linux and Android
+//!   socket.rs              stream sockets: connect, listen, read, write, options
+//!   accept.rs              accept(2), and the classes of its errors
+//!   descriptor.rs          pipes, terminals, files
+//!   endpoint.rs            either of the two, as one end of a stream
+//!   destination.rs         the addresses to which a datagram was sent
+//!   packet_info.rs         the local address of a datagram, received or sent
+//!   portable_packet_info.rs the same for systems other than Linux and Android
+//!   datagram_socket.rs     datagram sockets
+//!   error_queue.rs         queued errors and timestamps of a socket
+//!   shared_mode.rs         the non-blocking mode that descriptors share
+//!   source.rs              Source: anything that can be polled
+//!   sock_addr.rs           addresses, converted from and to those of the system
+//!   unix_address.rs        paths and abstract names of Unix sockets
+//!   unix_socket.rs         Unix sockets
+//!   socket_path.rs         the file that a Unix socket is bound to
+//!   socket_file.rs         its mode and owner
+//!   socket_options.rs      options that are set on stream sockets
+//!   peer_credentials.rs    who is at the other end of a Unix socket
+//!   multicast.rs           membership of a datagram socket in groups
+//!   resolver.rs            name resolution on threads
+//!   signals.rs             signals as a source
+//!   eventfd.rs             a descriptor that wakes a poller
+//!   process.rs             the process that a reactor belongs to
+//!   clock.rs               the monotonic clock
+//!   windows/ffi.rs         two calls of Windows that no crate wraps; the other files there
+//!                          replace those of the same name
+//! poll/                    readiness, on `polling`; the only `unsafe` on Unix
+//!   mod.rs                 Poller: add, modify, delete, wait
+//!   event.rs               Interest: what is wanted; Event: what is reported
+//!   epoll.rs               waits with one system call (other systems: fallback.rs)
+//!   busy_poll.rs           polling without blocking before a wait
+//! reactor/                 the loop; every channel is a `dyn Dispatcher`
+//!   mod.rs                 Reactor: what a program calls
+//!   turn.rs                the turn, from top to bottom
+//!   call.rs                calling and settling a channel; its errors and panics
+//!   settle.rs              what is watched for a channel, and its removal
+//!   slots.rs               the table of channels, and the life of a slot
+//!   registration.rs        what the poller watches for a channel
+//!   timers.rs, schedule.rs timers and deadlines, in order
+//!   context.rs             Context: the reactor, as callbacks see it
+//!   dispatcher.rs          Dispatcher: the interface of a channel
+//!   close_reason.rs        CloseReason, Cause: why a channel ended
+//!   handle.rs, inbox.rs    work and messages from other threads
+//!   drain.rs               shutting down gracefully
+//!   builder.rs, stats.rs   settings and counters
+//! stream/                  one connection and its protocol
+//!   mod.rs                 Stream: creating one
+//!   protocol.rs            Protocol: your callbacks; Io: what they receive
+//!   dispatch.rs            from readiness events to callbacks
+//!   connection.rs          Connection: its state, and input
+//!   sending.rs             its output: gathered, written, queued
+//!   active.rs              what a connection has only at times
+//!   timeouts.rs, ending.rs its deadlines, and its end
+//!   closing.rs             CloseState: how a stream ends, as a table
+//!   limits.rs, throttle.rs limits on memory, time and rate
+//!   connector.rs           Connector: where and how to connect
+//!   connect.rs             attempts to connect, one address after another
+//!   establish.rs           their steps that need the reactor
+//!   connection_limit.rs    how many accepted connections may be open
+//!   config.rs              what the streams of one listener share
+//!   unix.rs                streams that Windows lacks: Unix sockets, pipes, files
+//! listener/                accepting connections, pausing and rejecting
+//! chat/                    messages: framing, output queue, producers
+//! datagram/                datagram sockets and their protocols
+//! signal.rs                Signals: signals and console events as events
+//! guarantees.rs, how_it_works.rs, porting.rs  documentation only
+//! ```
+
+// For the links above.
+#[allow(unused_imports, reason = "rustdoc resolves links in the scope of the module")]
+use crate::{Connection, Context, Dispatcher, Io, Protocol, Reactor, Stream, Token};
