@@ -21,7 +21,7 @@ MAX_ENTRIES = 18
 # From the bottom to the top. Those of the first layer may import each other, as
 # far as there is no cycle; those of the others may not.
 LAYERS = [
-    {"token", "address", "backoff", "compact_instant", "output_buffer"},
+    {"token", "address", "backoff", "compact_instant", "filter", "output_buffer"},
     {"sys"},
     {"poll"},
     {"reactor"},

@@ -55,7 +55,8 @@
 //! | Where is the registered interest decided? | `reactor/call.rs` | `update_watched`; a stream's part is `readable` and `writable` in `stream/dispatch.rs`, and their shortcut `waits_for_input`; the first registration is by `register` in `reactor/context.rs` |
 //! | Where are socket options set on accepted streams? | `listener/mod.rs` | `handle_accepted`, before the protocol exists, and on the listening socket by `with_socket_options`; on those of a stream that connects by `connect_bound` in `sys/socket.rs`; which options there are, and what each system lacks, is in `sys/socket_options.rs` |
 //! | What must change to run on a virtual clock? | `sys/clock.rs` | `now`, the only place that reads the clock (`scripts/architecture.py` rejects others); and `wait` in `poll/mod.rs`, which must collect what is ready without waiting, and else advance the clock to its deadline; busy polling must be off |
-//! | What must change to put TLS between socket and protocol? | `stream/connection.rs` | `receive` (decrypt; `handle_read` in `stream/dispatch.rs` must also deliver what the session holds and the kernel no longer reports); where output is accepted (encrypt: `send`, `queue` and `send_now` in `stream/sending.rs`); the three places that end it (`finish_shutdown` there, `try_finish_close` and `end_at_once` in `stream/ending.rs`); during the handshake, `is_resting` must be `false`; the handshake comes before `call_handle_connect`, which `on_connected` in `stream/establish.rs` calls, and for accepted streams `handle_add` in `stream/dispatch.rs` |
+//! | How does input reach a protocol through a filter? | `stream/deliver.rs` | `handle_raw` passes it through the filter (`pass_input` in `stream/filtering.rs`), and `deliver` calls the protocol, now, or as soon as it reads again (`update_deadline` in `stream/dispatch.rs`) |
+//! | Where does output pass a filter? | `stream/filter_output.rs` | `flush_blocked`, after the callback that sent it (`pass_output`); what ends it, such as `close_notify`, is sent by `finish_filter` |
 //!
 //! # The modules
 //!
@@ -68,6 +69,7 @@
 //! compact_instant.rs       a monotonic timestamp in 8 bytes
 //! output_buffer.rs         output accepted for sending and not yet written
 //! backoff.rs               pauses between attempts that fail
+//! filter.rs                Filter: a layer between socket and protocol
 //! sys/                     the operating system; the only place with its types
 //!   socket_calls.rs        calls that differ by system
 //!   portable_socket_calls.rs the same for Unix systems other than Linux and Android
@@ -123,6 +125,9 @@
 //!   connection.rs          Connection: its state, and input
 //!   sending.rs             its output: gathered, written, queued
 //!   active.rs              what a connection has only at times
+//!   filtering.rs           its filters, and its input through them
+//!   filter_output.rs       its output through them
+//!   deliver.rs             from a filter to callbacks
 //!   timeouts.rs, ending.rs its deadlines, and its end
 //!   closing.rs             CloseState: how a stream ends, as a table
 //!   limits.rs, throttle.rs limits on memory, time and rate

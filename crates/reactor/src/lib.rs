@@ -114,6 +114,7 @@
 //! | a limit on connections, also over several threads | [`Listener::with_max_connections`], [`ConnectionLimit`] |
 //! | listening on every address of a name | [`Listener::bind_all`] |
 //! | a message to connections over the limit | [`Listener::with_rejection`] |
+//! | a layer such as TLS between socket and protocol | [`Filter`], [`Stream::with_filter`], [`Listener::with_filter`], [`Connection::start_filter`] |
 //! | pausing a listener, or the input of a stream | [`Listener::pause`], [`Connection::pause`] |
 //! | socket options before a connection starts | [`Listener::with_socket_options`], [`Connector::with_socket_options`] |
 //! | socket options later, and any that the system has | [`Connection::set_socket_options`], [`Connection::socket_options`] |
@@ -131,6 +132,7 @@ mod backoff;
 mod chat;
 mod compact_instant;
 mod datagram;
+mod filter;
 pub mod guarantees;
 pub mod how_it_works;
 mod listener;
@@ -151,6 +153,7 @@ pub use chat::producer::{
 pub use chat::protocol::{ChatIo, ChatProtocol};
 pub use chat::terminator::{LengthPrefix, MessageTooLong, Terminator};
 pub use datagram::{Datagram, DatagramChannel, DatagramIo, DatagramProtocol};
+pub use filter::{Filter, Flow};
 pub use listener::Listener;
 pub use reactor::{
     Cause, ChannelInfo, CloseReason, Context, Dispatcher, Handle, Inbox, InboxSender, Reactor,

@@ -1,5 +1,8 @@
 //! [`OutputBuffer`]: bytes accepted for sending and not yet written.
 
+use std::collections::VecDeque;
+use std::io;
+
 /// How output that is sent now counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum SendMode {
@@ -31,6 +34,19 @@ pub(crate) struct OutputBuffer {
     /// How many bytes were accepted above the high mark, beyond the message that exceeded
     /// it.
     excess: usize,
+    /// Output of a stream with a filter that has not passed it yet.
+    plain: Vec<u8>,
+    /// What the queue consists of, if it has passed a filter.
+    pieces: VecDeque<Piece>,
+    /// How many bytes of the user the pieces stand for.
+    pieces_len: usize,
+}
+
+/// A part of the queue that a filter produced at once.
+struct Piece {
+    len: usize,
+    /// How many bytes of the user it stands for.
+    user_len: usize,
 }
 
 impl OutputBuffer {
@@ -155,7 +171,111 @@ impl OutputBuffer {
 
     /// Returns `true` if the empty buffer is small enough to be kept for reuse.
     pub(crate) fn is_reusable(&self) -> bool {
-        self.is_empty() && self.bytes.capacity() <= Self::MAX_KEPT
+        self.is_empty()
+            && self.plain.is_empty()
+            && self.bytes.capacity() <= Self::MAX_KEPT
+            && self.plain.capacity() <= Self::MAX_KEPT
+    }
+}
+
+/// Output that passes a filter.
+impl OutputBuffer {
+    /// Returns how much has not passed the filter yet.
+    pub(crate) fn plain_len(&self) -> usize {
+        self.plain.len()
+    }
+
+    /// Returns how many bytes of the user are not written completely. What the filter
+    /// adds does not count.
+    pub(crate) fn user_len(&self) -> usize {
+        self.plain.len() + self.pieces_len
+    }
+
+    /// Appends output that passes the filter later.
+    pub(crate) fn push_plain(&mut self, data: &[u8]) {
+        self.plain.extend_from_slice(data);
+    }
+
+    /// Appends what the filter itself sends. Input waits for it as for replies.
+    pub(crate) fn push_wire(&mut self, wire: &[u8], high: usize) {
+        self.push(wire, high);
+        self.pieces.push_back(Piece { len: wire.len(), user_len: 0 });
+        self.has_replies = true;
+    }
+
+    /// Passes all output, then `data`, through the filter, in pieces of up to `max_piece`
+    /// bytes.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the filter.
+    pub(crate) fn pass(
+        &mut self,
+        data: &[u8],
+        max_piece: usize,
+        high: usize,
+        mut filter: impl FnMut(&[u8], &mut Vec<u8>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut plain = std::mem::take(&mut self.plain);
+        let mut result = Ok(());
+        for piece in plain.chunks(max_piece).chain(data.chunks(max_piece)) {
+            let before = self.bytes.len();
+            if self.bytes.capacity() - before < piece.len() {
+                self.reserve(piece.len(), high);
+            }
+            let before = self.bytes.len();
+            result = filter(piece, &mut self.bytes);
+            let len = self.bytes.len().checked_sub(before);
+            let Some(len) = len.filter(|_| result.is_ok()) else { break };
+            self.pieces.push_back(Piece { len, user_len: piece.len() });
+            self.pieces_len += piece.len();
+        }
+        self.congested |= self.len() >= high;
+        plain.clear();
+        self.plain = plain;
+        result
+    }
+
+    /// Removes the pieces of which the first `written` bytes were consumed.
+    pub(crate) fn remove_pieces(&mut self, mut written: usize) {
+        if self.is_empty() {
+            self.pieces.clear();
+            self.pieces_len = 0;
+            return;
+        }
+        while let Some(piece) = self.pieces.front_mut()
+            && written >= piece.len
+        {
+            written -= piece.len;
+            self.pieces_len -= piece.user_len;
+            self.pieces.pop_front();
+        }
+        if let Some(piece) = self.pieces.front_mut() {
+            piece.len -= written;
+        }
+    }
+
+    /// From here on, output passes a filter. What is queued does not.
+    pub(crate) fn start_filter(&mut self) {
+        let len = self.len();
+        self.pieces.push_back(Piece { len, user_len: len });
+        self.pieces_len = len;
+    }
+
+    /// Lets all that is queued pass a filter later.
+    pub(crate) fn filter_queued(&mut self) {
+        self.plain.extend_from_slice(&self.bytes[self.start..]);
+        self.bytes.clear();
+        self.start = 0;
+        self.congested = false;
+    }
+
+    /// From here on, output passes no filter.
+    pub(crate) fn end_filter(&mut self, high: usize) {
+        let plain = std::mem::take(&mut self.plain);
+        self.push(&plain, high);
+        self.pieces.clear();
+        self.pieces_len = 0;
     }
 }
 

@@ -1740,7 +1740,7 @@ fn acceptance_01_close_stops_callbacks() {
                 Call::Write => "write",
                 Call::Expt(_) => "expt",
                 Call::Timer => "timer",
-                Call::Eof | Call::Drain => "",
+                Call::Upgrade | Call::Eof | Call::Drain => "",
             };
             if name == within {
                 close(io);

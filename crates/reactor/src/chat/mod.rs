@@ -192,6 +192,11 @@ impl<P: ChatProtocol> Protocol for Chat<P> {
         Ok(())
     }
 
+    fn handle_upgrade(&mut self, io: &mut Io<'_>) -> io::Result<()> {
+        let (protocol, mut chat) = self.parts_mut(io, &[]);
+        protocol.handle_upgrade(&mut chat)
+    }
+
     fn handle_eof(&mut self, io: &mut Io<'_>) -> io::Result<()> {
         // It looked like the start of a terminator, or is part of a length.
         let rest = mem::take(&mut self.state.input);

@@ -7,6 +7,7 @@ use std::mem;
 use crate::chat::producer::Producer;
 use crate::chat::queue::ChatState;
 use crate::chat::terminator::{MessageTooLong, Terminator};
+use crate::filter::Filter;
 use crate::reactor::{Cause, CloseReason, Context, TimerId};
 use crate::stream::protocol::Io;
 use crate::token::Token;
@@ -67,6 +68,12 @@ pub trait ChatProtocol: 'static {
     /// Called when all that was pushed is sent, if [`writable`](Self::writable) returned
     /// `true`. Default: nothing.
     fn handle_write(&mut self, _chat: &mut ChatIo<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Called when a filter that was started with [`ChatIo::start_filter`] is ready. Default:
+    /// nothing.
+    fn handle_upgrade(&mut self, _chat: &mut ChatIo<'_>) -> io::Result<()> {
         Ok(())
     }
 
@@ -208,6 +215,29 @@ impl<'a> ChatIo<'a> {
     /// Closes the stream once all that was pushed and produced is sent.
     pub fn close_when_done(&mut self) {
         self.state.close_when_done(&mut self.io);
+    }
+
+    /// Passes all further input and output through `filter`: the end of a message that asks
+    /// for it, such as STARTTLS. What was pushed before is written as it is.
+    ///
+    /// # Errors
+    ///
+    /// * `InvalidData` if bytes behind the current message have arrived: an attacker may
+    ///   have injected them, to be taken for encrypted ones (CVE-2011-0411). Where they are
+    ///   for the filter, pass them to
+    ///   [`Connection::start_filter`](crate::Connection::start_filter) instead;
+    /// * `WouldBlock` if output is queued behind a producer;
+    /// * those of [`Connection::start_filter`](crate::Connection::start_filter).
+    pub fn start_filter(&mut self, filter: impl Filter) -> io::Result<()> {
+        if !self.unparsed().is_empty() {
+            let message = "input followed a message that asks for encryption";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        if !self.state.is_output_empty() {
+            let message = "output is queued that is not for the filter";
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, message));
+        }
+        self.io.start_filter(filter, &[])
     }
 
     /// Discards what was collected, what was received and not parsed, and output that the

@@ -6,7 +6,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 
 use crate::address::{Address, try_each_addr};
-use crate::listener::{Accepted, Handler, Listener, stream_handler};
+use crate::listener::Listener;
+use crate::listener::accepted::{Accepted, Handler, stream_handler};
 use crate::reactor::Context;
 use crate::stream::protocol::Protocol;
 use crate::sys::descriptor::OwnedDescriptor;
@@ -190,7 +191,7 @@ impl Listener {
         mut handle_accepted: impl FnMut(&mut Context, OwnedDescriptor, &Address) -> io::Result<()>
         + 'static,
     ) -> io::Result<Self> {
-        let handler = move |cx: &mut Context, accepted: Accepted| {
+        let handler = move |cx: &mut Context, accepted: Accepted<'_>| {
             // The count belongs to streams.
             accepted.config.release();
             handle_accepted(cx, accepted.socket.into_owned(), &accepted.peer)

@@ -1,5 +1,6 @@
 //! [`Listener`]: accepts connections, and survives what may go wrong with them.
 
+mod accepted;
 mod bind;
 mod rate_limited_log;
 mod rejection;
@@ -14,17 +15,15 @@ use std::time::Instant;
 
 use crate::address::Address;
 use crate::backoff::Backoff;
+use crate::filter::Filter;
+use crate::listener::accepted::{Accepted, FilterFactory, Handler};
 use crate::listener::rate_limited_log::RateLimitedLog;
 use crate::listener::rejection::Lingering;
 use crate::reactor::{Cause, CloseReason, Context, Dispatcher};
-use crate::stream::Stream;
 use crate::stream::config::StreamConfig;
-use crate::stream::connection::Connection;
 use crate::stream::connection_limit::ConnectionLimit;
 use crate::stream::limits::Limits;
-use crate::stream::protocol::Protocol;
 use crate::sys::accept::{AcceptError, fd_limit_hint};
-use crate::sys::endpoint::Endpoint;
 use crate::sys::socket::{SockRef, Socket};
 use crate::sys::socket_options::SocketOptions;
 use crate::sys::socket_path::SocketPath;
@@ -37,24 +36,14 @@ const MAX_ACCEPTS_PER_EVENT: usize = 64;
 /// How many queued connections a draining listener accepts.
 const MAX_ACCEPTS_WHILE_DRAINING: usize = 4096;
 
-/// Handles an accepted connection.
-type Handler = Box<dyn FnMut(&mut Context, Accepted) -> io::Result<()>>;
-
 /// Returns the last message to a peer over the limit.
 type Rejection = Box<dyn FnMut(&Address) -> Vec<u8>>;
 
-/// A connection that was accepted, and counted by the listener's limit.
-struct Accepted {
-    socket: Socket,
-    peer: Address,
-    config: Rc<StreamConfig>,
-}
-
-/// A listening socket that creates a [`Stream`] for each connection.
+/// A listening socket that creates a [`Stream`](crate::Stream) for each connection.
 ///
 /// If accept(2) fails, for example because no file descriptors are available, the
 /// listener stops accepting for 10 ms. The delay doubles with each failure, up to one
-/// second. A connection that fails before its [`Protocol`] exists is dropped. Only an
+/// second. A connection that fails before its [`Protocol`](crate::Protocol) exists is dropped. Only an
 /// error of the listening socket itself closes the listener.
 ///
 /// # Examples
@@ -84,6 +73,7 @@ pub struct Listener {
     socket: Socket,
     local: Address,
     handler: Handler,
+    filters: Vec<FilterFactory>,
     /// What the streams share; its limit counts them.
     config: Rc<StreamConfig>,
     limit: ConnectionLimit,
@@ -112,6 +102,7 @@ impl Listener {
             local: socket.local_addr()?,
             socket,
             handler,
+            filters: Vec::new(),
             config: Rc::new(StreamConfig::counted(Limits::default(), limit.clone())),
             limit,
             sets_nodelay: false,
@@ -183,8 +174,23 @@ impl Listener {
         self
     }
 
+    /// Gives each stream the filter that `create` returns for its peer, behind those that
+    /// were given before. If it returns an error, the connection is rejected.
+    ///
+    /// The closure that creates the protocol, and `create`, receive the address of the
+    /// socket's peer, which a filter may replace until
+    /// [`Protocol::handle_connect`](crate::Protocol::handle_connect) is called.
+    pub fn with_filter<F: Filter>(
+        mut self,
+        mut create: impl FnMut(&Address) -> io::Result<F> + 'static,
+    ) -> Self {
+        self.filters.push(Box::new(move |peer| Ok(Box::new(create(peer)?))));
+        self
+    }
+
     /// Sends what `message` returns to each peer over the connection limit, before the end
-    /// of input. Default: nothing.
+    /// of input. Not if the listener has a [filter](Self::with_filter), through which the
+    /// message would have to pass. Default: nothing.
     ///
     /// # Examples
     ///
@@ -302,7 +308,8 @@ impl Listener {
     fn handle_accepted(&mut self, cx: &mut Context, socket: Socket, peer: Address) {
         let message = if self.limit.try_acquire() {
             let name = peer.clone();
-            let accepted = Accepted { socket, peer, config: Rc::clone(&self.config) };
+            let config = Rc::clone(&self.config);
+            let accepted = Accepted { socket, peer, config, filters: &mut self.filters };
             let handler = AssertUnwindSafe(|| {
                 if self.sets_nodelay {
                     accepted.socket.set_nodelay();
@@ -335,7 +342,9 @@ impl Listener {
     /// Closes a connection over the limit gracefully.
     fn reject(&mut self, cx: &mut Context, socket: Socket, peer: &Address) {
         let mut message = Vec::new();
-        if let Some(rejection) = &mut self.rejection {
+        if let Some(rejection) = &mut self.rejection
+            && self.filters.is_empty()
+        {
             match catch_unwind(AssertUnwindSafe(|| rejection(peer))) {
                 Ok(last) => message = last,
                 Err(payload) => log::error!("{peer}: {}", Cause::from_panic(&*payload)),
@@ -393,17 +402,4 @@ impl fmt::Debug for Listener {
             .field("rejected", &self.rejected.count())
             .finish_non_exhaustive()
     }
-}
-
-/// Creates a stream for each connection, with the protocol that `handle_accepted` returns.
-fn stream_handler<P: Protocol>(
-    mut handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
-) -> Handler {
-    Box::new(move |cx, accepted| {
-        let Accepted { socket, peer, config } = accepted;
-        // From here on the connection is counted until it is dropped.
-        let connection = Connection::new(Endpoint::Socket(socket), peer, config);
-        let protocol = handle_accepted(&connection.peer_addr())?;
-        cx.add(Stream::from_connection(connection, protocol)).map(drop)
-    })
 }

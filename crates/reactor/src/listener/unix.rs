@@ -4,7 +4,8 @@ use std::io;
 use std::path::Path;
 
 use crate::address::Address;
-use crate::listener::{Listener, stream_handler};
+use crate::listener::Listener;
+use crate::listener::accepted::stream_handler;
 use crate::stream::protocol::Protocol;
 use crate::sys::socket_file::SocketFile;
 use crate::sys::socket_path::SocketPath;

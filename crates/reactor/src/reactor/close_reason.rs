@@ -58,6 +58,9 @@ pub enum Cause {
     PeerClosed,
     /// An I/O error, for example a reset, or an `Err` from a callback.
     Error(io::Error),
+    /// The connection ended without the end that its [`Filter`](crate::Filter) requires (in
+    /// TLS, the message `close_notify`), so that more was perhaps to be received.
+    Truncated,
     /// A timeout expired.
     TimedOut(TimeoutKind),
     /// A callback panicked with this message.
@@ -86,6 +89,7 @@ impl fmt::Display for Cause {
             Cause::Local => f.write_str("closed"),
             Cause::PeerClosed => f.write_str("closed by the peer"),
             Cause::Error(error) => write!(f, "{error}"),
+            Cause::Truncated => f.write_str("truncated: the connection ended unexpectedly"),
             Cause::TimedOut(timeout) => write!(f, "timed out: {timeout}"),
             Cause::Panicked(message) => write!(f, "a callback panicked: {message}"),
             Cause::Shutdown => f.write_str("shut down"),
@@ -109,6 +113,8 @@ impl Error for Cause {
 pub enum TimeoutKind {
     /// The connection was not established in time.
     Connect,
+    /// A filter, such as TLS, was not ready in time.
+    Handshake,
     /// Nothing was sent or received for the idle timeout.
     Idle,
     /// The peer read none of the pending output for the stall timeout.
@@ -128,6 +134,7 @@ impl fmt::Display for TimeoutKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             TimeoutKind::Connect => "connect timeout",
+            TimeoutKind::Handshake => "handshake timeout",
             TimeoutKind::Idle => "idle timeout",
             TimeoutKind::Stall => "stall timeout",
             TimeoutKind::MutualStall => "stall timeout: neither end reads",

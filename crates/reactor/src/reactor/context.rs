@@ -59,6 +59,7 @@ pub struct Context {
     resolver: Resolver,
     read_buffer: Option<Box<ReadBuffer>>,
     spare_output: Option<Box<OutputBuffer>>,
+    spare_input: Vec<u8>,
 }
 
 /// What [`Reactor::run_until_closed`](crate::Reactor::run_until_closed) waits for.
@@ -103,6 +104,7 @@ impl Context {
             resolver: Resolver::default(),
             read_buffer: None,
             spare_output: None,
+            spare_input: Vec::new(),
         }
     }
 
@@ -370,6 +372,18 @@ impl Context {
     /// Lends an output buffer, in which a stream gathers the output of a callback.
     pub(crate) fn lend_output_buffer(&mut self) -> Option<Box<OutputBuffer>> {
         self.spare_output.take()
+    }
+
+    /// Lends an empty buffer for input that passes a filter.
+    pub(crate) fn lend_input_buffer(&mut self) -> Vec<u8> {
+        mem::take(&mut self.spare_input)
+    }
+
+    pub(crate) fn return_input_buffer(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() <= 2 * READ_BUFFER_SIZE {
+            buffer.clear();
+            self.spare_input = buffer;
+        }
     }
 
     /// Takes back an empty output buffer, to lend it to the next callback.

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Instant;
 
+use crate::filter::Filter;
 use crate::output_buffer::SendMode;
 use crate::stream::connect::Connecting;
 use crate::stream::throttle::Throttle;
@@ -28,6 +29,7 @@ pub(super) struct ActiveState {
     pub(super) linger: Option<Linger>,
     /// As that of the output, while there is none: output that is not gathered.
     pub(super) send_mode: SendMode,
+    pub(super) filtering: Option<Box<Filtering>>,
 }
 
 /// The progress of a stream that is closing and flushed.
@@ -50,5 +52,78 @@ impl ActiveState {
             || self.write_error.is_some()
             || self.stalled_since.is_some()
             || self.linger.is_some()
+            || self.filtering.is_some()
+    }
+}
+
+/// The filters of a stream.
+#[expect(clippy::struct_excessive_bools, reason = "each is independent of the others")]
+pub(super) struct Filtering {
+    /// `None` after the last one has given way, until the protocol has read `input`.
+    pub(super) current: Option<Box<dyn Filter>>,
+    /// Those that follow, the next one last.
+    pub(super) later: Vec<Box<dyn Filter>>,
+    pub(super) phase: FilterPhase,
+    /// What the protocol is to read.
+    pub(super) input: Vec<u8>,
+    /// The protocol's input ends after `input`.
+    pub(super) input_ends: bool,
+    /// The socket's input has ended.
+    pub(super) wire_ended: bool,
+    /// The last write took less than it was offered.
+    pub(super) wire_blocked: bool,
+    /// The protocol is to be notified that the filter is ready.
+    pub(super) ready_pending: bool,
+    /// The protocol is to be notified of a drain once the filter is ready.
+    pub(super) drain_pending: bool,
+    /// The connection was in use before.
+    pub(super) is_upgrade: bool,
+    pub(super) failure: Failure,
+}
+
+/// State machine for the error of a filter: `Pending` until the protocol has received
+/// what preceded it, then `Closing` while the filter's last output is sent.
+pub(super) enum Failure {
+    None,
+    Pending(io::Error),
+    Closing(io::Error),
+}
+
+/// State machine for a filter: `Waiting` until the connection is established, then
+/// `Handshake` until it is ready, `Open`, and `Finished` once it has ended the output.
+/// The next filter starts in `Handshake`, with the same deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FilterPhase {
+    Waiting,
+    Handshake {
+        /// `None` before the stream settles, or for never.
+        deadline: Option<Instant>,
+    },
+    Open,
+    Finished,
+}
+
+impl Filtering {
+    pub(super) fn new(filter: Box<dyn Filter>) -> Self {
+        Filtering {
+            current: Some(filter),
+            later: Vec::new(),
+            phase: FilterPhase::Waiting,
+            input: Vec::new(),
+            input_ends: false,
+            wire_ended: false,
+            wire_blocked: false,
+            ready_pending: false,
+            drain_pending: false,
+            is_upgrade: false,
+            failure: Failure::None,
+        }
+    }
+
+    pub(super) fn set_ready(&mut self) {
+        if matches!(self.phase, FilterPhase::Waiting | FilterPhase::Handshake { .. }) {
+            self.phase = FilterPhase::Open;
+            self.ready_pending = true;
+        }
     }
 }

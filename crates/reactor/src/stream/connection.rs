@@ -24,6 +24,10 @@ pub(super) enum ReadOutcome {
     /// The readiness was spurious.
     WouldBlock,
     Eof,
+    /// This many bytes for the filter.
+    Raw(usize),
+    /// The end of the filter's input.
+    RawEof,
 }
 
 /// What was moved since the stream last settled.
@@ -135,6 +139,9 @@ impl Connection {
         if self.is_resting() {
             return self.endpoint.can_read();
         }
+        if self.is_handshaking() {
+            return self.wants_handshake_input();
+        }
         self.read_half == ReadHalf::Open
             && self.close_state.is_open()
             && (self.active.is_none() || self.is_active_readable())
@@ -143,7 +150,10 @@ impl Connection {
     }
 
     fn is_active_readable(&self) -> bool {
-        self.is_open() && !self.is_connecting() && !self.is_read_throttled()
+        self.is_open()
+            && !self.is_connecting()
+            && !self.is_read_throttled()
+            && !self.has_undelivered()
     }
 
     /// Returns `true` if input is to be discarded.
@@ -155,12 +165,18 @@ impl Connection {
     #[inline(always)]
     pub(super) fn receive(&mut self, buffer: &mut [u8], now: Instant) -> io::Result<ReadOutcome> {
         if self.active.is_some() {
-            return self.receive_throttled(buffer, now);
+            return self.receive_actively(buffer, now);
         }
         self.read(buffer)
     }
 
     #[cold]
+    fn receive_actively(&mut self, buffer: &mut [u8], now: Instant) -> io::Result<ReadOutcome> {
+        let (is_filtered, read_half) = (self.is_filtered(), self.read_half);
+        let outcome = self.receive_throttled(buffer, now)?;
+        Ok(if is_filtered { self.filtered_outcome(outcome, read_half) } else { outcome })
+    }
+
     fn receive_throttled(&mut self, buffer: &mut [u8], now: Instant) -> io::Result<ReadOutcome> {
         let Some(rate) = self.read_throttle() else { return self.read(buffer) };
         let max = rate.available(now).min(buffer.len());

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Instant;
 
 use crate::output_buffer::SendMode;
-use crate::reactor::{Cause, CloseReason, Context, Dispatcher, TimerId};
+use crate::reactor::{Cause, CloseReason, Context, Dispatcher, TimeoutKind, TimerId};
 use crate::stream::Stream;
 use crate::stream::connection::ReadOutcome;
 use crate::stream::protocol::Protocol;
@@ -17,7 +17,8 @@ impl<P: Protocol> Dispatcher for Stream<P> {
 
     #[inline(always)]
     fn readable(&self) -> bool {
-        (self.connection.wants_read() && self.protocol.readable())
+        (self.connection.wants_read()
+            && (self.protocol.readable() || self.connection.is_handshaking()))
             || self.connection.discards_input()
     }
 
@@ -54,6 +55,10 @@ impl<P: Protocol> Dispatcher for Stream<P> {
             return None;
         }
         self.connection.record_activity(cx.clock());
+        if self.connection.can_deliver(|| self.protocol.readable()) {
+            // Input that has passed a filter waits for no event.
+            return Some(cx.clock());
+        }
         match self.connection.connecting_mut() {
             Some(connecting) => connecting.deadline(),
             None => self.connection.deadline(),
@@ -87,12 +92,21 @@ impl<P: Protocol> Dispatcher for Stream<P> {
                 let result = protocol.handle_read(&mut io, &buffer[..read]);
                 self.connection.check_result(result)
             }
+            Ok(ReadOutcome::Raw(read)) => {
+                cx.count_received(read);
+                self.handle_raw(cx, &mut buffer[..read])
+            }
             Ok(ReadOutcome::WouldBlock) => {
                 self.connection.discard_queued_errors();
                 self.connection.finish_failed_read();
                 Ok(())
             }
-            Ok(ReadOutcome::Eof) | Err(_) if self.connection.finish_failed() => Ok(()),
+            Ok(ReadOutcome::Eof | ReadOutcome::RawEof) | Err(_)
+                if self.connection.finish_failed() =>
+            {
+                Ok(())
+            }
+            Ok(ReadOutcome::RawEof) => self.handle_raw_eof(cx),
             Ok(ReadOutcome::Eof) => {
                 cx.record_progress();
                 let (protocol, mut io) = self.parts_mut(cx, SendMode::Reply);
@@ -109,17 +123,18 @@ impl<P: Protocol> Dispatcher for Stream<P> {
         if self.connection.is_connecting() {
             return self.finish_attempt(cx);
         }
-        let unsent = self.connection.unsent();
+        let queued = self.connection.queued();
         let was_open = self.connection.is_write_open();
         if let Err(error) = self.connection.flush(cx.now()) {
             self.connection.fail_write(error);
         }
-        if unsent > 0 && self.connection.unsent() == unsent {
+        if queued > 0 && self.connection.queued() == queued {
             self.connection.discard_queued_errors();
         }
         // After a failed write too, so that the protocol can handle what it has received.
         let has_failed = was_open && self.connection.has_failed_write();
-        let may_write = self.connection.has_room() || has_failed;
+        let may_write =
+            self.connection.has_room() || (has_failed && !self.connection.is_handshaking());
         if cx.is_closing() || !may_write || !self.protocol.writable() {
             return Ok(());
         }
@@ -132,6 +147,10 @@ impl<P: Protocol> Dispatcher for Stream<P> {
         let Some(byte) = self.connection.take_urgent_byte() else { return Ok(()) };
         cx.record_progress();
         if !self.connection.is_open() {
+            return Ok(());
+        }
+        if self.connection.is_filtered() {
+            log::debug!("{}: discarded an urgent byte", self.connection.peer_addr());
             return Ok(());
         }
         let (protocol, mut io) = self.parts_mut(cx, SendMode::Reply);
@@ -147,8 +166,13 @@ impl<P: Protocol> Dispatcher for Stream<P> {
     fn handle_deadline(&mut self, cx: &mut Context) -> io::Result<()> {
         if self.connection.is_connecting() {
             self.continue_connecting(cx);
+        } else if self.connection.can_deliver(|| self.protocol.readable()) {
+            return self.deliver(cx);
         } else if let Some(timeout) = self.connection.expire(cx.now()) {
-            cx.close_with(Cause::TimedOut(timeout));
+            if timeout == TimeoutKind::Handshake {
+                log::warn!("{}: {timeout}", self.connection.peer_addr());
+            }
+            cx.close_with(self.connection.first_cause(Cause::TimedOut(timeout)));
         }
         Ok(())
     }
@@ -165,6 +189,12 @@ impl<P: Protocol> Dispatcher for Stream<P> {
     fn handle_drain(&mut self, cx: &mut Context) -> io::Result<()> {
         // A stream that is still connecting is notified afterwards.
         if !self.connection.is_open() || self.connection.is_connecting() {
+            return Ok(());
+        }
+        if self.connection.is_handshaking()
+            && let Some(filtering) = self.connection.filtering_mut()
+        {
+            filtering.drain_pending = true;
             return Ok(());
         }
         let (protocol, mut io) = self.parts_mut(cx, SendMode::Burst);
@@ -192,6 +222,9 @@ impl<P: Protocol> Dispatcher for Stream<P> {
 impl<P: Protocol> Stream<P> {
     pub(super) fn call_handle_connect(&mut self, cx: &mut Context) -> io::Result<()> {
         cx.record_progress();
+        if self.connection.is_filtered() {
+            return self.start_filter(cx);
+        }
         if !self.connection.is_open() {
             return Ok(());
         }

@@ -76,6 +76,11 @@ impl Connection {
     /// Ends the output of a stream that another channel closes. Input that has arrived is
     /// discarded, because the kernel answers unread input with a reset.
     fn end_at_once(&mut self) {
+        if self.is_filtered() {
+            self.close_state = CloseState::Flushing;
+            // An error shows in the next call.
+            let _ = self.finish_filter();
+        }
         if self.is_connecting() || self.endpoint.shutdown_write().is_err() {
             return;
         }
@@ -112,6 +117,11 @@ impl Connection {
         }
         self.active_mut().write_error.get_or_insert(error);
         copy
+    }
+
+    /// Returns `true` if nothing more is read or written.
+    pub(super) fn has_ended(&self) -> bool {
+        self.close_state.has_ended()
     }
 
     /// Returns `true` if the write half is neither shut down nor failed.
@@ -192,9 +202,19 @@ impl Connection {
         if let Some(active) = &mut self.active {
             active.send_mode = SendMode::Strict;
             if let Some(error) = active.pending_error.take() {
-                return Some(Cause::Error(error));
+                return Some(self.first_cause(Cause::Error(error)));
             }
         }
+        if self.is_filtered()
+            && let Err(error) = self.finish_filter()
+        {
+            drop(self.fail_write(error));
+        }
+        let cause = self.next_close_step()?;
+        Some(self.first_cause(cause))
+    }
+
+    fn next_close_step(&mut self) -> Option<Cause> {
         match self.close_state {
             CloseState::Open => {
                 // Both halves have ended: nothing can follow.
@@ -203,7 +223,7 @@ impl Connection {
                 has_ended.then_some(Cause::PeerClosed)
             }
             state if state.has_ended() => Some(self.local_cause()),
-            state if state.ends_when_flushed() && self.unsent() == 0 => self.try_finish_close(),
+            state if state.ends_when_flushed() && self.is_flushed() => self.try_finish_close(),
             _ => None,
         }
     }
@@ -211,7 +231,7 @@ impl Connection {
     /// Called once all output is written. Ends, unless that would destroy output.
     #[cold]
     fn try_finish_close(&mut self) -> Option<Cause> {
-        if self.read_half == ReadHalf::Eof
+        if (self.read_half == ReadHalf::Eof && !self.is_wire_open())
             || self.is_connecting()
             || !self.endpoint.supports_half_close()
         {
@@ -232,7 +252,7 @@ impl Connection {
             _ => self.endpoint.watch_send_queue(is_shut),
         };
         match CloseState::next(unread, queue) {
-            CloseStep::End => Some(Cause::Local),
+            CloseStep::End => Some(self.local_cause()),
             CloseStep::Enter(state) => {
                 self.close_state = state;
                 if state != CloseState::Lingering || is_shut {
@@ -252,7 +272,9 @@ impl Connection {
             Err(error) if is_would_block(&error) => {}
             Err(error) => return Err(error),
         }
-        Ok(if self.discarded_input { UnreadInput::Discarded } else { UnreadInput::None })
+        // The peer of a filter answers its end.
+        let has_input = self.discarded_input || self.awaits_filter_end();
+        Ok(if has_input { UnreadInput::Discarded } else { UnreadInput::None })
     }
 
     fn local_cause(&self) -> Cause {

@@ -55,6 +55,9 @@ pub struct Limits {
     /// Limits how long connecting may take, for all addresses together, name
     /// resolution included; `None` for the system's own limit. Default: 30 seconds.
     pub connect_timeout: Option<Duration>,
+    /// Limits how long the filters of a stream may take to be ready, for example for a TLS
+    /// handshake; `None` for no limit. Default: 10 seconds.
+    pub handshake_timeout: Option<Duration>,
     /// Limits reading to this many bytes per second, averaged over a tenth of a second
     /// or more; TCP then slows the peer down. Default: none.
     pub read_rate: Option<NonZeroU64>,
@@ -81,6 +84,7 @@ impl Default for Limits {
             stall_timeout: Some(Duration::from_secs(60)),
             close_timeout: Some(Duration::from_secs(120)),
             connect_timeout: Some(Duration::from_secs(30)),
+            handshake_timeout: Some(Duration::from_secs(10)),
             read_rate: None,
             write_rate: None,
         }

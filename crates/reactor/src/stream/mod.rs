@@ -7,9 +7,12 @@ mod connect;
 pub(crate) mod connection;
 pub(crate) mod connection_limit;
 pub(crate) mod connector;
+mod deliver;
 mod dispatch;
 mod ending;
 mod establish;
+mod filter_output;
+mod filtering;
 pub(crate) mod limits;
 pub(crate) mod protocol;
 mod sending;
@@ -24,6 +27,7 @@ use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
+use crate::filter::Filter;
 use crate::output_buffer::SendMode;
 use crate::reactor::Context;
 use crate::stream::connect::Connecting;
@@ -173,6 +177,13 @@ impl<P: Protocol> Stream<P> {
     /// Sets all limits of the stream.
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.connection.set_limits(limits);
+        self
+    }
+
+    /// Puts `filter` between the socket and the protocol, behind those that were given
+    /// before.
+    pub fn with_filter(mut self, filter: impl Filter) -> Self {
+        self.connection.add_filter(Box::new(filter));
         self
     }
 

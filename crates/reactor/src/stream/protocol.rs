@@ -54,8 +54,15 @@ pub trait Protocol: 'static {
         0
     }
 
-    /// Called when the connection is established, or was accepted. Default: nothing.
+    /// Called when the connection is established, or was accepted, and its
+    /// [`Filter`](crate::Filter), if it has one, is ready. Default: nothing.
     fn handle_connect(&mut self, _io: &mut Io<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Called when a filter that was started on a connection in use
+    /// ([`Connection::start_filter`]) is ready. Default: nothing.
+    fn handle_upgrade(&mut self, _io: &mut Io<'_>) -> io::Result<()> {
         Ok(())
     }
 

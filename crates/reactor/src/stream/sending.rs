@@ -10,13 +10,13 @@ use crate::stream::connection::{Activity, Connection};
 use crate::sys::endpoint::Endpoint;
 
 /// The largest write: a peer that reads fast must not delay the others.
-const MAX_WRITE: usize = 1024 * 1024;
+pub(super) const MAX_WRITE: usize = 1024 * 1024;
 
 /// Output of one callback is gathered up to this size, and then written.
-const MAX_GATHERED: usize = 64 * 1024;
+pub(super) const MAX_GATHERED: usize = 64 * 1024;
 
 /// Output of this size is written at once rather than copied.
-const MIN_DIRECT_WRITE: usize = 16 * 1024;
+pub(super) const MIN_DIRECT_WRITE: usize = 16 * 1024;
 
 impl Connection {
     /// Sends `data`. What the kernel does not accept now is queued and sent later, in
@@ -67,6 +67,9 @@ impl Connection {
             return Ok(());
         }
         self.ensure_can_send()?;
+        if self.is_filtered() {
+            return self.send_filtered(data);
+        }
         let is_gathering = self.output.as_ref().is_some_and(|output| !output.is_blocked());
         if is_gathering && let Err(error) = self.write_output(MAX_WRITE) {
             return Err(self.fail_write(error));
@@ -74,7 +77,7 @@ impl Connection {
         if is_gathering && let Some(output) = &mut self.output {
             output.record_rest(true);
         }
-        if self.unsent() > 0 || self.is_connecting() || self.has_write_rate() {
+        if self.queued() > 0 || self.is_connecting() || self.has_write_rate() {
             return self.queue(data);
         }
         // Nothing is queued, so the rest always fits: the bound is one message above
@@ -102,13 +105,19 @@ impl Connection {
     }
 
     fn queue(&mut self, data: &[u8]) -> io::Result<()> {
+        self.ensure_room(data.len())?;
+        self.push_rest(data);
+        Ok(())
+    }
+
+    /// Fails if the high-water mark is reached, unless the current callback may exceed it.
+    pub(super) fn ensure_room(&mut self, len: usize) -> io::Result<()> {
         let unsent = self.unsent();
-        if unsent > 0 && unsent >= self.limits().high_water && !self.accept_excess(data.len()) {
+        if unsent > 0 && unsent >= self.limits().high_water && !self.accept_excess(len) {
             let message =
                 format!("{}: output buffer full ({unsent} bytes queued)", self.peer_addr());
             return Err(io::Error::new(ErrorKind::WouldBlock, message));
         }
-        self.push_rest(data);
         Ok(())
     }
 
@@ -118,7 +127,7 @@ impl Connection {
         self.output.as_mut().is_some_and(|output| output.accept_excess(len, max))
     }
 
-    fn send_mode(&self) -> SendMode {
+    pub(super) fn send_mode(&self) -> SendMode {
         match (&self.output, &self.active) {
             (Some(output), _) => output.mode(),
             (None, Some(active)) => active.send_mode,
@@ -133,7 +142,7 @@ impl Connection {
 
     /// Queues output that must wait until the socket is writable, or the rate allows it.
     fn push_rest(&mut self, data: &[u8]) {
-        let (mode, is_first) = (self.send_mode(), self.unsent() == 0);
+        let (mode, is_first) = (self.send_mode(), self.queued() == 0);
         self.push(data);
         if let Some(output) = &mut self.output {
             output.set_blocked(true);
@@ -154,10 +163,29 @@ impl Connection {
         }
     }
 
-    /// Returns the number of bytes queued but not yet written to the socket.
+    /// Returns the number of bytes that were passed to [`send`](Self::send) and not yet
+    /// written to the socket. What a [`Filter`](crate::Filter) adds does not count. If part
+    /// of what it has made of up to 16 KiB is written, all of these still count, because
+    /// the peer cannot read them.
     #[must_use]
     pub fn unsent(&self) -> usize {
+        match &self.output {
+            Some(output) if self.is_filtered() => output.user_len(),
+            Some(output) => output.len(),
+            None => 0,
+        }
+    }
+
+    /// Returns the number of bytes queued to be written to the socket.
+    pub(super) fn queued(&self) -> usize {
         self.output.as_ref().map_or(0, |output| output.len())
+    }
+
+    /// Returns `true` if nothing is queued, or waits for a filter.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.output.as_ref().is_none_or(|output| {
+            output.is_empty() && (output.plain_len() == 0 || self.is_filter_finished())
+        })
     }
 
     /// Takes a buffer in which the output of a callback is gathered, unless there is
@@ -170,7 +198,11 @@ impl Connection {
     ) {
         let is_plain = self.active.is_none();
         if self.output.is_none() && (is_plain || self.can_gather_while_active()) {
-            self.output.get_or_insert_with(|| lend().unwrap_or_default()).set_mode(mode);
+            let output = self.output.get_or_insert_with(|| lend().unwrap_or_default());
+            output.set_mode(mode);
+            if !is_plain {
+                self.block_filtered_output();
+            }
         } else {
             self.set_send_mode(mode);
         }
@@ -203,12 +235,11 @@ impl Connection {
     pub(super) fn flush_gathered(&mut self) -> io::Result<Option<Box<OutputBuffer>>> {
         if let Some(output) = &mut self.output {
             if output.is_blocked() {
-                output.set_mode(SendMode::Strict);
-                return Ok(None);
+                return self.flush_blocked();
             }
             if !output.is_empty() {
                 self.write_output(MAX_WRITE)?;
-                if self.unsent() > 0 {
+                if self.queued() > 0 {
                     self.keep_rest();
                     return Ok(None);
                 }
@@ -239,17 +270,18 @@ impl Connection {
         }
         let max = self.throttles().and_then(|both| both.write.as_ref());
         let max = max.map_or(MAX_WRITE, |rate| rate.available(now).min(MAX_WRITE));
-        let before = self.unsent();
+        let before = self.queued();
         if before > 0 && max > 0 {
             self.write_output(max)?;
         }
-        let written = before - self.unsent();
+        let written = before - self.queued();
+        if self.is_filtered() {
+            self.record_filtered(written);
+        }
         if let Some(rate) = self.write_throttle() {
             rate.consume(written, now);
         }
-        if self.unsent() == 0 {
-            self.output = None;
-        }
+        self.output.take_if(|output| output.is_empty() && output.plain_len() == 0);
         self.finish_shutdown()
     }
 
@@ -264,7 +296,7 @@ impl Connection {
     }
 
     #[inline(always)]
-    fn record_written(&mut self, written: usize) {
+    pub(super) fn record_written(&mut self, written: usize) {
         if written > 0 {
             let counted = u32::try_from(written).unwrap_or(u32::MAX);
             self.uncounted_sent = self.uncounted_sent.saturating_add(counted);
@@ -275,8 +307,14 @@ impl Connection {
 
     /// Shuts the write half down, if that waits and all output is written.
     #[cold]
-    fn finish_shutdown(&mut self) -> io::Result<()> {
-        if self.write_half != WriteHalf::ShuttingDown || self.unsent() > 0 || self.is_connecting() {
+    pub(super) fn finish_shutdown(&mut self) -> io::Result<()> {
+        if self.write_half != WriteHalf::ShuttingDown || self.is_connecting() {
+            return Ok(());
+        }
+        if self.is_filtered() {
+            self.finish_filter()?;
+        }
+        if !self.is_flushed() || self.awaits_filter() {
             return Ok(());
         }
         self.write_half = WriteHalf::Shut;
@@ -297,7 +335,7 @@ impl Connection {
         }
         (self.is_connecting() && !self.is_unconnected())
             || self.close_state == CloseState::AwaitingTransmit
-            || (self.unsent() > 0
+            || (self.queued() > 0
                 && !self.is_connecting()
                 && !self.is_write_throttled()
                 && self.write_half != WriteHalf::Failed)
@@ -309,6 +347,7 @@ impl Connection {
             && self.write_half == WriteHalf::Open
             && self.endpoint.can_write()
             && self.unsent() <= self.limits().low_water()
+            && !self.is_handshaking()
     }
 
     /// Returns `true` from the moment at which output that includes replies reaches the
@@ -326,7 +365,7 @@ impl Connection {
 
 /// Writes once. Returns the number of bytes, 0 if the kernel has no room.
 #[inline(always)]
-fn write_once(endpoint: &Endpoint, data: &[u8]) -> io::Result<usize> {
+pub(super) fn write_once(endpoint: &Endpoint, data: &[u8]) -> io::Result<usize> {
     match endpoint.write(data) {
         Ok(written) => Ok(written),
         Err(error) => retry_write(endpoint, data, error),

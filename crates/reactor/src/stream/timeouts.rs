@@ -83,6 +83,9 @@ impl Connection {
         {
             self.last_activity = Some(now);
         }
+        if self.is_handshaking() {
+            self.record_handshake(now);
+        }
         let is_waiting = !self.is_connecting() && self.waits_for_peer();
         if self.discards_input() {
             self.record_linger(activity, now);
@@ -121,7 +124,7 @@ impl Connection {
     /// Returns `true` if the peer must read output, or end. Output that waits for its
     /// rate does not wait for the peer.
     fn waits_for_peer(&self) -> bool {
-        (self.unsent() > 0 && !self.is_write_throttled())
+        (self.queued() > 0 && !self.is_write_throttled())
             || self.write_half == WriteHalf::Failed
             || self.discards_input()
     }
@@ -131,7 +134,12 @@ impl Connection {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let rates = self.throttles().into_iter().flat_map(|both| [&both.read, &both.write]);
         let rates = rates.flatten().filter_map(Throttle::ready_at);
-        let timeouts = [self.stall_deadline(), self.close_deadline(), self.idle_deadline()];
+        let timeouts = [
+            self.stall_deadline(),
+            self.close_deadline(),
+            self.idle_deadline(),
+            self.handshake_deadline(),
+        ];
         timeouts.into_iter().flatten().chain(rates).min()
     }
 
@@ -174,6 +182,9 @@ impl Connection {
             } else {
                 Some(TimeoutKind::Stall)
             };
+        }
+        if has_passed(self.handshake_deadline()) {
+            return Some(TimeoutKind::Handshake);
         }
         has_passed(self.idle_deadline()).then_some(TimeoutKind::Idle)
     }

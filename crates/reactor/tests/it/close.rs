@@ -221,7 +221,7 @@ fn invariant_1_close_in_callback_stops_callbacks() {
                 Call::Read(_) => "read",
                 Call::Write => "write",
                 Call::Timer => "timer",
-                Call::Expt(_) | Call::Eof | Call::Drain => "",
+                Call::Upgrade | Call::Expt(_) | Call::Eof | Call::Drain => "",
             };
             if name == within {
                 io.close();

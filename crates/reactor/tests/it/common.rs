@@ -48,6 +48,7 @@ impl Log {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call<'a> {
     Connect,
+    Upgrade,
     Read(&'a [u8]),
     Write,
     Expt(u8),
@@ -103,6 +104,10 @@ impl Protocol for Probe {
 
     fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
         self.call("connect", Call::Connect, io)
+    }
+
+    fn handle_upgrade(&mut self, io: &mut Io<'_>) -> io::Result<()> {
+        self.call("upgrade", Call::Upgrade, io)
     }
 
     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {

@@ -43,6 +43,7 @@ mod extremes;
 mod fairness;
 #[cfg(unix)] // pipes and files
 mod files;
+mod filter;
 #[cfg(unix)] // SEQPACKET sockets
 mod gather;
 mod happy_eyeballs;
