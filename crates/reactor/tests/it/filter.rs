@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::num::NonZeroU64;
 use std::rc::Rc;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use reactor::{
@@ -12,8 +13,8 @@ use reactor::{
 };
 
 use crate::common::{
-    Call, Echo, Log, Probe, assert_echo, assert_idle, pattern, run, run_with, tcp_pair, turn_all,
-    turn_until,
+    Call, DEADLINE, Echo, Log, Probe, assert_echo, assert_idle, pattern, run, run_with, tcp_pair,
+    turn_all, turn_until,
 };
 
 const HELLO: &[u8] = b"HELLO\n";
@@ -569,6 +570,7 @@ fn unsent_counts_bytes_of_the_user() {
     let (mut reactor, log) = (Reactor::new().unwrap(), Log::default());
     let data = pattern(10_000_000);
     let sent = data.len();
+    let (abort_tx, abort_rx) = mpsc::channel();
     let probe = Probe::new("a", &log, move |call, io| match call {
         Call::Connect => {
             io.send(&data)?;
@@ -579,7 +581,7 @@ fn unsent_counts_bytes_of_the_user() {
         }
         Call::Timer => {
             io.abort();
-            Ok(())
+            abort_tx.send(()).map_err(io::Error::other)
         }
         _ => Ok(()),
     });
@@ -589,7 +591,7 @@ fn unsent_counts_bytes_of_the_user() {
         (&peer).write_all(HELLO).unwrap();
         let mut wire = Vec::new();
         // It reads only after the abort.
-        std::thread::sleep(Duration::from_millis(500));
+        abort_rx.recv_timeout(DEADLINE).unwrap();
         let _ = (&peer).read_to_end(&mut wire);
         wire
     });
