@@ -7,6 +7,7 @@
     reason = "a panic in a test or its helpers is the report of a failure"
 )]
 
+mod fuzz;
 mod hosts_file;
 mod option_limits;
 mod peer;
@@ -17,6 +18,7 @@ use std::io::{self, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use fuzz::fuzz;
 pub use hosts_file::HostsFile;
 pub use option_limits::EXTREME_VALUES;
 pub use peer::{

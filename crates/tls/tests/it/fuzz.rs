@@ -2,10 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 
 use proptest::prelude::*;
 use reactor::{Reactor, Stream};
+use testing::{fuzz, local_pair};
 
 use crate::common::{Log, Probe, World, turn_until};
 
@@ -49,7 +49,7 @@ fn apply(data: &mut Vec<u8>, change: Change) {
 
 /// Returns the first flight of a client.
 fn client_hello(world: &World) -> Vec<u8> {
-    let (mut theirs, ours) = UnixStream::pair().unwrap();
+    let (mut theirs, ours) = local_pair().unwrap();
     let (mut reactor, log) = (Reactor::new().unwrap(), Log::default());
     let stream = Stream::new(ours, Probe::echo("client", &log)).unwrap();
     reactor.add(world.client.connect(stream, "localhost").unwrap()).unwrap();
@@ -64,7 +64,7 @@ fn client_hello(world: &World) -> Vec<u8> {
 
 /// Sends pieces to a new end of a connection, and returns its log.
 fn deliver(world: &World, is_server: bool, pieces: Vec<&[u8]>) -> Vec<String> {
-    let (mut theirs, ours) = UnixStream::pair().unwrap();
+    let (mut theirs, ours) = local_pair().unwrap();
     let (mut reactor, log) = (Reactor::new().unwrap(), Log::default());
     let stream = Stream::new(ours, Probe::echo("end", &log)).unwrap();
     let filter = if is_server { world.server.filter() } else { world.client.filter("localhost") };
@@ -91,47 +91,33 @@ fn split(data: &[u8], mut cuts: Vec<usize>) -> Vec<&[u8]> {
     ends.map(|end| &data[std::mem::replace(&mut start, end)..end]).collect()
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn changed_handshake_never_panics(
-        changes in prop::collection::vec(change(), 1..6),
-        cuts in prop::collection::vec(any::<usize>(), 0..6),
-        is_server: bool,
-    ) {
-        thread_local! {
-            static WORLD: (World, Vec<u8>) = {
-                let world = World::new();
-                let hello = client_hello(&world);
-                (world, hello)
-            };
+#[test]
+fn changed_handshake_never_panics() {
+    let world = World::new();
+    let hello = client_hello(&world);
+    let changes = prop::collection::vec(change(), 1..6);
+    let cuts = prop::collection::vec(any::<usize>(), 0..6);
+    fuzz((changes, cuts, any::<bool>()), |(changes, cuts, is_server)| {
+        let mut data = hello.clone();
+        for change in changes {
+            apply(&mut data, change);
         }
-        WORLD.with(|(world, hello)| {
-            let mut data = hello.clone();
-            for change in changes {
-                apply(&mut data, change);
-            }
-            let lines = deliver(world, is_server, split(&data, cuts));
-            prop_assert!(!lines.iter().any(|line| line.contains("panicked")), "{lines:?}");
-            Ok(())
-        })?;
-    }
+        let lines = deliver(&world, is_server, split(&data, cuts));
+        prop_assert!(!lines.iter().any(|line| line.contains("panicked")), "{lines:?}");
+        Ok(())
+    });
+}
 
-    #[test]
-    fn random_bytes_never_panic(
-        data in prop::collection::vec(any::<u8>(), 0..300),
-        is_record: bool,
-        is_server: bool,
-    ) {
-        thread_local!(static WORLD: World = World::new());
-        WORLD.with(|world| {
-            // With the header of a record, so that its content is looked at.
-            let header: Vec<u8> = vec![22, 3, 3, 0, u8::try_from(data.len().min(255)).unwrap()];
-            let data = if is_record { [header, data].concat() } else { data };
-            let lines = deliver(world, is_server, vec![&data]);
-            prop_assert!(!lines.iter().any(|line| line.contains("panicked")), "{lines:?}");
-            Ok(())
-        })?;
-    }
+#[test]
+fn random_bytes_never_panic() {
+    let world = World::new();
+    let data = prop::collection::vec(any::<u8>(), 0..300);
+    fuzz((data, any::<bool>(), any::<bool>()), |(data, is_record, is_server)| {
+        // With the header of a record, so that its content is looked at.
+        let header: Vec<u8> = vec![22, 3, 3, 0, u8::try_from(data.len().min(255)).unwrap()];
+        let data = if is_record { [header, data].concat() } else { data };
+        let lines = deliver(&world, is_server, vec![&data]);
+        prop_assert!(!lines.iter().any(|line| line.contains("panicked")), "{lines:?}");
+        Ok(())
+    });
 }
