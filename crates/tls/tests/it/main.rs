@@ -12,3 +12,4 @@ mod files;
 mod fuzz;
 mod hostile;
 mod sessions;
+mod starttls;
