@@ -34,7 +34,14 @@ pub(crate) struct OutputBuffer {
     /// How many bytes were accepted above the high mark, beyond the message that exceeded
     /// it.
     excess: usize,
-    /// Output of a stream with a filter that has not passed it yet.
+    /// If the stream has, or had, a filter.
+    filtered: Option<Box<Filtered>>,
+}
+
+/// What the output of a stream with a filter needs.
+#[derive(Default)]
+struct Filtered {
+    /// Output that has not passed the filter yet.
     plain: Vec<u8>,
     /// What the queue consists of, if it has passed a filter.
     pieces: VecDeque<Piece>,
@@ -170,11 +177,11 @@ impl OutputBuffer {
     }
 
     /// Returns `true` if the empty buffer is small enough to be kept for reuse.
+    #[inline(always)]
     pub(crate) fn is_reusable(&self) -> bool {
-        self.is_empty()
-            && self.plain.is_empty()
-            && self.bytes.capacity() <= Self::MAX_KEPT
-            && self.plain.capacity() <= Self::MAX_KEPT
+        debug_assert!(self.is_empty() && self.plain_len() == 0, "output would be lost");
+        self.bytes.capacity() <= Self::MAX_KEPT
+            && self.filtered.as_ref().is_none_or(|filtered| filtered.is_reusable())
     }
 }
 
@@ -182,24 +189,24 @@ impl OutputBuffer {
 impl OutputBuffer {
     /// Returns how much has not passed the filter yet.
     pub(crate) fn plain_len(&self) -> usize {
-        self.plain.len()
+        self.filtered.as_ref().map_or(0, |filtered| filtered.plain.len())
     }
 
     /// Returns how many bytes of the user are not written completely. What the filter
     /// adds does not count.
     pub(crate) fn user_len(&self) -> usize {
-        self.plain.len() + self.pieces_len
+        self.filtered.as_ref().map_or(0, |filtered| filtered.plain.len() + filtered.pieces_len)
     }
 
     /// Appends output that passes the filter later.
     pub(crate) fn push_plain(&mut self, data: &[u8]) {
-        self.plain.extend_from_slice(data);
+        self.filtered.get_or_insert_default().plain.extend_from_slice(data);
     }
 
     /// Appends what the filter itself sends. Input waits for it as for replies.
     pub(crate) fn push_wire(&mut self, wire: &[u8], high: usize) {
         self.push(wire, high);
-        self.pieces.push_back(Piece { len: wire.len(), user_len: 0 });
+        self.filtered.get_or_insert_default().push_piece(wire.len(), 0);
         self.has_replies = true;
     }
 
@@ -216,33 +223,73 @@ impl OutputBuffer {
         high: usize,
         mut filter: impl FnMut(&[u8], &mut Vec<u8>) -> io::Result<()>,
     ) -> io::Result<()> {
-        let mut plain = std::mem::take(&mut self.plain);
+        let mut filtered = self.filtered.take().unwrap_or_default();
+        let mut plain = std::mem::take(&mut filtered.plain);
         let mut result = Ok(());
         for piece in plain.chunks(max_piece).chain(data.chunks(max_piece)) {
-            let before = self.bytes.len();
-            if self.bytes.capacity() - before < piece.len() {
+            if self.bytes.capacity() - self.bytes.len() < piece.len() {
                 self.reserve(piece.len(), high);
             }
             let before = self.bytes.len();
             result = filter(piece, &mut self.bytes);
             let len = self.bytes.len().checked_sub(before);
             let Some(len) = len.filter(|_| result.is_ok()) else { break };
-            self.pieces.push_back(Piece { len, user_len: piece.len() });
-            self.pieces_len += piece.len();
+            filtered.push_piece(len, piece.len());
         }
         self.congested |= self.len() >= high;
         plain.clear();
-        self.plain = plain;
+        filtered.plain = plain;
+        self.filtered = Some(filtered);
         result
     }
 
     /// Removes the pieces of which the first `written` bytes were consumed.
-    pub(crate) fn remove_pieces(&mut self, mut written: usize) {
-        if self.is_empty() {
-            self.pieces.clear();
-            self.pieces_len = 0;
-            return;
+    pub(crate) fn remove_pieces(&mut self, written: usize) {
+        let is_empty = self.is_empty();
+        if let Some(filtered) = &mut self.filtered {
+            if is_empty {
+                filtered.remove_all_pieces();
+            } else {
+                filtered.remove_pieces(written);
+            }
         }
+    }
+
+    /// From here on, output passes a filter. What is queued does not.
+    pub(crate) fn start_filter(&mut self) {
+        let len = self.len();
+        self.filtered.get_or_insert_default().push_piece(len, len);
+    }
+
+    /// Lets all that is queued pass a filter later.
+    pub(crate) fn filter_queued(&mut self) {
+        let filtered = self.filtered.get_or_insert_default();
+        filtered.plain.extend_from_slice(&self.bytes[self.start..]);
+        self.bytes.clear();
+        self.start = 0;
+        self.congested = false;
+    }
+
+    /// From here on, output passes no filter.
+    pub(crate) fn end_filter(&mut self, high: usize) {
+        if let Some(filtered) = self.filtered.take() {
+            self.push(&filtered.plain, high);
+        }
+    }
+}
+
+impl Filtered {
+    fn push_piece(&mut self, len: usize, user_len: usize) {
+        self.pieces.push_back(Piece { len, user_len });
+        self.pieces_len += user_len;
+    }
+
+    fn remove_all_pieces(&mut self) {
+        self.pieces.clear();
+        self.pieces_len = 0;
+    }
+
+    fn remove_pieces(&mut self, mut written: usize) {
         while let Some(piece) = self.pieces.front_mut()
             && written >= piece.len
         {
@@ -255,27 +302,9 @@ impl OutputBuffer {
         }
     }
 
-    /// From here on, output passes a filter. What is queued does not.
-    pub(crate) fn start_filter(&mut self) {
-        let len = self.len();
-        self.pieces.push_back(Piece { len, user_len: len });
-        self.pieces_len = len;
-    }
-
-    /// Lets all that is queued pass a filter later.
-    pub(crate) fn filter_queued(&mut self) {
-        self.plain.extend_from_slice(&self.bytes[self.start..]);
-        self.bytes.clear();
-        self.start = 0;
-        self.congested = false;
-    }
-
-    /// From here on, output passes no filter.
-    pub(crate) fn end_filter(&mut self, high: usize) {
-        let plain = std::mem::take(&mut self.plain);
-        self.push(&plain, high);
-        self.pieces.clear();
-        self.pieces_len = 0;
+    #[cold]
+    fn is_reusable(&self) -> bool {
+        self.pieces.is_empty() && self.plain.capacity() <= OutputBuffer::MAX_KEPT
     }
 }
 

@@ -387,11 +387,20 @@ impl Context {
     }
 
     /// Takes back an empty output buffer, to lend it to the next callback.
+    #[inline(always)]
     pub(crate) fn return_output_buffer(&mut self, buffer: Box<OutputBuffer>) {
         if self.spare_output.is_none() && buffer.is_reusable() {
             self.spare_output = Some(buffer);
+        } else {
+            drop_output_buffer(buffer);
         }
     }
+}
+
+/// Keeps this out of the path of an echo, for which a buffer is kept.
+#[cold]
+fn drop_output_buffer(buffer: Box<OutputBuffer>) {
+    drop(buffer);
 }
 
 #[cold]
