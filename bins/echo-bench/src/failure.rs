@@ -78,7 +78,7 @@ impl Failure {
                 }
             }
             Cause::TimedOut(_) if !is_connected => FailureKind::Connect,
-            Cause::PeerClosed => FailureKind::Closed,
+            Cause::PeerClosed | Cause::Truncated => FailureKind::Closed,
             _ => FailureKind::Local,
         };
         Some(Failure::new(kind, cause.to_string()))

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use cli::error::{with_fd_hint, without_errno};
+use cli_tls::Security;
 use reactor::{Address, Context, Reactor, Token};
 
 use crate::conversation::Conversation;
@@ -46,9 +47,10 @@ impl<'a> Generator<'a> {
         addr: Address,
         share: Share,
         pattern: Arc<Pattern>,
+        security: Security,
         options: &'a Options,
     ) -> anyhow::Result<Self> {
-        let workload = Rc::new(Workload::new(addr, share, pattern, options)?);
+        let workload = Rc::new(Workload::new(addr, share, pattern, security, options)?);
         let reactor = Reactor::new()
             .map_err(|error| anyhow!("cannot create the event loop: {}", with_fd_hint(&error)))?;
         Ok(Generator { reactor, workload, share, options })

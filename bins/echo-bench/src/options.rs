@@ -8,6 +8,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{ArgAction, ArgGroup, CommandFactory, Parser, ValueEnum};
 use cli::value::{self, Endpoint};
+use cli_tls::{Security, TlsOptions};
 use log::LevelFilter;
 
 /// Connections have 32-bit numbers, and 127.0.0.0/8 has source addresses for
@@ -167,6 +168,9 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with_all = ["pipeline"])]
     pub(crate) churn: bool,
 
+    #[command(flatten)]
+    tls: TlsOptions,
+
     /// Number of load-generating threads
     #[arg(long, value_name = "N", default_value = "1", value_parser = value::count_up_to(MAX_THREADS))]
     threads: NonZeroUsize,
@@ -258,6 +262,18 @@ impl Options {
             Endpoint::Inet { host, port } => {
                 Target::Inet { host, port: port.or(self.port).unwrap_or(9999) }
             }
+        }
+    }
+
+    /// Loads what protects the connections.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a file cannot be used, or the server has no name.
+    pub(crate) fn security(&self) -> anyhow::Result<Security> {
+        match self.target() {
+            Target::Inet { host, .. } => self.tls.load(Some(&host)),
+            Target::Unix(_) => self.tls.load(None),
         }
     }
 
@@ -368,6 +384,7 @@ Examples:
   echo-bench -c 1                               latency of a single message
   echo-bench -c 1000 --idle 10k                 many connections, most idle
   echo-bench -d 64k -c 16                       large messages
+  echo-bench localhost --tls --tls-ca ca.pem    encrypted messages
   echo-bench --churn                            connection setup and teardown
   echo-bench --threads 2                        load for a multi-threaded server
   echo-bench --rate 20k                         latency at 20,000 messages/s

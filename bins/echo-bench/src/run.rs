@@ -131,6 +131,7 @@ fn check_open_file_limit(options: &Options) -> anyhow::Result<()> {
 /// Opens all connections, then starts the measurement on all threads. Returns
 /// what they measured, and whether the user ended it.
 fn measure(addr: &Address, options: &Options) -> anyhow::Result<Measured> {
+    let security = options.security()?;
     let pattern = Arc::new(Pattern::new(options.size));
     let (mut reactor, sender, coordinator) = Coordinator::new(options)?;
     let results = thread::scope(|scope| {
@@ -138,7 +139,8 @@ fn measure(addr: &Address, options: &Options) -> anyhow::Result<Measured> {
         for share in Share::for_threads(options) {
             let (start_tx, start_rx) = mpsc::channel();
             let (sender, pattern) = (EndGuard::new(sender.clone()), Arc::clone(&pattern));
-            let generator = move || Generator::new(addr.clone(), share, pattern, options);
+            let security = security.clone();
+            let generator = move || Generator::new(addr.clone(), share, pattern, security, options);
             let generate = move || generate(generator()?, sender, &start_rx);
             match thread::Builder::new().spawn_scoped(scope, generate) {
                 Ok(thread) => threads.push(thread),

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cli_tls::Security;
 use reactor::{Address, Context, Limits, Protocol, Stream, Token};
 
 use crate::failure::Failure;
@@ -58,6 +59,7 @@ pub(crate) struct Workload {
     open_count: Cell<usize>,
     stage: RefCell<Stage>,
     record: RefCell<Record>,
+    security: Security,
 }
 
 /// State machine for the load: `Opening` → `Started`.
@@ -74,6 +76,7 @@ impl Workload {
         addr: Address,
         share: Share,
         pattern: Arc<Pattern>,
+        security: Security,
         options: &Options,
     ) -> anyhow::Result<Self> {
         let connections = options.connections.get() + options.idle;
@@ -95,6 +98,7 @@ impl Workload {
             open_count: Cell::new(0),
             stage: RefCell::new(Stage::Opening { ready: Vec::new() }),
             record: RefCell::new(Record::new()?),
+            security,
         })
     }
 
@@ -114,19 +118,17 @@ impl Workload {
             (addr, _) => Stream::connect(addr.as_inet(), protocol),
         };
         let in_flight = self.size.saturating_mul(self.pipeline);
+        let timeout = if self.has_started() { self.reply_timeout } else { CONNECT_TIMEOUT };
         let limits = Limits {
             // More than the messages in flight, so that reading never stops.
             high_water: in_flight.max(MAX_UNSENT).saturating_add(1),
             read_while_congested: true,
-            connect_timeout: Some(if self.has_started() {
-                self.reply_timeout
-            } else {
-                CONNECT_TIMEOUT
-            }),
+            connect_timeout: Some(timeout),
+            handshake_timeout: Some(timeout),
             stall_timeout: None,
             ..Limits::default()
         };
-        cx.add(stream.with_limits(limits)).map(drop)
+        cx.add(self.security.protect(stream.with_limits(limits))?).map(drop)
     }
 
     /// Records an error, and ends the run: a measurement with errors is of no

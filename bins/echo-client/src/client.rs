@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use cli::error::with_fd_hint;
+use cli::value::Endpoint;
+use cli_tls::Security;
 use reactor::{Limits, Protocol, Reactor, Stream};
 
 use crate::failure::Failure;
@@ -23,6 +25,10 @@ use crate::target::Target;
 /// Returns a [`Failure`] if the conversation fails, or another error if there
 /// is no event loop.
 pub(crate) fn run(options: Options) -> anyhow::Result<()> {
+    let security = match options.endpoint() {
+        Endpoint::Inet { host, .. } => options.tls.load(Some(&host))?,
+        Endpoint::Unix(_) => options.tls.load(None)?,
+    };
     let started_at = Instant::now();
     let target = Target::resolve(&options)?;
     // Resolving the name is part of connecting.
@@ -30,7 +36,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
 
     let mut reactor = Reactor::new()
         .map_err(|error| anyhow!("cannot create the event loop: {}", with_fd_hint(&error)))?;
-    let result_rx = setup(&mut reactor, &target, connect_timeout, options)?;
+    let result_rx = setup(&mut reactor, &target, &security, connect_timeout, options)?;
     reactor.run().context("the event loop failed")?;
     result_rx
         .try_recv()
@@ -43,24 +49,26 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
 fn setup(
     reactor: &mut Reactor,
     target: &Target,
+    security: &Security,
     connect_timeout: Duration,
     options: Options,
 ) -> anyhow::Result<Receiver<Result<(), Failure>>> {
     let (result_tx, result_rx) = mpsc::channel();
     let outcome = Outcome::new(target.to_string(), options.timeout, result_tx);
-    let limits = connection_limits(connect_timeout);
+    let limits = connection_limits(connect_timeout, options.timeout);
     if options.stdin {
-        connect(reactor, target, Pipe::new(options.timeout, outcome), limits)?;
+        connect(reactor, (target, security), Pipe::new(options.timeout, outcome), limits)?;
     } else {
         let limits = Limits { idle_timeout: Some(options.timeout), ..limits };
-        connect(reactor, target, Messages::new(options.into_messages(), outcome), limits)?;
+        let messages = Messages::new(options.into_messages(), outcome);
+        connect(reactor, (target, security), messages, limits)?;
     }
     Ok(result_rx)
 }
 
 fn connect(
     reactor: &mut Reactor,
-    target: &Target,
+    (target, security): (&Target, &Security),
     protocol: impl Protocol,
     limits: Limits,
 ) -> anyhow::Result<()> {
@@ -72,6 +80,7 @@ fn connect(
         #[cfg(not(unix))]
         Target::Unix(_) => Stream::connect([], protocol),
     };
-    reactor.add(stream.with_limits(limits)).context("cannot watch the connection")?;
+    let stream = security.protect(stream.with_limits(limits))?;
+    reactor.add(stream).context("cannot watch the connection")?;
     Ok(())
 }

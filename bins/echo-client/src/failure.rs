@@ -24,6 +24,8 @@ pub(crate) enum Failure {
     Connect { server: String, cause: String, hint: &'static str },
     /// The connection was not established in time.
     ConnectTimeout { server: String, timeout: Duration },
+    /// The TLS handshake was not complete in time.
+    HandshakeTimeout { server: String, timeout: Duration },
     /// A reply was pending, and no data was received in time.
     ReplyTimeout { server: String, timeout: Duration, progress: String },
     /// The server closed the connection before the last reply.
@@ -54,6 +56,11 @@ impl Failure {
             }
             ErrorKind::NotFound => "is echo-server running there, and the path correct?",
             ErrorKind::PermissionDenied => "does a firewall forbid it?",
+            // From the TLS session.
+            ErrorKind::InvalidData => {
+                "check the server's certificate, --tls-ca and --tls-name, and that it serves TLS"
+            }
+            ErrorKind::UnexpectedEof => "does the server serve TLS?",
             ErrorKind::AddrNotAvailable => "is the address correct, and is a local port available?",
             _ => "use -vv to log each attempt",
         };
@@ -104,6 +111,11 @@ impl fmt::Display for Failure {
                 write!(f, "cannot connect to {server}: ")?;
                 write!(f, "no response within {}; ", format_duration(*timeout))?;
                 write!(f, "is the host up and the address correct? (see --timeout)")
+            }
+            Failure::HandshakeTimeout { server, timeout } => {
+                write!(f, "cannot connect to {server}: ")?;
+                write!(f, "no TLS handshake within {}; ", format_duration(*timeout))?;
+                write!(f, "does the server serve TLS? (see --timeout)")
             }
             Failure::ReplyTimeout { server, timeout, progress } => {
                 write!(f, "{server}: no reply for {} ", format_duration(*timeout))?;

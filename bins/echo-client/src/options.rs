@@ -8,6 +8,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, Parser};
 use cli::value::{self, Endpoint};
+use cli_tls::TlsOptions;
 use log::LevelFilter;
 
 const AFTER_HELP: &str = "\
@@ -20,6 +21,8 @@ Examples:
   echo-client -- hello -1 -2          send messages, also with a dash
   echo-client --stdin <file | cmp - file
                                       send a file, and compare the reply
+  echo-client localhost --tls --tls-ca ca.pem
+                                      use TLS, and trust this authority
   echo-client -vv                     log each send and receive
 
 Durations are written like 500ms, 30s or \"1m 30s\"; a number is in seconds.
@@ -90,11 +93,14 @@ pub(crate) struct Options {
 
     /// Time to wait for the server, such as 500ms, 10s or "1min 30s"
     ///
-    /// Limits the time to connect, for all addresses of a name together, and
-    /// then the time without progress while a reply is pending. Waiting for
+    /// Limits the time to connect, for all addresses of a name together, the
+    /// time for a TLS handshake, and then the time without progress while a reply is pending. Waiting for
     /// standard input does not count.
     #[arg(short, long, value_name = "DURATION", default_value = "10s", value_parser = value::timeout)]
     pub(crate) timeout: Duration,
+
+    #[command(flatten)]
+    pub(crate) tls: TlsOptions,
 
     /// Send standard input, and write the reply to standard output
     ///

@@ -74,6 +74,9 @@ impl Outcome {
             Cause::TimedOut(TimeoutKind::Connect) => {
                 Failure::ConnectTimeout { server, timeout: self.timeout }
             }
+            Cause::TimedOut(TimeoutKind::Handshake) => {
+                Failure::HandshakeTimeout { server, timeout: self.timeout }
+            }
             Cause::Error(error) => Failure::connect(server, error),
             other => Failure::connect(server, &io::Error::other(other.to_string())),
         }

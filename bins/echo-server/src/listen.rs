@@ -14,6 +14,7 @@ use reactor::{
 };
 
 use crate::options::Options;
+use crate::security::Security;
 use crate::service_manager::refusal;
 
 /// Maximum number of connections that the log of a shutdown names.
@@ -55,6 +56,33 @@ impl Protocol for LoggedEcho {
     }
 }
 
+/// [`Echo`], for connections from a proxy: it announces the client that the proxy names.
+#[derive(Clone, Copy)]
+struct ProxiedEcho {
+    is_quiet: bool,
+}
+
+impl Protocol for ProxiedEcho {
+    fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
+        announce(&io.peer_addr(), self.is_quiet);
+        Ok(())
+    }
+
+    fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
+        LoggedEcho.handle_read(io, data)
+    }
+
+    fn handle_close(&mut self, io: &mut Io<'_>, reason: &CloseReason) {
+        log_close(io, reason);
+    }
+}
+
+fn announce(peer: &Address, is_quiet: bool) {
+    if !is_quiet {
+        STDOUT.write_line(&format!("Incoming connection from {peer}"));
+    }
+}
+
 /// Logs the end of a connection, as a warning if the shutdown did not wait for it.
 fn log_close(io: &Io<'_>, reason: &CloseReason) {
     let peer = io.peer_addr();
@@ -71,6 +99,14 @@ pub(crate) fn log_cut_count() {
     if count > MAX_CUT_LOGGED {
         log::warn!("connections closed by the shutdown: {count}");
     }
+}
+
+/// What the listeners of all threads share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    /// Counts the connections.
+    pub(crate) limit: ConnectionLimit,
+    pub(crate) security: Security,
 }
 
 /// What each thread listens on.
@@ -102,7 +138,7 @@ impl Target {
 }
 
 /// Listens on all addresses of `target` that this machine has, or on its
-/// inherited sockets, for connections that count in `limit`.
+/// inherited sockets.
 ///
 /// No connection is accepted until the listeners are added to a reactor and that
 /// reactor runs.
@@ -113,15 +149,17 @@ impl Target {
 /// none of them.
 pub(crate) fn listen(
     target: &Target,
-    limit: &ConnectionLimit,
+    shared: &Shared,
     options: &Options,
 ) -> io::Result<Vec<Listener>> {
-    let listeners = if log::log_enabled!(log::Level::Trace) {
-        bind(target, LoggedEcho, options)
+    let listeners = if options.proxy_protocol {
+        bind(target, accept_proxied(options), options)
+    } else if log::log_enabled!(log::Level::Trace) {
+        bind(target, accept(LoggedEcho, options), options)
     } else {
-        bind(target, Echo, options)
+        bind(target, accept(Echo, options), options)
     }?;
-    Ok(listeners.into_iter().map(|listener| with_limits(listener, limit, options)).collect())
+    Ok(listeners.into_iter().map(|listener| configure(listener, shared, options)).collect())
 }
 
 /// Listens on a Unix socket, as [`listen`].
@@ -130,35 +168,32 @@ pub(crate) fn listen(
 ///
 /// Returns an error if `path` cannot be bound.
 #[cfg(unix)]
-pub(crate) fn listen_unix(
-    path: &Path,
-    limit: &ConnectionLimit,
-    options: &Options,
-) -> io::Result<Listener> {
-    let listener = if log::log_enabled!(log::Level::Trace) {
-        Listener::bind_unix(path, accept(LoggedEcho, options.quiet))
+pub(crate) fn listen_unix(path: &Path, shared: &Shared, options: &Options) -> io::Result<Listener> {
+    let listener = if options.proxy_protocol {
+        Listener::bind_unix(path, accept_proxied(options))
+    } else if log::log_enabled!(log::Level::Trace) {
+        Listener::bind_unix(path, accept(LoggedEcho, options))
     } else {
-        Listener::bind_unix(path, accept(Echo, options.quiet))
+        Listener::bind_unix(path, accept(Echo, options))
     }?;
-    Ok(with_limits(listener, limit, options))
+    Ok(configure(listener, shared, options))
 }
 
 /// Not available: the command line accepts no path.
 #[cfg(not(unix))]
 pub(crate) fn listen_unix(
     _path: &Path,
-    _limit: &ConnectionLimit,
+    _shared: &Shared,
     _options: &Options,
 ) -> io::Result<Listener> {
     Err(ErrorKind::Unsupported.into())
 }
 
-fn bind<P: Protocol + Copy>(
+fn bind<P: Protocol>(
     target: &Target,
-    protocol: P,
+    handle_accepted: impl FnMut(&Address) -> io::Result<P> + Copy + 'static,
     options: &Options,
 ) -> io::Result<Vec<Listener>> {
-    let handle_accepted = accept(protocol, options.quiet);
     // Only with several threads: a shared port can also be bound by another
     // server, which would then receive some of the connections.
     match (target, options.threads.get()) {
@@ -178,22 +213,40 @@ fn bind<P: Protocol + Copy>(
 }
 
 /// Returns a handler that announces a connection, and has `protocol` serve it.
-fn accept<P: Copy>(protocol: P, is_quiet: bool) -> impl FnMut(&Address) -> io::Result<P> + Copy {
+fn accept<P: Copy + 'static>(
+    protocol: P,
+    options: &Options,
+) -> impl FnMut(&Address) -> io::Result<P> + Copy + 'static {
+    let is_quiet = options.quiet;
     move |peer| {
-        if !is_quiet {
-            STDOUT.write_line(&format!("Incoming connection from {peer}"));
-        }
+        announce(peer, is_quiet);
         Ok(protocol)
     }
 }
 
-fn with_limits(listener: Listener, limit: &ConnectionLimit, options: &Options) -> Listener {
+/// Returns a handler for connections from proxies, whose clients are not known yet.
+fn accept_proxied(
+    options: &Options,
+) -> impl FnMut(&Address) -> io::Result<ProxiedEcho> + Copy + 'static {
+    let is_quiet = options.quiet;
+    move |_| Ok(ProxiedEcho { is_quiet })
+}
+
+/// Applies the options to a listener.
+fn configure(listener: Listener, shared: &Shared, options: &Options) -> Listener {
     let limits = Limits {
         idle_timeout: options.idle_timeout,
         stall_timeout: Some(options.stall_timeout),
+        handshake_timeout: Some(options.handshake_timeout),
         ..Limits::default()
     };
-    listener.with_limits(limits).with_connection_limit(limit.clone())
+    let listener = listener.with_limits(limits).with_connection_limit(shared.limit.clone());
+    let listener = match &options.proxy_from[..] {
+        _ if !options.proxy_protocol => listener,
+        [] => proxy_protocol::listen(listener, proxy_protocol::loopback()),
+        networks => proxy_protocol::listen(listener, networks.iter().copied()),
+    };
+    shared.security.protect(listener)
 }
 
 /// The addresses of a host of the command line.

@@ -7,6 +7,7 @@
 //! - [`cpu`]: the processors that a thread can be pinned to.
 //! - [`thread_config`]: each thread's part of the processors.
 //! - [`service_manager`]: sockets from systemd or its like, and messages to it.
+//! - [`security`]: TLS, if the command line names a certificate.
 //! - [`listen`]: the protocol and the listening sockets.
 //! - [`workers`]: further threads, with a reactor each.
 //! - [`server`]: sets up the reactor and runs it. Start reading here.
@@ -14,6 +15,7 @@
 mod cpu;
 mod listen;
 mod options;
+mod security;
 mod server;
 mod service_manager;
 mod sys;

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Parser};
 use cli::value::{self, Endpoint};
 use log::LevelFilter;
+use proxy_protocol::IpNet;
 
 /// More threads than any machine has processors for.
 const MAX_THREADS: usize = 1024;
@@ -145,6 +147,48 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = value::duration)]
     pub(crate) drain_timeout: Duration,
 
+    /// Serve TLS, with the certificate in FILE
+    ///
+    /// In PEM format, followed by the certificates that signed it, if clients
+    /// do not know them. TLS 1.2 and 1.3 are served.
+    ///
+    /// On Unix, SIGHUP loads all files again, for connections that are accepted
+    /// from then on; if one cannot be used, the previous certificate stays in
+    /// use.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// Private key of the certificate, in PEM format, not encrypted
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// Require clients to present a certificate that one in FILE has signed
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+
+    /// Require a header of the PROXY protocol on each connection
+    ///
+    /// For a server behind a proxy that sends one, version 1 or 2 (`send-proxy`
+    /// and `send-proxy-v2` of `HAProxy`). `Incoming connection from` and the
+    /// log then name the original client. A connection with a wrong header, or
+    /// none, is closed. With TLS, the header comes first, unencrypted.
+    #[arg(long)]
+    pub(crate) proxy_protocol: bool,
+
+    /// Network of the proxies, such as 10.0.0.0/8 (may be repeated)
+    ///
+    /// Connections from other addresses are closed, because they could claim
+    /// to be any client. Unix sockets are trusted. By default, proxies must be
+    /// on this machine (127.0.0.0/8 and `::1`).
+    #[arg(long, value_name = "CIDR", requires = "proxy_protocol", value_parser = network)]
+    pub(crate) proxy_from: Vec<IpNet>,
+
+    /// Time for a TLS handshake, or a header of the PROXY protocol
+    ///
+    /// A connection that takes longer is closed.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = value::timeout)]
+    pub(crate) handshake_timeout: Duration,
+
     /// Increase log verbosity (may be repeated)
     ///
     /// -v logs the main events, -vv each connection, -vvv each message. Takes
@@ -172,6 +216,8 @@ Examples:
           Serve all clients, with limits
   echo-server -l localhost:7 -l unix:/run/echo
           Listen on several addresses
+  echo-server --tls-cert server.pem --tls-key server.key
+          Serve TLS
   echo-server -p 0 -q
           Use a free port, and print only `Listening on ADDRESS`
 
@@ -179,6 +225,12 @@ Exit codes:
   0  terminated by SIGINT or SIGTERM; peers had up to the drain timeout
   1  could not listen, failed later, or was terminated by a second signal
   2  invalid command line";
+
+/// Parses a network. A single address stands for itself.
+fn network(text: &str) -> Result<IpNet, &'static str> {
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.map_err(|_| "expected a network such as 10.0.0.0/8, or an address")
+}
 
 impl Options {
     /// Returns the addresses to listen on, at least one, with their ports.

@@ -8,13 +8,16 @@ use anyhow::{Context as _, anyhow, bail};
 use cli::error::{with_fd_hint, without_errno};
 use cli::output::{STDERR, STDOUT};
 use cli::value::Endpoint;
+#[cfg(unix)] // Windows has no such signal
+use reactor::signal::SIGHUP;
 use reactor::signal::Signals;
 use reactor::{Address, ConnectionLimit, Handle, Reactor};
 
 use crate::listen::{
-    HostAddrs, Target, bind_hint, bind_unix_hint, listen, listen_unix, log_cut_count,
+    HostAddrs, Shared, Target, bind_hint, bind_unix_hint, listen, listen_unix, log_cut_count,
 };
 use crate::options::Options;
+use crate::security::Security;
 use crate::service_manager::{self, State};
 use crate::thread_config::ThreadConfig;
 use crate::workers::Workers;
@@ -60,8 +63,9 @@ impl Server {
     ///
     /// Returns an error if the host does not resolve, an address of it cannot
     /// be bound, an inherited descriptor is no listening socket, or a thread, a
-    /// processor or a signal is not available.
+    /// processor or a signal is not available, or a file for TLS cannot be used.
     fn setup(reactor: &mut Reactor, options: &Options) -> anyhow::Result<Self> {
+        let security = Security::load(options)?;
         let inherited = service_manager::listening_sockets()?;
         let endpoints = if inherited.is_empty() { options.endpoints() } else { Vec::new() };
         let hosts = HostAddrs::resolve(&endpoints, options)?;
@@ -76,12 +80,13 @@ impl Server {
             Some(max) => ConnectionLimit::new(max.get()),
             None => ConnectionLimit::default(),
         };
+        let shared = Shared { limit, security };
         let mut listeners = Vec::new();
         if target.is_empty() {
             // The other threads would have nothing to listen on.
             configs.truncate(1);
         } else {
-            listeners = listen(&target, &limit, options).map_err(|error| match target {
+            listeners = listen(&target, &shared, options).map_err(|error| match target {
                 // The error's own text begins with the address.
                 Target::Addrs(_) => {
                     anyhow!("cannot listen on {}; {}", without_errno(&error), bind_hint(&error))
@@ -95,7 +100,7 @@ impl Server {
         HostAddrs::check_bound(&hosts, &inet)?;
         for endpoint in endpoints {
             if let Endpoint::Unix(path) = endpoint {
-                listeners.push(listen_unix(&path, &limit, options).map_err(|error| {
+                listeners.push(listen_unix(&path, &shared, options).map_err(|error| {
                     let hint = bind_unix_hint(&error);
                     anyhow!("cannot listen on {}; {hint}", without_errno(&error))
                 })?);
@@ -107,7 +112,7 @@ impl Server {
             reactor.add(listener)?;
         }
 
-        let workers = Workers::start(reactor, &configs[1..], &target, &addrs, &limit, options)?;
+        let workers = Workers::start(reactor, &configs[1..], &target, &addrs, &shared, options)?;
         // After all other threads started, since a thread inherits the affinity.
         STDOUT.start();
         STDERR.start();
@@ -115,9 +120,16 @@ impl Server {
 
         let signals_received = Rc::new(Cell::new(0));
         let signals =
-            handle_signals(Rc::clone(&signals_received), workers.handles(), limit, options)
+            handle_signals(Rc::clone(&signals_received), workers.handles(), shared.limit, options)
                 .map_err(|error| anyhow!("cannot catch signals: {}", with_fd_hint(&error)))?;
         reactor.add(signals)?;
+        #[cfg(unix)] // Windows has no such signal
+        if shared.security.has_files() {
+            let security = shared.security;
+            let reload = Signals::new(&[SIGHUP], move |_, _| security.reload())
+                .map_err(|error| anyhow!("cannot catch signals: {}", with_fd_hint(&error)))?;
+            reactor.add(reload)?;
+        }
         Ok(Server { addrs, workers, signals_received })
     }
 

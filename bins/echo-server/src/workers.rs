@@ -8,9 +8,9 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, anyhow};
 use cli::error::without_errno;
-use reactor::{Address, ConnectionLimit, Handle, InboxSender, Reactor, inbox};
+use reactor::{Address, Handle, InboxSender, Reactor, inbox};
 
-use crate::listen::{Target, listen};
+use crate::listen::{Shared, Target, listen};
 use crate::options::Options;
 use crate::thread_config::ThreadConfig;
 
@@ -28,8 +28,8 @@ struct Worker {
 
 impl Workers {
     /// Starts a worker for each of `configs`, listening as the main thread does,
-    /// which has bound `addrs`. Connections count in `limit`, whichever thread
-    /// accepts them.
+    /// which has bound `addrs`. Connections count in the limit of `shared`,
+    /// whichever thread accepts them.
     ///
     /// Adds a channel to `main`, which closes when all workers have ended. So
     /// `main` runs at least as long as every worker.
@@ -42,7 +42,7 @@ impl Workers {
         configs: &[ThreadConfig],
         target: &Target,
         addrs: &[Address],
-        limit: &ConnectionLimit,
+        shared: &Shared,
         options: &Options,
     ) -> anyhow::Result<Self> {
         // No message is ever sent: the channel closes when the last sender is dropped.
@@ -50,7 +50,7 @@ impl Workers {
         main.add(workers_live)?;
         let workers = configs.iter().map(|&config| {
             let target = target.for_worker(addrs).map_err(start_error)?;
-            Worker::start(liveness.clone(), target, config, limit.clone(), options)
+            Worker::start(liveness.clone(), target, config, shared.clone(), options)
         });
         workers.collect::<anyhow::Result<_>>().map(Workers)
     }
@@ -87,7 +87,7 @@ impl Worker {
         liveness: InboxSender<Infallible>,
         target: Target,
         config: ThreadConfig,
-        limit: ConnectionLimit,
+        shared: Shared,
         options: &Options,
     ) -> anyhow::Result<Self> {
         let (ready_tx, ready_rx) = mpsc::channel();
@@ -96,7 +96,7 @@ impl Worker {
             config.pin_thread()?;
             let mut reactor =
                 Reactor::builder().busy_poll(options.busy_poll).build().map_err(start_error)?;
-            for listener in listen(&target, &limit, &options).map_err(start_error)? {
+            for listener in listen(&target, &shared, &options).map_err(start_error)? {
                 reactor.add(listener)?;
             }
             drop(target);
