@@ -26,10 +26,14 @@ mod faults;
 #[cfg(target_os = "linux")]
 mod load;
 mod option_limits;
+#[cfg(unix)] // signals
+mod proxies;
 mod serving;
 mod shutdown;
 #[cfg(target_os = "linux")]
 mod soak;
+#[cfg(unix)] // signals
+mod tls;
 
 /// The program's own command line, of which the tests read the list of options.
 #[path = "../../src/options.rs"]
