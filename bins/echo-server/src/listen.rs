@@ -11,6 +11,7 @@ use cli::output::STDOUT;
 use cli::value::Endpoint;
 use reactor::{
     Address, Cause, CloseReason, ConnectionLimit, Io, Limits, Listener, OwnedDescriptor, Protocol,
+    TimeoutKind,
 };
 
 use crate::options::Options;
@@ -83,10 +84,13 @@ fn announce(peer: &Address, is_quiet: bool) {
     }
 }
 
-/// Logs the end of a connection, as a warning if the shutdown did not wait for it.
+/// Logs the end of a connection, as a warning if the shutdown did not wait for it, or it
+/// never started.
 fn log_close(io: &Io<'_>, reason: &CloseReason) {
     let peer = io.peer_addr();
-    if !matches!(reason.cause, Cause::Shutdown) {
+    if matches!(reason.cause, Cause::TimedOut(TimeoutKind::Handshake)) {
+        log::warn!("{peer}: {reason}");
+    } else if !matches!(reason.cause, Cause::Shutdown) {
         log::debug!("{peer}: {reason}");
     } else if CUT_COUNT.fetch_add(1, Ordering::Relaxed) < MAX_CUT_LOGGED {
         log::warn!("{peer}: closed by the shutdown, with {} bytes unsent", reason.unsent);

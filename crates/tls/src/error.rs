@@ -112,9 +112,10 @@ fn fmt_certificate(error: &CertificateError, f: &mut fmt::Formatter<'_>) -> fmt:
     }
 }
 
-/// Returns `example.org` for `DnsName("example.org")`.
+/// Returns `example.org` for `DnsName("example.org")`, and the like for `IpAddress(::1)`.
 fn readable_name(name: &str) -> &str {
-    name.split('"').nth(1).unwrap_or(name)
+    let inner = name.split_once('(').and_then(|(_, inner)| inner.strip_suffix(')'));
+    inner.map_or(name, |inner| inner.trim_matches('"'))
 }
 
 /// Returns `certificate expired` for `CertificateExpired`.
@@ -175,6 +176,14 @@ mod tests {
         assert_eq!(
             text(expired.into(), None),
             "the peer's certificate expired on 1970-01-01T00:00:01Z"
+        );
+        let other_name = CertificateError::NotValidForNameContext {
+            expected: "example.net".try_into().unwrap(),
+            presented: vec!["DnsName(\"example.org\")".into(), "IpAddress(::1)".into()],
+        };
+        assert_eq!(
+            text(other_name.into(), None),
+            "the peer's certificate is not for example.net, but for example.org, ::1"
         );
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::UnknownCA);
         assert_eq!(text(alert, None), "the peer reports a TLS error: unknown ca");

@@ -133,11 +133,11 @@ impl Filter for Tls {
     fn ended(&mut self, _: &mut Flow<'_>) -> io::Result<()> {
         match self.phase {
             // A port scan, or a load balancer that checks the port.
-            Phase::Untouched => Err(io::Error::new(
+            Phase::Untouched if matches!(self.session, Session::Server(_)) => Err(io::Error::new(
                 ErrorKind::ConnectionAborted,
                 "the peer closed the connection before the TLS handshake",
             )),
-            Phase::Handshaking => Err(io::Error::new(
+            Phase::Untouched | Phase::Handshaking => Err(io::Error::new(
                 ErrorKind::UnexpectedEof,
                 "the peer closed the connection during the TLS handshake",
             )),

@@ -15,6 +15,7 @@ mod intervals;
 mod open_loop;
 mod option_limits;
 mod target;
+mod tls;
 
 /// The program's own command line, of which the tests read the list of options.
 #[path = "../../src/options.rs"]

@@ -25,6 +25,8 @@ mod option_limits;
 mod pipe;
 #[cfg(unix)] // a shell and descriptors
 mod streams;
+#[cfg(unix)] // `openssl` and Python
+mod tls;
 
 /// The program's own command line, of which the tests read the list of options.
 #[path = "../../src/options.rs"]

@@ -97,8 +97,8 @@ fn wrong_slow_or_missing_header_is_rejected_with_one_line() {
     let cases: [(&[u8], &str); 4] = [
         (b"hello\n", "rejected: it does not start with a PROXY header"),
         (b"PROXY TCP4 ::1 198.51.100.1 5000 80\r\n", "rejected: a wrong address"),
-        (b"PROXY TCP4 192.0.2.1", "handshake timeout"),
-        (b"", "handshake timeout"),
+        (b"PROXY TCP4 192.0.2.1", "timed out: handshake timeout"),
+        (b"", "timed out: handshake timeout"),
     ];
     for (input, expected) in cases {
         let mut peer = server.connect();

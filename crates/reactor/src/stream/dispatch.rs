@@ -4,7 +4,7 @@ use std::io;
 use std::time::Instant;
 
 use crate::output_buffer::SendMode;
-use crate::reactor::{Cause, CloseReason, Context, Dispatcher, TimeoutKind, TimerId};
+use crate::reactor::{Cause, CloseReason, Context, Dispatcher, TimerId};
 use crate::stream::Stream;
 use crate::stream::connection::ReadOutcome;
 use crate::stream::protocol::Protocol;
@@ -169,9 +169,6 @@ impl<P: Protocol> Dispatcher for Stream<P> {
         } else if self.connection.can_deliver(|| self.protocol.readable()) {
             return self.deliver(cx);
         } else if let Some(timeout) = self.connection.expire(cx.now()) {
-            if timeout == TimeoutKind::Handshake {
-                log::warn!("{}: {timeout}", self.connection.peer_addr());
-            }
             cx.close_with(self.connection.first_cause(Cause::TimedOut(timeout)));
         }
         Ok(())

@@ -7,6 +7,8 @@
 )]
 
 mod common;
+#[cfg(target_os = "linux")] // the limit of descriptors in /proc
+mod crowd;
 mod endings;
 mod files;
 mod fuzz;
