@@ -322,6 +322,21 @@ inherited_restart
 tests 51 'started by systemd-socket-activate: serves' $S:activation::systemd_socket_activate_starts_the_server
 tests 52 'wrong inherited descriptor: one line' $S:activation::descriptors_that_are_no_listening_stream_sockets_are_refused \
     $S:activation::listen_fds_must_be_a_number $S:activation::sockets_for_another_process_are_ignored
+T=tls:it P=proxy-protocol:lib
+long_tests 53 '10,000 half-open TLS handshakes: bounded, closed' $S:tls::ten_thousand_half_open_handshakes_are_bounded
+tests 54 'TLS garbage, changed bytes: an error, an alert' $T:hostile::garbage_after_the_start_of_a_handshake_is_an_error \
+    $T:hostile::changed_byte_is_an_error_wherever_it_is
+tests 55 'TLS byte by byte: the same' $T:hostile::records_may_arrive_byte_by_byte
+tests 56 'plain HTTP on the TLS port: named in the log' $S:tls::plain_http_and_truncation_are_named_in_the_log
+tests 57 'TLS connection cut off: its own cause' $T:endings::both_sides_report_each_ending_as_the_table_says \
+    $C:tls::truncated_reply_is_an_error
+tests 58 'files that TLS cannot use: one line' $S:tls::unusable_files_end_the_server
+tests 59 'SIGHUP: new certificate, nobody disconnected' $S:tls::sighup_loads_the_files_again
+tests 60 'plain text behind STARTTLS: rejected' $T:starttls::plain_text_behind_starttls_is_rejected
+tests 61 'PROXY header wrong, slow, missing: one line' $S:proxies::wrong_slow_or_missing_header_is_rejected_with_one_line
+tests 62 'PROXY header from anybody: not trusted' $S:proxies::header_is_accepted_from_trusted_addresses_only
+tests 63 'random input to TLS and PROXY: no panic' $T:fuzz::changed_handshake_never_panics $T:fuzz::random_bytes_never_panic \
+    $P:header::tests::fuzz_random_bytes_never_panic
 
 printf '%d held, %d skipped, %d failed\n' "$held" "$skipped" "$failed"
 ((failed == 0))

@@ -5,8 +5,8 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, UNIX_EPOCH};
 
-use rustls::CertificateError;
 use rustls::pki_types::UnixTime;
+use rustls::{CertificateError, OtherError};
 
 /// Why a TLS session failed. It is the inner error of the [`io::Error`], of kind
 /// `InvalidData`, that closes the stream.
@@ -108,6 +108,11 @@ fn fmt_certificate(error: &CertificateError, f: &mut fmt::Formatter<'_>) -> fmt:
             let names: Vec<_> = presented.iter().map(|name| readable_name(name)).collect();
             if names.is_empty() { Ok(()) } else { write!(f, ", but for {}", names.join(", ")) }
         }
+        CertificateError::Other(OtherError(error))
+            if error.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity) =>
+        {
+            f.write_str("the peer's certificate is for an authority, not for a server (CA:TRUE)")
+        }
         error => write!(f, "the peer's certificate: {error}"),
     }
 }
@@ -144,6 +149,8 @@ impl From<TlsError> for io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn text(source: rustls::Error, start: Option<&[u8]>) -> String {
@@ -184,6 +191,11 @@ mod tests {
         assert_eq!(
             text(other_name.into(), None),
             "the peer's certificate is not for example.net, but for example.org, ::1"
+        );
+        let ca = OtherError(Arc::new(webpki::Error::CaUsedAsEndEntity));
+        assert_eq!(
+            text(CertificateError::Other(ca).into(), None),
+            "the peer's certificate is for an authority, not for a server (CA:TRUE)"
         );
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::UnknownCA);
         assert_eq!(text(alert, None), "the peer reports a TLS error: unknown ca");

@@ -1,14 +1,17 @@
 //! TLS, with clients that exist: openssl, curl, Python, `HAProxy`.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
+use std::time::Instant;
 
 use test_certificates::{Authority, Validity};
 use testing::{Lines, Process, run};
 
+#[cfg(target_os = "linux")]
+use crate::common::open_descriptors;
 use crate::common::{Server, command, echo, installed};
 use crate::proxies::Haproxy;
 
@@ -286,4 +289,43 @@ fn unusable_files_end_the_server() {
         let expected = format!("echo-server: cannot use TLS: {}: {problem}", file.display());
         assert!(stderr[0].starts_with(&expected), "{} instead of {expected}", stderr[0]);
     }
+}
+
+#[cfg(target_os = "linux")] // memory in /proc
+#[test]
+#[ignore = "takes half a minute; run by scripts/faults.sh"]
+fn ten_thousand_half_open_handshakes_are_bounded() {
+    const COUNT: usize = 10_000;
+    /// The start of a `ClientHello` of 512 bytes.
+    const START: [u8; 11] = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
+    cli::limits::raise_open_files();
+    let mut tls = TlsServer::start(&["--handshake-timeout", "20s"]);
+    let id = tls.server.id();
+    let mut healthy = OpensslClient::start(tls.addr(), &tls.authority.ca(), &[]);
+    healthy.echo("before");
+    let before = testing::status_kib(id, "VmRSS").unwrap();
+    let started_at = Instant::now();
+    // Each stops at another byte.
+    let crowd: Vec<_> = (0..COUNT)
+        .map(|number| {
+            let mut peer = tls.server.connect();
+            peer.write_all(&START[..number % START.len()]).unwrap();
+            peer
+        })
+        .collect();
+    testing::wait_until(|| open_descriptors(id), |&open| open > COUNT);
+    let each = (testing::status_kib(id, "VmRSS").unwrap() - before) * 1024 / COUNT as u64;
+    healthy.echo("among them");
+    let mut other = OpensslClient::start(tls.addr(), &tls.authority.ca(), &[]);
+    other.echo("a handshake among them");
+    let took = started_at.elapsed();
+    for mut peer in crowd {
+        // An end, or a reset if the start of a message was not read.
+        assert!(!matches!(peer.read(&mut [0; 64]), Ok(1..)), "nothing to read");
+    }
+    let closed = tls.server.stderr.by_ref().take(COUNT);
+    assert_eq!(closed.filter(|line| line.ends_with("timed out: handshake timeout")).count(), COUNT);
+    healthy.echo("after");
+    eprintln!("{COUNT} half-open handshakes: {each} bytes each, others served after {took:?}");
+    assert!(each < 8 * 1024, "{each} bytes");
 }
