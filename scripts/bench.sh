@@ -18,7 +18,8 @@ Measures echo-server beside other echo servers, in interleaved rounds.
   --seconds S          how long a round of one server takes [3; quick: 0.6]
   --only SERVER,...    these servers only: reactor, epoll, mio, tokio, smol,
                        calloop, polling-oneshot, uv, asyncore, asyncio, uvloop,
-                       tokio-multi (ratios are to epoll, so keep that);
+                       tokio-multi, control (ratios are to epoll, so keep that;
+                       control is epoll again, and shows the noise);
                        reactor stands for its forms as well: reactor-busy,
                        reactor-deadlines, reactor-2, reactor-2-batch
   --scenario NAME,...  these only: c1, c64, c1000, p16, big, churn, idle10k,

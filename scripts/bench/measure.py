@@ -100,6 +100,8 @@ def servers(interpreter):
         two,
         batch(two),
         c("epoll", "C by hand on epoll, level-triggered"),
+        # The same program: how far its figures differ from epoll's is what noise does.
+        dataclasses.replace(c("epoll", "epoll again, to show the noise"), name="control"),
         rust("mio", "Rust, mio, edge-triggered", "mio"),
         rust("tokio", "Rust, tokio, one thread", "tokio", also=THREADS),
         rust("smol", "Rust, smol, one thread", "smol"),

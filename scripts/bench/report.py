@@ -12,10 +12,15 @@ import statistics
 import sys
 
 LIMIT = "epoll"  # what all are compared with
+CONTROL = "control"  # the same program again: how far it differs is noise
 LIMITS = {"threads": "tokio-multi", "threads1": "tokio-multi"}  # but here
 PERCENTILES = ("p50", "p90", "p99", "p99.9", "max")
 DISTRIBUTION = ("p10", "p25", "p50", "p75", "p90", "p95", "p99", "p99.9", "p99.99", "max")
 CURVE = ("c1", "c64", "c1000")  # the scenarios that differ in connections only
+# What the summary calls a scenario.
+SHORT = {"c1": "1 connection", "c64": "64 connections", "c1000": "1,000 connections",
+         "p16": "pipelined", "big": "64 KiB messages", "churn": "new connections",
+         "idle10k": "64 beside 10,000 idle"}  # fmt: skip
 
 # How a server is drawn, in every plot: on light, on dark, dashes, mark.
 STYLES = {
@@ -23,6 +28,7 @@ STYLES = {
     "reactor-busy": ("#d4281c", "#ff6b5e", "2 4", "square"),
     "reactor-deadlines": ("#d4281c", "#ff6b5e", "6 3", "square"),
     "epoll": ("#222222", "#eeeeee", "7 3", "diamond"),
+    "control": ("#777777", "#9a9a9a", "2 3", "diamond"),
     "mio": ("#1f6fb4", "#6db3f2", "", "square"),
     "tokio": ("#0d8a7c", "#3fd0bf", "", "up"),
     "smol": ("#4f8a10", "#9bd34c", "", "diamond"),
@@ -141,13 +147,13 @@ def blocks(results):
         yield "text", "**This run was interrupted: the figures are those until then.**"
     if data["failures"]:
         yield "text", "**Failed: " + "; ".join(data["failures"]) + "**"
-    yield "text", (
-        "What to quote from here are ratios and counts. Absolute times are those of one, "
-        "possibly busy, machine: a figure is the median of its rounds, with the least and "
-        "the most in brackets. A ratio is to hand-written C on epoll within the same round, "
-        "and the median of those; beyond 1 is more."
-    )
     yield from summary(results)
+    yield "heading", 2, "How to read this"
+    yield "text", (
+        "A figure is the median of the rounds, with the least and the most in brackets. A ratio "
+        f"compares with `{LIMIT}`, a loop written by hand in C, in the same round. Quote ratios and "
+        "counts only: absolute times are those of one machine, which may be busy."
+    )
     yield from plots(results)
     for name in results.scenarios:
         yield from scenario(results, name)
@@ -161,22 +167,49 @@ def summary(results):
     if not names:
         return
     servers = [s for s in results.servers if any(s in results.taking_part(n) for n in names)]
-    for title, figure in (
-        ("Processor time a message, ratio to C epoll (less is better)", cpu),
-        ("Messages a second, ratio to C epoll (more is better)", rate),
-    ):
-        rows = [
-            [s, *(spread(results.ratios(n, s, figure), ratio) for n in names)] for s in servers
-        ]
-        yield "heading", 2, title
-        yield "table", ["server", *names], rows
+    heads = ["server", *(SHORT.get(n, n) for n in names)]
+
+    def rows(figure):
+        return [[s, *(median_of(results.ratios(n, s, figure), ratio) for n in names)]
+                for s in servers]  # fmt: skip
+
+    yield "heading", 2, "Processor time for each message, ratio to C on epoll (less is better)"
+    yield "table", heads, rows(cpu)
+    yield "text", noise(results)
+    panels = []
+    for name in names:
+        spans = {s: points(results.ratios(name, s, cpu)) for s in results.taking_part(name)}
+        panels.append((SHORT.get(name, name), {s: span for s, span in spans.items() if span}))
+    yield "panels", "Processor time for each message, ratio to C on epoll", panels
+    yield "heading", 2, "Messages per second, ratio to C on epoll (more is better)"
+    yield "table", heads, rows(rate)
     if {"c64", "idle10k"} <= set(results.scenarios):
         yield "heading", 2, "What 10,000 idle connections beside cost the active ones"
-        yield "text", "Processor time a message in idle10k, ratio to the same server's in c64."
+        yield "text", "Processor time for each message in idle10k, ratio to the same server's in c64."
         yield "table", ["server", "ratio"], [
             [s, spread(results.ratios("idle10k", s, cpu, s, "c64"), ratio)]
             for s in results.taking_part("idle10k")
         ]  # fmt: skip
+
+
+def noise(results):
+    """What the control says about all other figures."""
+    names = [n for n in results.scenarios if CONTROL in results.taking_part(n)]
+    ranges = []
+    for what, figure in (("processor time", cpu), ("messages per second", rate)):
+        ratios = [r for n in names for r in results.ratios(n, CONTROL, figure)]
+        if ratios:
+            ranges.append(f"{min(ratios):.2f} to {max(ratios):.2f} ({what})")
+    if not ranges:
+        return "**Noise: the control was not measured, so small differences mean nothing.**"
+    waits = sorted(run["waited_share"] for run in results.data["runs"])
+    return (
+        f"**Noise: `{CONTROL}` is the same program as `{LIMIT}`, so that its ratios would all be "
+        f"1.00 on a quiet machine. In this run they were {' and '.join(ranges)}: differences within "
+        f"that range mean nothing.** Other programs kept the servers from their core for "
+        f"{statistics.median(waits):.1%} of the time in the median run, and {waits[-1]:.1%} in the "
+        "worst."
+    )
 
 
 def scenario(results, name):
@@ -229,7 +262,7 @@ def plots(results):
         labels = ["1", "64", "1,000"]
         labels = [labels[CURVE.index(n)] for n in many]
         for title, axis, figure, log in (
-            ("Throughput against connections", "messages a second", rate, False),
+            ("Throughput against connections", "messages per second", rate, False),
             ("99th percentile of latency against connections", "microseconds, log scale",
              latency("p99"), True),
         ):  # fmt: skip
@@ -320,7 +353,6 @@ def others(results):
 
 def conditions(results, machine):
     data = results.data
-    waits = sorted(run["waited_share"] for run in data["runs"]) or [0]
     yield "heading", 2, "How it was measured"
     memory_size = machine["memory_bytes"]
     yield "list", [
@@ -338,9 +370,6 @@ def conditions(results, machine):
         f"Processor time: {machine['cpu_time_from']}, user and system, all threads, between two "
         "moments in which the load is at its height; the messages of that time are those of the "
         "whole by its share.",
-        "How disturbed it was: servers were kept from their core by others for "
-        f"{statistics.median(waits):.1%} of the time in the median run, {waits[-1]:.1%} in the "
-        "worst. On a quiet machine that is next to nothing.",
         *churn_note(data),
         "Latency as seen by a closed loop; `corrected` also counts the messages that would have "
         "been sent while an answer was late (coordinated omission).",
@@ -402,9 +431,14 @@ th { color: var(--soft); font-weight: 600; vertical-align: bottom; white-space: 
 th:first-child, td:first-child, .about td:nth-child(2), .about th:nth-child(2)
   { text-align: left; }
 tr.ours { background: var(--ours); }
-svg { display: block; width: 100%; max-width: 880px; height: auto; margin: 1.5rem 0; }
+tr.control { color: var(--soft); font-style: italic; }
+figure { margin: 1.5rem 0; overflow-x: auto; }
+figcaption { color: var(--soft); font-size: .84rem; }
+/* Never scaled down, so that no text is too small to read. */
+svg { display: block; width: 880px; height: auto; }
 svg text { fill: var(--ink); font: 13px system-ui, sans-serif; }
 svg .soft { fill: var(--soft); } svg .title { font-weight: 600; font-size: 15px; }
+svg .band { fill: var(--line); opacity: .6; }
 svg .grid { stroke: var(--line); stroke-width: 1; }
 svg .lead { stroke: var(--soft); stroke-width: .7; fill: none; }
 svg .dots { stroke: var(--paper); stroke-width: 1; }
@@ -431,13 +465,23 @@ def page(results):
         elif kind == "table":
             body.append(table(*known(*rest)))
         elif kind == "plot":
-            body.append(plot(*rest))
+            body.append(figure(plot(*rest), f"{WHISKERS}."))
+        elif kind == "panels":
+            note = f"{WHISKERS}. The grey band is that of {CONTROL}, and so the noise."
+            body.append(figure(panels(*rest), note))
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
         f"<title>Echo servers side by side</title>\n<style>{css}</style>\n</head>\n<body>\n"
         + "\n".join(body) + "\n</body>\n</html>\n"
     )  # fmt: skip
+
+
+WHISKERS = "A mark is the median of the rounds, its thin line reaches from the least to the most"
+
+
+def figure(drawing, note):
+    return f"<figure>{drawing}<figcaption>{note}</figcaption></figure>"
 
 
 def inline(text):
@@ -456,8 +500,9 @@ def table(heads, rows):
     lines = [f'<div class="wide"><table{kind}>']
     lines.append("<tr>" + "".join(f"<th>{inline(head)}</th>" for head in heads) + "</tr>")
     for row in rows:
-        ours = ' class="ours"' if row[0].startswith("reactor") else ""
-        lines.append(f"<tr{ours}>" + "".join(f"<td>{inline(cell)}</td>" for cell in row) + "</tr>")
+        kind = ' class="control"' if row[0] == CONTROL else ""
+        kind = ' class="ours"' if row[0].startswith("reactor") else kind
+        lines.append(f"<tr{kind}>" + "".join(f"<td>{inline(cell)}</td>" for cell in row) + "</tr>")
     return "\n".join([*lines, "</table></div>"])
 
 
@@ -479,6 +524,60 @@ def ticks(low, high, log):
     power = 10 ** math.floor(math.log10(rough))
     step = next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= rough)
     return [step * n for n in range(math.ceil(high / step - 1e-9) + 1)]
+
+
+PANEL, GAP, ROW, NAMES = 186, 14, 19, 118
+
+
+def panels(title, charts):
+    """A chart for each scenario: a row for each server, a mark at its ratio."""
+    servers = list(dict.fromkeys(name for _, spans in charts for name in spans))
+    in_a_line = (WIDTH - NAMES) // (PANEL + GAP)
+    inner = ROW * len(servers)
+    line_height = inner + 62
+    height = line_height * -(-len(charts) // in_a_line)
+    out = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" xmlns="http://www.w3.org/2000/svg">']
+    out.append(f"<title>{html.escape(title)}</title>")
+    for number, (label, spans) in enumerate(charts):
+        left = NAMES + number % in_a_line * (PANEL + GAP)
+        top = number // in_a_line * line_height + 28
+        low = min(0.9, min(least for _, least, _ in spans.values()))
+        # What is far off must not squeeze the others.
+        high = min(2.5, max(1.1, max(most for _, _, most in spans.values())))
+
+        def x(value):
+            return left + 6 + (PANEL - 12) * (min(value, high) - low) / (high - low)
+
+        out.append(f'<text class="title" x="{left}" y="{top - 10}">{html.escape(label)}</text>')
+        if CONTROL in spans:
+            _, least, most = spans[CONTROL]
+            out.append(f'<rect class="band" x="{x(least):.1f}" y="{top}" height="{inner}" '
+                       f'width="{max(x(most) - x(least), 1):.1f}"/>')  # fmt: skip
+        step = 0.2 if high - low < 1 else 0.5
+        for mark in (n * step for n in range(math.ceil(low / step), int(high / step + 1e-9) + 1)):
+            out.append(f'<line class="grid" x1="{x(mark):.1f}" x2="{x(mark):.1f}" y1="{top}" '
+                       f'y2="{top + inner}"/><text class="soft" x="{x(mark):.1f}" '
+                       f'y="{top + inner + 16}" text-anchor="middle">{mark:.1f}</text>')  # fmt: skip
+        for row, name in enumerate(servers):
+            y = top + ROW * (row + 0.5)
+            if number % in_a_line == 0:
+                weight = ' font-weight="700"' if name.startswith("reactor") else ""
+                out.append(f'<text x="{NAMES - 8}" y="{y + 4.5:.1f}" text-anchor="end"{weight}>'
+                           f"{name}</text>")  # fmt: skip
+            if name not in spans:
+                continue
+            mid, least, most = spans[name]
+            hint = f"{name}: {ratio(mid)} ({ratio(least)} to {ratio(most)})"
+            out.append(f'<g class="s-{name}"><line x1="{x(least):.1f}" x2="{x(most):.1f}" '
+                       f'y1="{y:.1f}" y2="{y:.1f}" stroke="currentColor"/>')  # fmt: skip
+            if mid <= high:
+                out.append(dot(STYLES.get(name, ("", "", "", "circle"))[3], x(mid), y, hint))
+            else:
+                out.append(f'<text x="{x(high):.1f}" y="{y + 4.5:.1f}" text-anchor="end" '
+                           f'class="soft">{ratio(mid)} →</text>')  # fmt: skip
+            out.append("</g>")
+    out.append("</svg>")
+    return "\n".join(out)
 
 
 def plot(title, x_name, y_name, labels, series, log, places=None):
