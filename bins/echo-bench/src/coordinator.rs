@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::interval::Interval;
 use crate::options::Options;
 use crate::progress::Progress;
-use crate::timeline::Timeline;
+use crate::timeline::{self, Timeline};
 
 /// What a thread reports to the main thread.
 pub(crate) enum Event {
@@ -137,7 +137,7 @@ impl Coordinator {
     }
 
     fn report(&mut self, interval: &Interval) {
-        self.progress.set_status(self.timeline.status(interval));
+        self.progress.set_status(timeline::status(interval));
         if self.prints_lines {
             let line = self.timeline.line(interval);
             self.progress.print_line(line);

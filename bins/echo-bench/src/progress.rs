@@ -87,7 +87,9 @@ impl Drop for Progress {
 fn draw_until_end(total: Option<Duration>, update_rx: &Receiver<Update>) {
     let started_at = Instant::now();
     let bar = ProgressBar::new(total.map_or(1, as_millis));
-    let template = if total.is_some() { "{bar:20} {prefix}{msg}" } else { "{prefix}{msg}" };
+    // `wide_msg` is cut at the edge of the terminal; a line that wraps is not removed whole.
+    let template =
+        if total.is_some() { "{bar:20} {prefix}{wide_msg}" } else { "{prefix}{wide_msg}" };
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }

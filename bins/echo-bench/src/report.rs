@@ -157,12 +157,10 @@ impl<'a> Report<'a> {
         };
         if let Some(rate) = self.measured.rate {
             let spacing = match self.options.spacing {
-                Spacing::Even => "evenly",
-                Spacing::Poisson => "randomly",
+                Spacing::Even => "",
+                Spacing::Poisson => ", randomly spaced",
             };
-            format!(
-                "{connections}, {rate} messages of {size} bytes per second, {spacing} spaced,{idle}"
-            )
+            format!("{connections}, {rate} messages/s of {size} bytes{spacing}{idle}")
         } else if *churn {
             format!("{connections} at a time, one message of {size} bytes each{idle}")
         } else if pipeline.get() > 1 {

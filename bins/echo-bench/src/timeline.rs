@@ -116,17 +116,14 @@ impl Timeline {
     /// Returns the line for an interval.
     pub(crate) fn line(&mut self, interval: &Interval) -> String {
         let end = (self.start(interval) + interval.duration()).as_secs_f64();
-        format!("{end:>8.1} s {}", self.status(interval))
-    }
-
-    /// Describes an interval.
-    pub(crate) fn status(&self, interval: &Interval) -> String {
-        let per_second = |count| latency::per_second(count, interval.duration());
-        let bytes = latency::bytes(per_second(self.bytes(interval.messages())));
-        let [p50, p99, max] = [50.0, 99.0, 100.0]
-            .map(|percentile| latency::time(latency::percentile(interval.latency(), percentile)));
-        let rate = per_second(interval.messages());
-        format!("{rate:>9.0} messages/s {bytes:>8}/s  p50 {p50:>8}  p99 {p99:>8}  max {max:>8}")
+        let bytes = latency::per_second(self.bytes(interval.messages()), interval.duration());
+        let bytes = latency::bytes(bytes);
+        let rate = rate(interval);
+        let [p50, p99, max] = [50.0, 99.0, 100.0].map(|percentile| time(interval, percentile));
+        format!(
+            "{end:>8.1} s {rate:>9.0} messages/s {bytes:>8}/s  \
+             p50 {p50:>8}  p99 {p99:>8}  max {max:>8}"
+        )
     }
 
     fn bytes(&self, messages: u64) -> u64 {
@@ -141,6 +138,23 @@ impl Timeline {
     pub(crate) fn finish(&mut self) -> anyhow::Result<Option<Vec<Value>>> {
         self.error.take().map_or(Ok(self.json.take()), Err)
     }
+}
+
+/// Describes an interval in the live line, which has room for little. An error ends the
+/// measurement, so there was none.
+pub(crate) fn status(interval: &Interval) -> String {
+    let (rate, p99) = (rate(interval), time(interval, 99.0));
+    format!("{rate:.0} messages/s  p99 {p99}  no errors")
+}
+
+/// Returns the messages per second.
+fn rate(interval: &Interval) -> f64 {
+    latency::per_second(interval.messages(), interval.duration())
+}
+
+/// Returns a percentile of the latencies, for people.
+fn time(interval: &Interval, percentile: f64) -> String {
+    latency::time(latency::percentile(interval.latency(), percentile))
 }
 
 #[cfg(test)]

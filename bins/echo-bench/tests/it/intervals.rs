@@ -110,6 +110,7 @@ fn live_line_is_shown_on_a_terminal_only() {
     let addr = server(|_| {}).to_string();
     let line = |options: &str| {
         let line = format!("{BENCH} {addr} -c 2 -z 1500ms --interval 300ms {options}");
+        let line = format!("stty rows 24 columns 60; {line}");
         run(command("script").args(["-qec", &line, "/dev/null"]))
     };
     if !command("script").arg("--version").output().is_ok_and(|output| output.status.success()) {
@@ -122,6 +123,10 @@ fn live_line_is_shown_on_a_terminal_only() {
     for part in ["s left", "messages/s", "p99", "all replies were correct"] {
         assert!(text.contains(part), "no {part:?} in {text:?}");
     }
+    // It fits: what is drawn between two carriage returns or escape sequences.
+    let drawn = text.split(['\r', '\n', '\u{1b}']).filter(|part| part.contains("s left"));
+    let widths: Vec<_> = drawn.map(|part| part.chars().count()).collect();
+    assert!(widths.iter().all(|width| *width <= 60 + "[2K".len()), "{widths:?} in {text:?}");
     let (code, stdout, _) = line("--quiet");
     let text = stdout.join("\n");
     assert_eq!(code, 0, "{text}");
