@@ -129,7 +129,8 @@ mod tests {
         }
     }
 
-    /// Each long option, in the source of the program's tests.
+    /// Each option, in the source of the program's tests: `--long`, and `-s` as a word of
+    /// its own.
     #[test]
     fn every_option_is_in_a_test() {
         for program in &PROGRAMS {
@@ -140,10 +141,10 @@ mod tests {
             }
             let words = words(&text);
             // Every program has these, by clap.
-            let by_clap = ["--help", "--version"];
+            let by_clap = ["--help", "-h", "--version", "-V"];
             let options = option_names(program).into_iter();
             let untested: Vec<_> = options
-                .filter(|name| name.len() > 2 && !by_clap.contains(&&name[..]))
+                .filter(|name| !by_clap.contains(&&name[..]))
                 .filter(|name| !words.contains(&name[..]))
                 .collect();
             assert_eq!(untested, [""; 0], "{}", program.name);
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn bash_completes_every_long_option() {
+    fn bash_completes_every_option() {
         if !is_installed("bash") {
             return;
         }
@@ -195,26 +196,26 @@ mod tests {
             // with the name, the word and the one before it.
             let script = format!(
                 "source {path}; function=$(complete -p {name} | sed 's/.* -F //; s/ .*//'); \
-                 COMP_WORDS=({name} --); COMP_CWORD=1; $function {name} -- {name}; \
+                 COMP_WORDS=({name} -); COMP_CWORD=1; $function {name} - {name}; \
                  printf '%s\\n' \"${{COMPREPLY[@]}}\""
             );
             let text = shell("bash", &script);
-            for option in option_names(program).iter().filter(|option| option.len() > 2) {
+            for option in &option_names(program) {
                 assert!(text.lines().any(|line| line == option), "no {option} in {text}");
             }
         }
     }
 
     #[test]
-    fn fish_completes_every_long_option() {
+    fn fish_completes_every_option() {
         if !is_installed("fish") {
             return;
         }
         let generated = Generated::new();
         for program in &PROGRAMS {
             let (name, path) = (program.name, generated.path(program, 3));
-            let text = shell("fish", &format!("source {path}; complete -C '{name} --'"));
-            for option in option_names(program).iter().filter(|option| option.len() > 2) {
+            let text = shell("fish", &format!("source {path}; complete -C '{name} -'"));
+            for option in &option_names(program) {
                 let is_offered = text.lines().any(|line| line.split('\t').next() == Some(option));
                 assert!(is_offered, "no {option} in {text}");
             }
@@ -236,7 +237,7 @@ mod tests {
                  source {path}; words=({name}); _{name}"
             );
             let text = shell("zsh", &script);
-            for option in option_names(program).iter().filter(|option| option.len() > 2) {
+            for option in &option_names(program) {
                 assert!(words(&text).contains(&option[..]), "no {option} in {text}");
             }
         }

@@ -121,7 +121,9 @@ fn faulty_server_ends_measurement_with_report() {
 /// Also if the others continue to receive replies.
 #[test]
 fn connection_without_replies_ends_measurement() {
-    for (options, timeout) in [(&[][..], "1.5s"), (&["--reply-timeout", "0.3"], "300ms")] {
+    for (options, timeout) in
+        [(&[][..], "1.5s"), (&["--reply-timeout", "0.3"], "300ms"), (&["-t", "0.2"], "200ms")]
+    {
         let seen = Arc::new(AtomicUsize::new(0));
         let addr = server(move |data| {
             // One message, among those of four connections.

@@ -30,6 +30,7 @@ use std::sync::{Arc, Once, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use testing::{command, run};
 
 const BENCH: &str = env!("CARGO_BIN_EXE_echo-bench");
@@ -80,8 +81,8 @@ fn bench(addr: SocketAddr, options: &[&str]) -> Command {
 /// Returns the number at `pointer` in the JSON of one run, such as
 /// `/latency_ns/max`.
 fn field(json: &str, pointer: &str) -> f64 {
-    let json: serde_json::Value = serde_json::from_str(json).unwrap();
-    json.pointer(pointer).and_then(serde_json::Value::as_f64).unwrap()
+    let json: Value = serde_json::from_str(json).unwrap();
+    json.pointer(pointer).and_then(Value::as_f64).unwrap()
 }
 
 #[test]
@@ -126,6 +127,19 @@ fn each_mode_prints_json() {
         assert!(field(json, "/latency_ns/p50") <= field(json, "/latency_ns/max"), "{json}");
         let churn = options.contains(&"--churn");
         assert_eq!(field(json, "/connections_per_second") > 0.0, churn, "{json}");
+    }
+}
+
+#[test]
+fn short_options_set_the_load() {
+    let addr = server(|_| {}).to_string();
+    let mut command = command(BENCH);
+    command.args([&addr[..], "--json", "-c", "2", "-d", "300", "-P", "3", "-n", "50"]);
+    let (code, stdout, stderr) = run(&mut command);
+    assert_eq!((code, stderr), (0, vec![]), "{stdout:?}");
+    let json: Value = serde_json::from_str(&stdout[0]).unwrap();
+    for (name, value) in [("connections", 2), ("size", 300), ("pipeline", 3), ("messages", 50)] {
+        assert_eq!(json[name], value, "{name} in {json}");
     }
 }
 

@@ -145,7 +145,7 @@ fn ipv6_host_is_accepted_with_and_without_brackets() {
 #[cfg(unix)] // signals
 #[test]
 fn quiet_prints_only_the_listening_line() {
-    let mut server = Server::start(&["-q", "--max-connections", "1"]);
+    let mut server = Server::start(&["-q", "-m", "1"]);
     let peer = server.connect();
     echo(&peer, b"psst");
     // Above the maximum: logs a warning without -q.
@@ -225,7 +225,7 @@ fn connections_above_maximum_are_rejected_and_counted() {
 #[test]
 fn idle_timeout_closes_idle_peer_only() {
     const TIMEOUT: Duration = Duration::from_secs(2);
-    let server = Server::start(&["--idle-timeout", "2s"]);
+    let server = Server::start(&["-i", "2s"]);
     let started_at = Instant::now();
     let idle = server.connect();
     let busy = server.connect();
