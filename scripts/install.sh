@@ -66,6 +66,20 @@ if [[ -n $uninstall ]]; then
     exit
 fi
 
+unwritable() {
+    fail "cannot write $1; choose another --prefix, or run it as root"
+}
+
+# Before a build that takes a minute: the folder of each file, or the nearest above it
+# that exists.
+while read -r file; do
+    folder=$root/$(dirname -- "$file")
+    until [[ -e $folder ]]; do
+        folder=$(dirname -- "$folder")
+    done
+    [[ -d $folder && -w $folder ]] || unwritable "$root/$file"
+done < <(files "${PROGRAMS[0]}")
+
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
@@ -96,7 +110,7 @@ for program in "${PROGRAMS[@]}"; do
         # Without -D, which only GNU's install has.
         { mkdir -p -- "$(dirname -- "$root/$file")" &&
             install -m "$mode" "$scratch/$file" "$root/$file"; } ||
-            fail "cannot write $root/$file; choose another --prefix, or run it as root"
+            unwritable "$root/$file"
         printf '%s\n' "$root/$file"
     done < <(files "$program")
 done

@@ -61,6 +61,20 @@ fn installation_is_complete_and_removed_completely() {
     assert!(!prefix.path().join("bin").exists(), "empty folders are removed");
 }
 
+/// And does so before a build, whose output would be on standard error too.
+#[test]
+fn unwritable_prefix_is_reported_in_one_line() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let prefix = file.path().join("below");
+    let output = install(&["--prefix", prefix.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = format!(
+        "install: cannot write {}/bin/echo-server; choose another --prefix, or run it as root\n",
+        prefix.display()
+    );
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), expected);
+}
+
 #[test]
 fn wrong_command_line_exits_with_2() {
     for arguments in [&["--prefix"][..], &["--nonsense"]] {
