@@ -20,10 +20,12 @@ Measures echo-server beside other echo servers, in interleaved rounds.
                        calloop, polling-oneshot, uv, asyncore, asyncio, uvloop,
                        tokio-multi, control (ratios are to epoll, so keep that;
                        control is epoll again, and shows the noise);
+                       reactor-tls, tokio-tls, openssl-tls;
                        reactor stands for its forms as well: reactor-busy,
                        reactor-deadlines, reactor-2, reactor-2-batch
   --scenario NAME,...  these only: c1, c64, c1000, p16, big, churn, idle10k,
-                       threads, threads1; memory (of idle connections), idle
+                       threads, threads1; tls64, tlsbig, tlschurn,
+                       tlsmemory; memory (of idle connections), idle
                        (processor time after traffic), build (of the workspace,
                        cold)
   --out DIR            where the reports go [target/bench]
@@ -44,13 +46,14 @@ misused() {
     exit 2
 }
 
-quick='' install='' out='' pass=() started_in=$PWD
+quick='' install='' out='' scenarios='' pass=() started_in=$PWD
 while (($#)); do
     case $1 in
     --quick) quick=1 pass+=("$1") ;;
     --install) install=1 ;;
     --rounds | --seconds | --only | --scenario)
         (($# > 1)) || misused "$1 needs a value"
+        [[ $1 != --scenario ]] || scenarios=$2
         pass+=("$1" "$2")
         shift
         ;;
@@ -98,7 +101,7 @@ mkdir -p "$built"
 if [[ -n $install ]]; then
     ((EUID == 0)) || fail '--install needs root'
     step apt-get update -qq
-    step apt-get install -qq -y gcc libc6-dev libuv1-dev pkg-config python3 python3-venv strace
+    step apt-get install -qq -y gcc libc6-dev libssl-dev libuv1-dev openssl pkg-config python3 python3-venv strace
 fi
 
 # One that has asyncore, if there is one, for all three Python servers. Its own
@@ -125,6 +128,20 @@ if [[ ! -x $built/venv/bin/python ]]; then
     [[ -x $built/venv/bin/python ]] || skip uvloop 'not installed; see --install'
 fi
 
+# TLS takes long to build, and is not for the quick form.
+features=() tls=''
+if [[ $scenarios == *tls* || (-z $scenarios && -z $quick) ]]; then
+    tls=yes
+    features=(--features tls)
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \
+        -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+        -addext basicConstraints=CA:FALSE -keyout "$built/key.pem" -out "$built/cert.pem" \
+        2>/dev/null || {
+        skip reactor-tls 'openssl, which creates certificates, is not installed'
+        skip tokio-tls 'openssl, which creates certificates, is not installed'
+    }
+fi
+
 if command -v cc >/dev/null; then
     flags=(-O3 -Wall -Wextra)
     (
@@ -137,7 +154,12 @@ if command -v cc >/dev/null; then
         rm -f "$built/uv"
         skip uv 'libuv is not installed; see --install'
     fi
+    if [[ -n $tls ]] && ! cc "${flags[@]}" -o "$built/openssl_tls" scripts/bench/openssl_tls.c -lssl -lcrypto; then
+        rm -f "$built/openssl_tls"
+        skip openssl-tls 'OpenSSL is not installed; see --install'
+    fi
 else
+    skip openssl-tls 'no C compiler; see --install'
     skip epoll 'no C compiler; see --install'
     skip uv 'no C compiler; see --install'
 fi
@@ -145,7 +167,7 @@ fi
 # Here, wherever the user's own builds go.
 step cargo build --release --locked --target-dir target \
     --package echo-server --package echo-bench
-step cargo build --release --locked --manifest-path scripts/bench/Cargo.toml \
+step cargo build --release --locked --manifest-path scripts/bench/Cargo.toml "${features[@]}" \
     --target-dir "$built" || echo 'bench: the Rust peers cannot be built'
 
 # For all servers: none of the peers does it itself.

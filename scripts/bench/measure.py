@@ -35,6 +35,10 @@ BUILT = HERE / "target"
 OURS = ROOT / "target/release"
 LOAD = OURS / "echo-bench"
 
+# For the servers with TLS; `openssl` writes them.
+CERT, KEY = BUILT / "cert.pem", BUILT / "key.pem"
+TLS_LOAD = ("--tls", "--tls-ca", CERT, "--tls-name", "localhost")
+
 PATIENCE = 60.0  # seconds for anything that should take one
 SCHEMA = 1
 
@@ -54,17 +58,18 @@ class Server:
     only: tuple = ()  # the scenarios that it is for; else all but THREADS
     also: tuple = ()
     flag: str = ""  # which its --help must know
+    load: tuple = ()  # further options of echo-bench
     tool: str = ""  # a program that starts it
 
 
-def rust(name, about, crate, **more):
+def rust(name, about, crate, options=(), **more):
     path = BUILT / "release" / f"{name.replace('-', '_')}_echo"
-    return Server(name, about, [path], path, crate=crate, **more)
+    return Server(name, about, [path, *options], path, crate=crate, **more)
 
 
-def c(name, about):
-    path = BUILT / name
-    return Server(name, about, [path], path)
+def c(name, about, options=(), **more):
+    path = BUILT / name.replace("-", "_")
+    return Server(name, about, [path, *options], path, **more)
 
 
 def python(name, about, interpreter):
@@ -113,6 +118,12 @@ def servers(interpreter):
         python("uvloop", "Python, uvloop, BufferedProtocol", BUILT / "venv/bin/python"),
         tokio_two,
         batch(tokio_two),
+        ours("reactor-tls", "our echo-server with TLS", "--tls-cert", CERT, "--tls-key", KEY,
+             only=TLS, flag="--tls-cert", load=TLS_LOAD),
+        rust("tokio-tls", "Rust, tokio-rustls, one thread", "tokio-rustls", options=(CERT, KEY),
+             only=TLS, load=TLS_LOAD),
+        c("openssl-tls", "C by hand on epoll and OpenSSL", options=(CERT, KEY),
+          only=TLS, load=TLS_LOAD),
     ]  # fmt: skip
 
 
@@ -148,14 +159,20 @@ SCENARIOS = {
                         "both on the same two cores", 64, threads=2, apart=False),
     "threads1": Scenario("the same with a load of one thread, which is what keeps all waiting",
                          64, apart=False),
+    "tls64": Scenario("TLS 1.3, 64 connections, messages of 64 bytes", 64),
+    "tlsbig": Scenario("TLS 1.3, 16 connections, messages of 64 KiB", 16, size=65536),
+    "tlschurn": Scenario("TLS 1.3, 64 at a time, a new connection, which resumes a session, for "
+                         "each message of 64 bytes", 64, churn=True),
 }  # fmt: skip
 # In these a server may use both cores, and the load too: with two threads of
 # load the server is what they wait for, with one it is the load.
 THREADS = tuple(name for name, scenario in SCENARIOS.items() if not scenario.apart)
+# Only for servers with TLS, which take part in no other.
+TLS = (*(name for name in SCENARIOS if name.startswith("tls")), "tlsmemory")
 # Measured in the same rounds, as the one is compared with the other.
 TOGETHER = ("c64", "idle10k")
 # What is measured otherwise.
-OTHERS = ("memory", "idle", "build")
+OTHERS = ("memory", "tlsmemory", "idle", "build")
 IDLE = (0, 1000, 5000, 10_000)
 
 
@@ -252,6 +269,7 @@ class Running:
 
     def __init__(self, server, cores, env=None):
         self.port = free_port()
+        self.options = server.load
         self.errors = tempfile.TemporaryFile()
         server_cores, self.load_cores = cores
         self.process = start(
@@ -286,7 +304,7 @@ class Running:
 
     def load(self, *args):
         return start(
-            [LOAD, "--addr", f"127.0.0.1:{self.port}", "--json", *args],
+            [LOAD, "--addr", f"127.0.0.1:{self.port}", "--json", *self.options, *args],
             self.load_cores, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
@@ -676,12 +694,12 @@ class Bench:
                 names = together if name in together else [name]
                 if name == names[0]:
                     self.scenarios(names, present)
-            elif name == "memory":
+            elif name in ("memory", "tlsmemory"):
                 sizes = IDLE[:2] if options.quick else IDLE
                 for idle in sizes:
                     if not self.fits(idle + 1, "memory"):
                         break
-                    for server in self.taking_part("memory", present):
+                    for server in self.taking_part(name, present):
                         self.attempt(server, "memory", self.memory, idle)
             elif name == "idle":
                 self.idling(self.taking_part("idle", present))
@@ -701,7 +719,8 @@ class Bench:
     def taking_part(self, name, present):
         return [
             server for server in present
-            if (name in server.only if server.only else name not in THREADS or name in server.also)
+            if (name in server.only if server.only
+                else name not in THREADS + TLS or name in server.also)
             and server.name not in self.dropped and (server.name, name) not in self.dropped
         ]  # fmt: skip
 

@@ -13,7 +13,8 @@ import sys
 
 LIMIT = "epoll"  # what all are compared with
 CONTROL = "control"  # the same program again: how far it differs is noise
-LIMITS = {"threads": "tokio-multi", "threads1": "tokio-multi"}  # but here
+LIMITS = {"threads": "tokio-multi", "threads1": "tokio-multi", "tls64": "tokio-tls",
+          "tlsbig": "tokio-tls", "tlschurn": "tokio-tls"}  # but here  # fmt: skip
 PERCENTILES = ("p50", "p90", "p99", "p99.9", "max")
 DISTRIBUTION = ("p10", "p25", "p50", "p75", "p90", "p95", "p99", "p99.9", "p99.99", "max")
 CURVE = ("c1", "c64", "c1000")  # the scenarios that differ in connections only
@@ -35,6 +36,9 @@ STYLES = {
     "calloop": ("#7b4bb8", "#b995ec", "", "down"),
     "polling-oneshot": ("#93661a", "#dba94f", "", "square"),
     "uv": ("#5a6b80", "#a3b4c9", "7 3", "up"),
+    "reactor-tls": ("#d4281c", "#ff6b5e", "8 2", "diamond"),
+    "tokio-tls": ("#0d8a7c", "#3fd0bf", "8 2", "diamond"),
+    "openssl-tls": ("#222222", "#eeeeee", "8 2", "diamond"),
     "asyncore": ("#c4570b", "#f79a56", "2 3", "circle"),
     "asyncio": ("#b03a86", "#ee83c6", "2 3", "up"),
     "uvloop": ("#6b6f12", "#c9cd52", "2 3", "down"),
@@ -215,7 +219,7 @@ def noise(results):
 def scenario(results, name):
     servers = results.taking_part(name)
     yield "heading", 2, f"{name}: {results.scenarios[name]}"
-    unit = "connections" if name == "churn" else "messages"
+    unit = "connections" if name.endswith("churn") else "messages"
     limit = LIMITS.get(name, LIMIT)
     to = f"ratio to {limit}"
     limit = limit in servers
