@@ -541,7 +541,7 @@ fn close_by_another_channel_sends_the_end() {
 #[test]
 fn invariant_5_peer_that_does_not_read_stops_the_input() {
     let (mut reactor, log) = (Reactor::new().unwrap(), Log::default());
-    let limits = Limits { stall_timeout: Some(Duration::from_secs(2)), ..Limits::default() };
+    let limits = Limits { stall_timeout: Some(Duration::from_millis(500)), ..Limits::default() };
     let (token, peer) = add(&mut reactor, limits, echo(&log));
     peer.set_nonblocking(true).unwrap();
     (&peer).write_all(HELLO).unwrap();
@@ -559,7 +559,9 @@ fn invariant_5_peer_that_does_not_read_stops_the_input() {
             most = most.max(stream.unsent());
         }
     }
-    assert!(most > 64 * 1024, "the mark is reached: {most}");
+    // A reply that reaches the high mark stops the input even if a part of it is written at
+    // once, until the low mark.
+    assert!(most > 16 * 1024, "{most} bytes queued");
     assert!(most < 256 * 1024, "{most} bytes queued");
     let end = log.lines().pop().unwrap();
     assert!(end.starts_with("a close: timed out: stall timeout, "), "{end}");
