@@ -32,8 +32,8 @@
 //! | bytes of a chat message, unless set otherwise | 65,536 | `chat/mod.rs` | `MAX_MESSAGE` |
 //!
 //! What is over a limit waits for the next event or turn, except a chat message that is
-//! too long: it closes its stream. So a peer that floods delays the others by one read,
-//! and one thread that posts without end delays nobody by more than 1,024 jobs.
+//! too long: it closes its stream. So in each turn a peer that floods delays the others by
+//! one read, and a thread that posts without end by at most 1,024 jobs.
 //!
 //! The library does not limit how long a callback runs, and all others wait meanwhile.
 //! [`ReactorBuilder::slow_callback_threshold`] logs those that are too slow.
