@@ -314,7 +314,11 @@ mod helper_function_tests {
     fn assert_all_closed(peers: Vec<Socket>, log: &Log) {
         assert_eq!(log.count("a close: shut down"), 10, "{:?}", log.lines());
         for mut peer in peers {
-            assert_eq!(peer.read(&mut [0]).unwrap(), 0, "the descriptor is still open");
+            assert_eq!(
+                peer.read_to_end(&mut Vec::new()).unwrap(),
+                0,
+                "the descriptor is still open"
+            );
         }
     }
 
@@ -774,7 +778,7 @@ mod api {
         turn_until(&mut reactor, |_| log.has("accept"));
         turn_all(&mut reactor);
         assert_eq!(log.lines(), ["accept"]);
-        assert_eq!(client.read(&mut [0]).unwrap(), 0, "the socket was dropped");
+        assert_eq!(client.read_to_end(&mut Vec::new()).unwrap(), 0, "the socket was dropped");
     }
 
     pub(super) fn test_handle_accepted(place: &Place) {
@@ -798,7 +802,7 @@ mod api {
             turn_all(&mut reactor);
             assert_eq!(log.lines().last().unwrap(), &format!("accepted {name}"));
             if count == 1 {
-                assert_eq!(client.read(&mut [0]).unwrap(), 0, "refused");
+                assert_eq!(client.read_to_end(&mut Vec::new()).unwrap(), 0, "refused");
                 assert!(served.lines().is_empty());
             }
         }
@@ -2102,7 +2106,11 @@ fn acceptance_07_half_closed_peer_receives_all_20_mb() {
                     }
                     (&client).read_exact(&mut got).unwrap();
                 });
-                assert_eq!((&client).read(&mut [0]).unwrap(), 0, "end of input follows");
+                assert_eq!(
+                    (&client).read_to_end(&mut Vec::new()).unwrap(),
+                    0,
+                    "end of input follows"
+                );
                 got == *TWENTY_MB
             });
             assert!(same, "received data differs from the data sent");

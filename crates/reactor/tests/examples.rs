@@ -868,7 +868,7 @@ fn expect(mut peer: &TcpStream, message: impl AsRef<[u8]>) {
 /// Expects end of input without any data.
 #[track_caller]
 fn expect_end(mut peer: &TcpStream) {
-    assert_eq!(peer.read(&mut [0; 64]).expect("receiving the end"), 0);
+    assert_eq!(peer.read_to_end(&mut Vec::new()).expect("receiving the end"), 0);
 }
 
 /// Closes a connection by a reset.

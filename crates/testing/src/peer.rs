@@ -42,7 +42,9 @@ pub fn local_pair() -> io::Result<(LocalStream, LocalStream)> {
     }
 }
 
-/// Sets timeouts on `peer`, so that its calls fail instead of hanging.
+/// Sets timeouts on `peer`, so that its calls fail instead of hanging. `read` can then fail
+/// with `Interrupted` although no signal is handled: if the machine or the process is
+/// stopped and continued, see signal(7). `read_exact` and `read_to_end` continue.
 pub fn with_timeouts(peer: TcpStream) -> TcpStream {
     peer.set_read_timeout(Some(DEADLINE)).unwrap();
     peer.set_write_timeout(Some(DEADLINE)).unwrap();
@@ -60,13 +62,14 @@ pub fn expect(mut peer: &TcpStream, message: &[u8]) {
 /// Receives the end of the connection, and no data before it.
 #[track_caller]
 pub fn expect_end(mut peer: &TcpStream) {
-    assert_eq!(peer.read(&mut [0; 64]).expect("receiving the end"), 0);
+    let mut rest = Vec::new();
+    assert_eq!(peer.read_to_end(&mut rest).expect("receiving the end"), 0);
 }
 
 /// Receives a reset, and no data before it: the connection was cut short.
 #[track_caller]
 pub fn expect_reset(mut peer: &TcpStream) {
-    let error = peer.read(&mut [0; 64]).expect_err("the end came in good order");
+    let error = peer.read_exact(&mut [0]).expect_err("the end came in good order");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 

@@ -156,7 +156,7 @@ fn exchange(addr: SocketAddr) -> io::Result<()> {
         }
     }
     peer.shutdown(Shutdown::Write)?;
-    match peer.read(&mut [0])? {
+    match peer.read_to_end(&mut Vec::new())? {
         0 => Ok(()),
         _ => Err(io::Error::other("more than the replies")),
     }

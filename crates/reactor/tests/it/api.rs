@@ -163,7 +163,7 @@ fn connection_limit_is_shared_by_listeners() {
         turn_until(&mut reactor, |reactor| {
             reactor.get_mut::<Listener>(token).unwrap().rejected() == 1
         });
-        assert_eq!(rejected.read(&mut [0]).unwrap(), 0);
+        assert_eq!(rejected.read_to_end(&mut Vec::new()).unwrap(), 0);
     }
     assert_eq!((reactor.stats().rejected_over_limit, limit.open_count()), (2, 2));
     // The place of the first peer, for a peer of the second listener.

@@ -34,7 +34,7 @@ fn peer_over_connection_limit_is_closed_and_later_one_is_served() {
     let token = reactor.add(listener).unwrap();
     let mut peers: Vec<_> = (0..3).map(|_| TcpStream::connect(addr).unwrap()).collect();
     turn_all(&mut reactor);
-    assert_eq!(peers[2].read(&mut [0]).unwrap(), 0, "closed");
+    assert_eq!(peers[2].read_to_end(&mut Vec::new()).unwrap(), 0, "closed");
     assert_eq!(reactor.get_mut::<Listener>(token).unwrap().rejected(), 1);
     peers.truncate(1);
     turn_all(&mut reactor);
@@ -489,7 +489,7 @@ fn accepted_sockets_can_move_to_another_thread() {
     }
     let mut refused = TcpStream::connect(addr).unwrap();
     turn_until(&mut reactor, |reactor| reactor.get_mut::<Listener>(token).unwrap().rejected() == 1);
-    assert_eq!(refused.read(&mut [0]).unwrap(), 0);
+    assert_eq!(refused.read_to_end(&mut Vec::new()).unwrap(), 0);
     worker_handle.stop().unwrap();
     assert_eq!(worker.join().unwrap(), 4);
 }

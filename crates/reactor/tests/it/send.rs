@@ -98,7 +98,7 @@ fn invariant_4_half_closed_peer_receives_everything() {
             writer.shutdown(Shutdown::Write).unwrap();
         });
         peer.read_exact(&mut got).unwrap();
-        assert_eq!(peer.read(&mut [0]).unwrap(), 0, "end of input follows");
+        assert_eq!(peer.read_to_end(&mut Vec::new()).unwrap(), 0, "end of input follows");
         writing.join().unwrap();
         got == data
     });
