@@ -1,17 +1,14 @@
 //! TLS, with clients that exist: openssl, curl, Python, `HAProxy`.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
-use std::time::Instant;
 
 use test_certificates::{Authority, Validity};
 use testing::{Lines, Process, run};
 
-#[cfg(target_os = "linux")]
-use crate::common::open_descriptors;
 use crate::common::{Server, command, echo, installed};
 use crate::proxies::Haproxy;
 
@@ -295,6 +292,11 @@ fn unusable_files_end_the_server() {
 #[test]
 #[ignore = "takes half a minute; run by scripts/faults.sh"]
 fn ten_thousand_half_open_handshakes_are_bounded() {
+    use std::io::Read;
+    use std::time::Instant;
+
+    use crate::common::open_descriptors;
+
     const COUNT: usize = 10_000;
     /// The start of a `ClientHello` of 512 bytes.
     const START: [u8; 11] = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
