@@ -9,6 +9,9 @@
 //!   [`CloseReason`] counts those that could not be written. [`close`](Connection::close)
 //!   writes queued output first. If some output could not be sent, or the connection ended
 //!   in another way than by a close, it is reset, so that a TCP peer can detect the loss.
+//! - With a [`Filter`], such as TLS, the same holds for the bytes of the protocol. A
+//!   connection that ends before the filter's own end is [`Cause::Truncated`], never a
+//!   clean end. What a filter that fails still has to send, such as an alert, is sent.
 //! - The memory of a connection is bounded by its [`Limits`]. If a peer does not read the
 //!   replies, the stream stops reading from it, and closes after the stall timeout.
 //! - An error or a panic in a callback closes that channel and no other.
@@ -29,6 +32,7 @@
 //! | timers in one turn | 1,024 | `reactor/turn.rs` | `MAX_TIMERS_PER_TURN` |
 //! | messages of an inbox in one turn | 1,024 | `reactor/inbox.rs` | `MAX_MESSAGES_PER_TURN` |
 //! | bytes that one write passes to the kernel | 1,048,576 | `stream/sending.rs` | `MAX_WRITE` |
+//! | bytes that a filter receives at a time to send | 16,384 | `stream/filter_output.rs` | `MAX_PIECE` |
 //! | bytes of a chat message, unless set otherwise | 65,536 | `chat/mod.rs` | `MAX_MESSAGE` |
 //!
 //! What is over a limit waits for the next event or turn, except a chat message that is
@@ -60,8 +64,8 @@
 // For the links above.
 #[allow(unused_imports, reason = "rustdoc resolves links in the scope of the module")]
 use crate::{
-    CloseReason, Connection, Context, Datagram, Handle, Limits, Listener, Protocol, Reactor,
-    ReactorBuilder, Source, Stream, inbox, signal,
+    Cause, CloseReason, Connection, Context, Datagram, Filter, Handle, Limits, Listener, Protocol,
+    Reactor, ReactorBuilder, Source, Stream, inbox, signal,
 };
 #[cfg(unix)]
 #[allow(unused_imports, reason = "likewise")]
