@@ -9,23 +9,13 @@ use std::env;
 use std::io;
 use std::time::Duration;
 
-use reactor::{Cause, CloseReason, Connector, Context, Io, Protocol, Reactor};
+use reactor::{Connector, Io, Protocol, Reactor, Reconnector};
 
 /// The first pause after a failure; each further one is twice as long, up to the maximum.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
-struct Client {
-    connector: Connector,
-    pause: Duration,
-}
-
-impl Client {
-    fn connect(self, cx: &mut Context) -> io::Result<()> {
-        let connector = self.connector.clone();
-        cx.add(connector.connect(self)).map(drop)
-    }
-}
+struct Client;
 
 impl Protocol for Client {
     fn handle_connect(&mut self, io: &mut Io<'_>) -> io::Result<()> {
@@ -37,30 +27,22 @@ impl Protocol for Client {
         io.close();
         Ok(())
     }
-
-    /// Called however the connection ends, also if it was never established.
-    fn handle_close(&mut self, io: &mut Io<'_>, reason: &CloseReason) {
-        if matches!(reason.cause, Cause::Local) {
-            return;
-        }
-        println!("{}: {reason}; trying again in {:?}", io.peer_addr(), self.pause);
-        let pause = (2 * self.pause).min(MAX_PAUSE);
-        let next = Client { connector: self.connector.clone(), pause };
-        io.context().call_later(self.pause, |cx| {
-            if let Err(error) = next.connect(cx) {
-                println!("cannot try again: {error}");
-            }
-        });
-    }
 }
 
 fn main() -> anyhow::Result<()> {
     let mut args = env::args().skip(1);
     let host = args.next().unwrap_or("127.0.0.1".into());
-    let port = args.next().unwrap_or("9999".into()).parse()?;
+    let port: u16 = args.next().unwrap_or("9999".into()).parse()?;
+    let server = Connector::to_host(&host, port);
+    let client = Reconnector::new(move || Ok(server.connect(Client)))
+        .with_pauses(MIN_PAUSE, MAX_PAUSE)
+        .with_handler(move |_cx, reason, pause| {
+            if let Some(pause) = pause {
+                println!("{host}:{port}: {reason}; connecting again in {pause:.0?}");
+            }
+        });
     let mut reactor = Reactor::new()?;
-    let client = Client { connector: Connector::to_host(&host, port), pause: MIN_PAUSE };
-    client.connect(reactor.context())?;
-    // Returns when no connection and no timer is left.
+    reactor.add(client)?;
+    // Returns once the client has closed a connection.
     Ok(reactor.run()?)
 }

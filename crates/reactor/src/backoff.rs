@@ -1,21 +1,50 @@
-//! [`Backoff`]: pauses between attempts that fail.
+//! Pauses between attempts that fail: [`Pauses`], and [`Backoff`] for a channel.
 
 use std::time::{Duration, Instant};
 
-/// The first pause; each further one is twice as long, up to [`MAX_PAUSE`].
-const MIN_PAUSE: Duration = Duration::from_millis(10);
+/// The lengths of pauses: each is twice as long as the one before, up to a maximum.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pauses {
+    min: Duration,
+    max: Duration,
+    next: Duration,
+}
 
-const MAX_PAUSE: Duration = Duration::from_secs(1);
+impl Pauses {
+    pub(crate) const fn new(min: Duration, max: Duration) -> Self {
+        Pauses { min, max, next: min }
+    }
+
+    /// Returns the length of this pause, and doubles that of the next one.
+    pub(crate) fn advance(&mut self) -> Duration {
+        let pause = self.next.min(self.max);
+        self.next = pause.saturating_mul(2);
+        pause
+    }
+
+    /// Records a success: the next pause is a short one.
+    pub(crate) fn reset(&mut self) {
+        self.next = self.min;
+    }
+}
+
+/// Takes `fraction`, a number from 0 to 1, of half of `pause` off: with a random number,
+/// clients of one server do not all return at once. This is the "equal jitter" of the AWS
+/// Architecture Blog, "Exponential Backoff And Jitter".
+pub(crate) fn shorten(pause: Duration, fraction: f64) -> Duration {
+    pause.saturating_sub((pause / 2).mul_f64(fraction))
+}
 
 /// Pauses a channel after an error that may pass, longer each time until it succeeds.
 pub(crate) struct Backoff {
     until: Option<Instant>,
-    next: Duration,
+    pauses: Pauses,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Backoff { until: None, next: MIN_PAUSE }
+        let pauses = Pauses::new(Duration::from_millis(10), Duration::from_secs(1));
+        Backoff { until: None, pauses }
     }
 }
 
@@ -27,8 +56,7 @@ impl Backoff {
 
     /// Starts a pause.
     pub(crate) fn start(&mut self, now: Instant) {
-        self.until = now.checked_add(self.next);
-        self.next = (2 * self.next).min(MAX_PAUSE);
+        self.until = now.checked_add(self.pauses.advance());
     }
 
     /// Ends the pause; the next one is longer.
@@ -38,7 +66,7 @@ impl Backoff {
 
     /// Records a success: the next pause is a short one.
     pub(crate) fn reset(&mut self) {
-        self.next = MIN_PAUSE;
+        self.pauses.reset();
     }
 }
 
@@ -61,5 +89,27 @@ mod tests {
         assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 1000, 1000, 1000]);
         pause.reset();
         assert_eq!(next(&mut pause), 10);
+    }
+
+    #[test]
+    fn pauses_stay_in_their_range() {
+        let mut pauses = Pauses::new(Duration::from_secs(1), Duration::MAX);
+        assert!((0..100).map(|_| pauses.advance()).is_sorted());
+        assert_eq!(pauses.advance(), Duration::MAX);
+        // A minimum above the maximum.
+        let mut pauses = Pauses::new(Duration::from_secs(2), Duration::from_secs(1));
+        assert_eq!(pauses.advance(), Duration::from_secs(1));
+        // No pauses.
+        let mut pauses = Pauses::new(Duration::ZERO, Duration::from_secs(1));
+        assert_eq!([pauses.advance(), pauses.advance()], [Duration::ZERO; 2]);
+    }
+
+    #[test]
+    fn pauses_are_shortened_by_up_to_half() {
+        let pause = Duration::from_millis(100);
+        let shortened = [0.0, 0.5, 1.0].map(|fraction| shorten(pause, fraction).as_millis());
+        assert_eq!(shortened, [100, 75, 50]);
+        assert!(shorten(Duration::MAX, 1.0) >= Duration::MAX / 2);
+        assert_eq!(shorten(Duration::ZERO, 1.0), Duration::ZERO);
     }
 }

@@ -93,6 +93,7 @@
 //!   peer_credentials.rs    who is at the other end of a Unix socket
 //!   multicast.rs           membership of a datagram socket in groups
 //!   resolver.rs            name resolution on threads
+//!   random.rs              random numbers
 //!   signals.rs             signals as a source
 //!   eventfd.rs             a descriptor that wakes a poller
 //!   process.rs             the process that a reactor belongs to
@@ -134,6 +135,7 @@
 //!   connector.rs           Connector: where and how to connect
 //!   connect.rs             attempts to connect, one address after another
 //!   establish.rs           their steps that need the reactor
+//!   reconnector.rs         Reconnector: a client that stays connected
 //!   connection_limit.rs    how many accepted connections may be open
 //!   config.rs              what the streams of one listener share
 //!   unix.rs                streams that Windows lacks: Unix sockets, pipes, files

@@ -80,8 +80,10 @@
 //! A client is a [`Stream`] that connects, in the same loop or in one of its own; a
 //! [`Connector`] says where to and how. Connecting never blocks and never fails at once:
 //! every failure arrives in `handle_close`, the unknown name, the refused connection and
-//! the lost one. [`Context::call_later`] calls a closure after a pause. [`Reactor::run`]
-//! returns once no connection and no timer is left.
+//! the lost one. A [`Reconnector`] then connects again, after pauses that grow, until the
+//! client itself closes a connection. [`Reactor::run`] returns once nothing is left to do.
+//!
+//! The example `reconnect` also takes commands from another thread.
 //!
 //! ```no_run
 #![doc = include_str!("../examples/retry.rs")]
@@ -98,6 +100,7 @@
 //! | a time limit for a message | [`Chat::with_message_timeout`] |
 //! | output produced piece by piece | [`Producer`], [`ChatIo::push_with_producer`] |
 //! | connecting by name, without blocking | [`Stream::connect_host`] |
+//! | a client that stays connected | [`Reconnector`] |
 //! | the end of a client's connection | [`Reactor::run_until_closed`] |
 //! | datagrams | [`DatagramProtocol`], [`Datagram`] |
 //! | a pipe, a terminal, a file | [`FileDispatcher`] |
@@ -165,6 +168,7 @@ pub use stream::connection_limit::ConnectionLimit;
 pub use stream::connector::Connector;
 pub use stream::limits::Limits;
 pub use stream::protocol::{Io, Protocol};
+pub use stream::reconnector::Reconnector;
 pub use sys::descriptor::OwnedDescriptor;
 pub use sys::socket::SockRef;
 pub use sys::socket_options::{Keepalive, SocketOptions};

@@ -256,6 +256,7 @@
 //! | `set_socket`, `dispatcher(sock)` | [`Stream::new`], [`Listener::new`] |
 //! | `self.socket.setsockopt` | [`Connection::set_socket_options`], [`Connection::socket_options`], [`Listener::with_socket_options`] |
 //! | `readable()` returning `False` in a server socket | [`Listener::pause`] |
+//! | a `handle_close` that connects again | [`Reconnector`], with growing pauses |
 //! | `connected`, `accepting`, `connecting` | the callbacks; there are no flags |
 //! | `addr` | [`Connection::peer_addr`], [`Listener::local_addr`] |
 //! | `handle_expt` | [`Protocol::handle_expt`], which receives the urgent byte |
@@ -273,6 +274,6 @@
 #[allow(unused_imports, reason = "rustdoc resolves links in the scope of the module")]
 use crate::{
     Chat, ChatIo, ChatProtocol, Connection, Context, Datagram, DatagramProtocol, Dispatcher,
-    Handle, Io, Limits, Listener, Produced, Protocol, Reactor, Stream, Terminator, Token, inbox,
-    producer_from_iter, producer_from_reader,
+    Handle, Io, Limits, Listener, Produced, Protocol, Reactor, Reconnector, Stream, Terminator,
+    Token, inbox, producer_from_iter, producer_from_reader,
 };

@@ -679,7 +679,7 @@ fn resp_resets_peer_on_protocol_error() {
     }
 }
 
-// --- the tutorial: count, delay, retry ---------------------------------------
+// --- the tutorial: count, delay, retry ------------------------------------
 
 #[test]
 fn count_keeps_state_for_each_connection() {
@@ -728,8 +728,8 @@ fn retry_connects_once_there_is_a_server() {
     let port = addr.port().to_string();
     let mut client = Program::start("retry", &["127.0.0.1", &port]);
     let refused = shown(Errno::CONNREFUSED);
-    for pause in ["100ms", "200ms"] {
-        assert_eq!(client.line(), format!("{addr}: {refused}; trying again in {pause}"));
+    for _ in 0..2 {
+        expect_retry(&mut client, &format!("{addr}: {refused}"));
     }
     socket.listen(8).unwrap();
     let listener = TcpListener::from(socket);
@@ -739,12 +739,98 @@ fn retry_connects_once_there_is_a_server() {
     while line.contains(&refused) {
         line = client.line();
     }
-    assert!(line.contains("; trying again in "), "{line}");
+    assert!(line.contains("; connecting again in "), "{line}");
     let mut server = accept(&listener);
     expect(&server, "Hello\n");
     server.write_all(b"Welcome\n").unwrap();
     let (code, stdout, stderr) = client.end();
     assert_eq!((code, stdout.as_str(), stderr.as_str()), (0, "Welcome\n", ""));
+}
+
+// --- reconnect ------------------------------------------------------------
+
+/// Starts a client of `addr`, and returns its standard input.
+fn start_reconnect(addr: SocketAddr) -> (Program, io::PipeWriter) {
+    let (reader, input) = io::pipe().unwrap();
+    let args = [addr.ip().to_string(), addr.port().to_string()];
+    let args = args.each_ref().map(String::as_str);
+    (Program::start_with("reconnect", &args, reader.into()), input)
+}
+
+/// Listens on an address that no other test uses, so that it can be used again.
+fn own_listener() -> (TcpListener, SocketAddr) {
+    let ip = if cfg!(target_os = "linux") { "127.0.0.77" } else { "127.0.0.1" };
+    let listener = TcpListener::bind((ip, 0)).unwrap();
+    let addr = listener.local_addr().unwrap();
+    (listener, addr)
+}
+
+/// Asserts that the client reports `failure`, and that it connects again.
+#[track_caller]
+fn expect_retry(client: &mut Program, failure: &str) {
+    let line = client.line();
+    assert!(line.starts_with(&format!("{failure}; connecting again in ")), "{line}");
+}
+
+#[test]
+fn reconnect_returns_to_a_server_that_was_restarted() {
+    let (listener, addr) = own_listener();
+    let (mut client, mut input) = start_reconnect(addr);
+    let server = accept(&listener);
+    assert_eq!(client.line(), format!("connected to {addr}"));
+    input.write_all(b"hello\n").unwrap();
+    expect(&server, "hello\n");
+    (&server).write_all(b"welcome\n").unwrap();
+    assert_eq!(client.line(), "welcome");
+
+    drop(listener);
+    drop(server);
+    expect_retry(&mut client, &format!("{addr}: closed by the peer"));
+    expect_retry(&mut client, &format!("{addr}: {}", shown(Errno::CONNREFUSED)));
+    // In a pause, unless this test is slow: then the attempt fails with the line.
+    input.write_all(b"lost\n").unwrap();
+    let line = client.line();
+    assert!(line == "not sent: not connected" || line.contains("5 bytes unsent"), "{line}");
+
+    let listener = TcpListener::bind(addr).unwrap();
+    while client.line() != format!("connected to {addr}") {}
+    let server = accept(&listener);
+    input.write_all(b"hello again\n").unwrap();
+    drop(input);
+    expect(&server, "hello again\n");
+    expect_end(&server);
+    drop(server);
+    assert_eq!(client.end(), (0, String::new(), String::new()));
+}
+
+#[test]
+fn reconnect_ends_during_a_pause() {
+    let (_held, addr) = closed_port();
+    let (mut client, input) = start_reconnect(addr);
+    expect_retry(&mut client, &format!("{addr}: {}", shown(Errno::CONNREFUSED)));
+    drop(input);
+    let (code, _, stderr) = client.end();
+    assert_eq!((code, stderr.as_str()), (0, ""));
+}
+
+#[cfg(target_os = "linux")] // namespaces, and more than one loopback address
+#[test]
+fn reconnect_resolves_the_name_for_each_attempt() {
+    let (listener, old) = own_listener();
+    let new = SocketAddr::from(([127, 0, 0, 78], old.port()));
+    let Some(hosts) = testing::HostsFile::new("moved.test", &[old.ip()]) else { return };
+    let (reader, _input) = io::pipe().unwrap();
+    let mut command = hosts.command(example("reconnect").to_str().unwrap());
+    command.args(["moved.test", &old.port().to_string()]);
+    let mut client = Program::spawn(&mut command, reader.into());
+    assert_eq!(client.line(), format!("connected to {old}"));
+    let server = accept(&listener);
+    hosts.set("moved.test", &[new.ip()]);
+    let listener = TcpListener::bind(new).unwrap();
+    drop(server);
+    expect_retry(&mut client, &format!("moved.test:{}: closed by the peer", old.port()));
+    assert_eq!(client.line(), format!("connected to {new}"));
+    accept(&listener);
 }
 
 // --- all of them ----------------------------------------------------------
@@ -761,6 +847,7 @@ fn wrong_command_line_prints_one_line() {
         ("periodic", "N [MILLISECONDS]"),
         ("post_from_thread", "[ADDRESS]"),
         ("inotify", "DIRECTORY"),
+        ("reconnect", "HOST PORT"),
         ("resp", "[ADDRESS]"),
     ];
     for (name, usage) in usages {
@@ -904,8 +991,11 @@ impl Program {
     }
 
     fn start_with(name: &str, args: &[&str], stdin: Stdio) -> Self {
-        let mut child = Command::new(example(name))
-            .args(args)
+        Self::spawn(Command::new(example(name)).args(args), stdin)
+    }
+
+    fn spawn(command: &mut Command, stdin: Stdio) -> Self {
+        let mut child = command
             // anyhow would print a backtrace.
             .env_remove("RUST_BACKTRACE")
             .env_remove("RUST_LIB_BACKTRACE")

@@ -17,10 +17,8 @@ impl HostsFile {
     ///
     /// Returns `None`, and reports the skip, if the system does not allow it.
     pub fn new(name: &str, addresses: &[IpAddr]) -> Option<Self> {
-        let file = NamedTempFile::new().unwrap();
-        let lines = addresses.iter().map(|address| format!("{address} {name}\n"));
-        fs::write(&file, lines.collect::<String>()).unwrap();
-        let hosts = HostsFile(file);
+        let hosts = HostsFile(NamedTempFile::new().unwrap());
+        hosts.set(name, addresses);
         let resolved = hosts.command("getent").args(["ahosts", name]).output();
         let is_used = resolved.is_ok_and(|output| {
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -32,6 +30,12 @@ impl HostsFile {
         }
         report_skip("no namespaces are available, or the hosts file is not used");
         None
+    }
+
+    /// Replaces the addresses, also for programs that run.
+    pub fn set(&self, name: &str, addresses: &[IpAddr]) {
+        let lines = addresses.iter().map(|address| format!("{address} {name}\n"));
+        fs::write(&self.0, lines.collect::<String>()).unwrap();
     }
 
     /// Creates a command for `program`, which finds the names of this file.

@@ -78,6 +78,8 @@ pub(super) struct Filtering {
     pub(super) drain_pending: bool,
     /// The connection was in use before.
     pub(super) is_upgrade: bool,
+    /// The filter has failed, and closes the stream.
+    pub(super) closes_stream: bool,
     pub(super) failure: Failure,
 }
 
@@ -116,6 +118,7 @@ impl Filtering {
             ready_pending: false,
             drain_pending: false,
             is_upgrade: false,
+            closes_stream: false,
             failure: Failure::None,
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::stream::connection_limit::ConnectionLimit;
 use crate::stream::limits::Limits;
+use crate::token::Token;
 
 /// What the streams of one listener share.
 #[derive(Clone, Default)]
@@ -9,12 +10,14 @@ pub(crate) struct StreamConfig {
     pub(super) limits: Limits,
     /// Each of the streams counts until it is dropped.
     counted_by: Option<ConnectionLimit>,
+    /// Is notified when the stream is connected, and when it has ended.
+    pub(super) reconnector: Option<Token>,
 }
 
 impl StreamConfig {
     /// The configuration of streams that `limit` counts when they are accepted.
     pub(crate) fn counted(limits: Limits, limit: ConnectionLimit) -> Self {
-        StreamConfig { limits, counted_by: Some(limit) }
+        StreamConfig { limits, counted_by: Some(limit), reconnector: None }
     }
 
     pub(crate) fn limits(&self) -> &Limits {

@@ -82,6 +82,7 @@ impl<P: Protocol> Stream<P> {
 
     /// The filter is ready: the protocol starts, or continues.
     fn call_ready(&mut self, cx: &mut Context) -> io::Result<()> {
+        self.connection.report_connected(cx);
         if !self.connection.is_open() {
             return Ok(());
         }

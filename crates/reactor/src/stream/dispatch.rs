@@ -210,6 +210,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
     fn handle_close(&mut self, cx: &mut Context, reason: &CloseReason) {
         self.count_sent(cx);
         self.close_attempts(cx);
+        self.connection.report_end(cx, reason);
         self.connection.finish(reason);
         let (protocol, mut io) = self.parts_mut(cx, SendMode::Burst);
         protocol.handle_close(&mut io, reason);
@@ -222,6 +223,7 @@ impl<P: Protocol> Stream<P> {
         if self.connection.is_filtered() {
             return self.start_filter(cx);
         }
+        self.connection.report_connected(cx);
         if !self.connection.is_open() {
             return Ok(());
         }

@@ -349,12 +349,22 @@ impl Connection {
         if self.queued() == 0 || !can_write || self.close_state.has_ended() {
             return false;
         }
+        let was_open = self.is_open();
         self.close_state = CloseState::Flushing;
         if let Some(filtering) = self.filtering_mut() {
+            filtering.closes_stream = was_open;
             filtering.phase = FilterPhase::Finished;
             filtering.ready_pending = false;
         }
         true
+    }
+
+    /// Returns `true` if this end closed the stream, before the peer did and before its
+    /// filter failed.
+    pub(super) fn was_closed(&self) -> bool {
+        !self.is_open()
+            && self.read_half != ReadHalf::Eof
+            && !self.filtering().is_some_and(|filtering| filtering.closes_stream)
     }
 
     /// Sets the error with which a stream that closes gracefully ends.

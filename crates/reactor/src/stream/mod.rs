@@ -15,6 +15,7 @@ mod filter_output;
 mod filtering;
 pub(crate) mod limits;
 pub(crate) mod protocol;
+pub(crate) mod reconnector;
 mod sending;
 mod throttle;
 mod timeouts;

@@ -24,6 +24,7 @@ mod packet_info;
 #[cfg(unix)]
 pub(crate) mod peer_credentials;
 pub(crate) mod process;
+pub(crate) mod random;
 pub(crate) mod resolver;
 #[cfg(unix)]
 mod shared_mode;

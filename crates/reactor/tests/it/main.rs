@@ -59,6 +59,7 @@ mod multicast;
 mod peer_view;
 mod posts;
 mod rate_limits;
+mod reconnect;
 mod send;
 #[cfg(unix)] // signals by number
 mod signals;
