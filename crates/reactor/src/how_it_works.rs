@@ -54,7 +54,7 @@
 //! | What bounds a graceful close? | `stream/timeouts.rs` | `stall_deadline`: while output is queued, the stall timeout; once all is written, two seconds without progress (`LINGER_TIMEOUT`), and from then on in total the close timeout (`close_deadline`) |
 //! | Where is the registered interest decided? | `reactor/call.rs` | `update_watched`; a stream's part is `readable` and `writable` in `stream/dispatch.rs`, and their shortcut `waits_for_input`; the first registration is by `register` in `reactor/context.rs` |
 //! | Where are socket options set on accepted streams? | `listener/mod.rs` | `handle_accepted`, before the protocol exists, and on the listening socket by `with_socket_options`; on those of a stream that connects by `connect_bound` in `sys/socket.rs`; which options there are, and what each system lacks, is in `sys/socket_options.rs` |
-//! | What must change to run on a virtual clock? | `sys/clock.rs` | `now`, the only place that reads the clock (`scripts/architecture.py` rejects others); and `wait` in `poll/mod.rs`, which must collect what is ready without waiting, and else advance the clock to its deadline; busy polling must be off |
+//! | How does a program run on a virtual clock and a simulated network? | `sys/kernel.rs` | `enter`, with the feature `sim`: from then on `now` in `sys/clock.rs`, the sockets of `sys/either.rs` and the poller of `poll/either.rs` use a `Kernel` instead of the system. `crates/sim` is one |
 //! | How does input reach a protocol through a filter? | `stream/deliver.rs` | `handle_raw` passes it through the filter (`pass_input` in `stream/filtering.rs`), and `deliver` calls the protocol, now, or as soon as it reads again (`update_deadline` in `stream/dispatch.rs`) |
 //! | Where does output pass a filter? | `stream/filter_output.rs` | `flush_blocked`, after the callback that sent it (`pass_output`); what ends it, such as `close_notify`, is sent by `finish_filter` |
 //!
@@ -98,6 +98,9 @@
 //!   eventfd.rs             a descriptor that wakes a poller
 //!   process.rs             the process that a reactor belongs to
 //!   clock.rs               the monotonic clock
+//!   kernel.rs              Kernel: replaces the system in a simulation (feature `sim`)
+//!   either.rs              sockets and signals, of the system or simulated
+//!   system_only.rs         the same without the feature `sim`
 //!   windows/ffi.rs         two calls of Windows that no crate wraps; the other files there
 //!                          replace those of the same name
 //! poll/                    readiness, on `polling`; the only `unsafe` on Unix
@@ -105,6 +108,8 @@
 //!   event.rs               Interest: what is wanted; Event: what is reported
 //!   epoll.rs               waits with one system call (other systems: fallback.rs)
 //!   busy_poll.rs           polling without blocking before a wait
+//!   either.rs              Poller, of the system or simulated
+//!   system_only.rs         the same without the feature `sim`
 //! reactor/                 the loop; every channel is a `dyn Dispatcher`
 //!   mod.rs                 Reactor: what a program calls
 //!   turn.rs                the turn, from top to bottom

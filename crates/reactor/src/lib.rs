@@ -170,6 +170,8 @@ pub use stream::limits::Limits;
 pub use stream::protocol::{Io, Protocol};
 pub use stream::reconnector::Reconnector;
 pub use sys::descriptor::OwnedDescriptor;
+#[cfg(all(unix, feature = "sim"))]
+pub use sys::kernel;
 pub use sys::socket::SockRef;
 pub use sys::socket_options::{Keepalive, SocketOptions};
 pub use sys::source::Source;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use crate::reactor::{Context, Dispatcher};
-use crate::sys::signals::SignalSource;
+use crate::sys::either::SignalSource;
 use crate::sys::source::Source;
 
 #[cfg(unix)]

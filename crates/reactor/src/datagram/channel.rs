@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::reactor::{Context, TimerId};
-use crate::sys::datagram_socket::{DatagramError, DatagramSocket, Received};
+use crate::sys::datagram_socket::{DatagramError, Received};
 use crate::sys::destination::Destination;
+use crate::sys::either::DatagramSocket;
 use crate::sys::socket::SockRef;
 use crate::sys::socket_path::SocketPath;
 use crate::sys::source::Source;

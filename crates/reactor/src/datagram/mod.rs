@@ -15,8 +15,8 @@ use crate::address::try_each_addr;
 use crate::backoff::Backoff;
 use crate::datagram::channel::Receipt;
 use crate::reactor::{Cause, CloseReason, Context, Dispatcher, READ_BUFFER_SIZE, TimerId};
-use crate::sys::datagram_socket::DatagramSocket;
 use crate::sys::descriptor::OwnedDescriptor;
+use crate::sys::either::DatagramSocket;
 use crate::sys::socket_path::SocketPath;
 use crate::sys::source::Source;
 

@@ -4,8 +4,8 @@ use std::io;
 use std::path::Path;
 
 use crate::datagram::{Datagram, DatagramProtocol};
+use crate::sys::either::DatagramSocket;
 use crate::sys::socket_file::SocketFile;
-use crate::sys::socket_path::SocketPath;
 
 impl<P: DatagramProtocol> Datagram<P> {
     /// Binds a Unix datagram socket to `path`, which is removed with the socket. A path
@@ -30,7 +30,7 @@ impl<P: DatagramProtocol> Datagram<P> {
         file: SocketFile,
         protocol: P,
     ) -> io::Result<Self> {
-        let (socket, path) = SocketPath::bind_datagram(path.as_ref(), file)?;
+        let (socket, path) = DatagramSocket::bind_path(path.as_ref(), file)?;
         Self::from_parts(socket, path, protocol)
     }
 }

@@ -10,8 +10,8 @@ use crate::stream::Stream;
 use crate::stream::config::StreamConfig;
 use crate::stream::connection::Connection;
 use crate::stream::protocol::Protocol;
+use crate::sys::either::Socket;
 use crate::sys::endpoint::Endpoint;
-use crate::sys::socket::Socket;
 
 /// Handles an accepted connection.
 pub(super) type Handler = Box<dyn FnMut(&mut Context, Accepted<'_>) -> io::Result<()>>;

@@ -11,7 +11,8 @@ use crate::listener::accepted::{Accepted, Handler, stream_handler};
 use crate::reactor::Context;
 use crate::stream::protocol::Protocol;
 use crate::sys::descriptor::OwnedDescriptor;
-use crate::sys::socket::{ListenOptions, Socket};
+use crate::sys::either::Socket;
+use crate::sys::socket::ListenOptions;
 
 /// How often to select another port for port 0, if one of the addresses has no free
 /// port of the same number.
@@ -194,7 +195,7 @@ impl Listener {
         let handler = move |cx: &mut Context, accepted: Accepted<'_>| {
             // The count belongs to streams.
             accepted.config.release();
-            handle_accepted(cx, accepted.socket.into_owned(), &accepted.peer)
+            handle_accepted(cx, accepted.socket.into_owned()?, &accepted.peer)
         };
         Self::from_listening(socket.into(), Box::new(handler))
     }

@@ -24,7 +24,8 @@ use crate::stream::config::StreamConfig;
 use crate::stream::connection_limit::ConnectionLimit;
 use crate::stream::limits::Limits;
 use crate::sys::accept::{AcceptError, fd_limit_hint};
-use crate::sys::socket::{SockRef, Socket};
+use crate::sys::either::Socket;
+use crate::sys::socket::SockRef;
 use crate::sys::socket_options::SocketOptions;
 use crate::sys::socket_path::SocketPath;
 use crate::sys::source::Source;
@@ -262,7 +263,7 @@ impl Listener {
                 }
                 Err(error) => error,
             };
-            match AcceptError::classify(&error, &self.socket) {
+            match AcceptError::classify(&error, || self.socket.is_listening()) {
                 AcceptError::Retry => {
                     cx.count_accept_error();
                     log::debug!("{}: accept: {error}", self.local);

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::reactor::{Context, Dispatcher};
-use crate::sys::socket::Socket;
+use crate::sys::either::Socket;
 use crate::sys::source::Source;
 
 /// How long a rejected peer has to read the last message and to end.

@@ -7,8 +7,8 @@ use crate::address::Address;
 use crate::listener::Listener;
 use crate::listener::accepted::stream_handler;
 use crate::stream::protocol::Protocol;
+use crate::sys::either::Socket;
 use crate::sys::socket_file::SocketFile;
-use crate::sys::socket_path::SocketPath;
 
 impl Listener {
     /// Listens on a Unix socket. A path that a terminated server left behind is replaced.
@@ -59,7 +59,7 @@ impl Listener {
         file: SocketFile,
         handle_accepted: impl FnMut(&Address) -> io::Result<P> + 'static,
     ) -> io::Result<Self> {
-        let (socket, path) = SocketPath::listen(path.as_ref(), file)?;
+        let (socket, path) = Socket::listen_path(path.as_ref(), file)?;
         Self::from_parts(socket, path, stream_handler(handle_accepted))
     }
 }

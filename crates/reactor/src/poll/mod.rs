@@ -8,6 +8,8 @@
 
 #[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
 mod busy_poll;
+#[cfg_attr(not(all(unix, feature = "sim")), path = "system_only.rs")]
+pub(crate) mod either;
 #[cfg_attr(any(not(target_os = "linux"), polling_test_poll_backend), path = "fallback.rs")]
 mod epoll;
 mod event;
@@ -18,13 +20,12 @@ use std::time::{Duration, Instant};
 
 use polling::PollMode;
 
-use crate::poll::epoll::{EpollFastPath, WaitOutcome};
+use crate::poll::epoll::{EpollFastPath, WaitOutcome, Waker};
 use crate::sys::clock;
 use crate::sys::process::Owner;
 use crate::sys::source::{Source, is_always_ready};
 use crate::token::Token;
 
-pub(crate) use crate::poll::epoll::Waker;
 pub(crate) use crate::poll::event::{Event, Interest};
 
 /// The longest wait: systems have different limits, most of them beyond 24 days.

@@ -9,7 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use crate::output_buffer::OutputBuffer;
-use crate::poll::{Interest, Poller};
+use crate::poll::Interest;
+use crate::poll::either::Poller;
 use crate::reactor::call::catch_panic;
 use crate::reactor::drain::Drain;
 use crate::reactor::handle::{Handle, Job};

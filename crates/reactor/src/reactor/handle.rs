@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
-use crate::poll::Waker;
+use crate::poll::either::Waker;
 use crate::reactor::Context;
 use crate::sys::process::Owner;
 

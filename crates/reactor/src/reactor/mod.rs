@@ -22,7 +22,7 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::poll::{Events, Poller};
+use crate::poll::either::{Events, Poller};
 use crate::sys::source::Source;
 use crate::token::Token;
 

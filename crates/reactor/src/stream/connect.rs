@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::reactor::{Context, Dispatcher};
-use crate::sys::socket::Socket;
+use crate::sys::either::Socket;
 use crate::sys::socket_options::SocketOptions;
 use crate::sys::source::Source;
 use crate::sys::unix_socket::UnixTarget;

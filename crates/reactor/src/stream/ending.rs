@@ -294,8 +294,8 @@ mod tests {
     use crate::address::Address;
     use crate::reactor::TimeoutKind;
     use crate::stream::closing::LINGER_TIMEOUT;
+    use crate::sys::either::Socket;
     use crate::sys::endpoint::Endpoint;
-    use crate::sys::socket::Socket;
 
     fn pair() -> (Connection, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -10,8 +10,8 @@ use crate::stream::Stream;
 use crate::stream::connect::{Attempt, ConnectStep, Connecting};
 use crate::stream::connection::{Activity, Connection};
 use crate::stream::protocol::Protocol;
+use crate::sys::either::Socket;
 use crate::sys::endpoint::Endpoint;
-use crate::sys::socket::Socket;
 use crate::token::Token;
 
 impl<P: Protocol> Stream<P> {

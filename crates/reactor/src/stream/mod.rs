@@ -37,8 +37,8 @@ use crate::stream::connector::Connector;
 use crate::stream::limits::Limits;
 use crate::stream::protocol::{Io, Protocol};
 use crate::sys::descriptor::OwnedDescriptor;
+use crate::sys::either::Socket;
 use crate::sys::endpoint::Endpoint;
-use crate::sys::socket::Socket;
 use crate::token::Token;
 
 /// A stream socket (TCP or Unix) driven by protocol `P`.

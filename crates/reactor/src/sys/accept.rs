@@ -26,7 +26,7 @@ impl Socket {
     }
 
     /// Returns `true` if it listens for connections, or the system does not report that.
-    fn is_listening(&self) -> bool {
+    pub(crate) fn is_listening(&self) -> bool {
         #[cfg(not(target_vendor = "apple"))]
         return rustix::net::sockopt::socket_acceptconn(self.inner()).unwrap_or(false);
         #[cfg(target_vendor = "apple")]
@@ -55,18 +55,19 @@ pub(crate) enum AcceptError {
 }
 
 impl AcceptError {
-    /// Classifies an error of [`Socket::accept`] on `socket`.
+    /// Classifies an error of [`Socket::accept`]; `is_listening` returns `true` if the
+    /// socket listens.
     ///
     /// Only what accept(2) documents as a fault of the listening socket is fatal. All
     /// the rest may pass: exhausted descriptors and memory, a firewall or a security
     /// module (EPERM), and errors of the network that is new to this list.
-    pub(crate) fn classify(error: &io::Error, socket: &Socket) -> Self {
+    pub(crate) fn classify(error: &io::Error, is_listening: impl FnOnce() -> bool) -> Self {
         match Errno::from_io_error(error) {
             Some(Errno::AGAIN) => AcceptError::WouldBlock,
             Some(errno) if socket_calls::ACCEPT_RETRY_ERRORS.contains(&errno) => AcceptError::Retry,
             Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::FAULT) => AcceptError::Fatal,
             // Also one of the pending errors of a connection that Linux returns here.
-            Some(Errno::OPNOTSUPP) if !socket.is_listening() => AcceptError::Fatal,
+            Some(Errno::OPNOTSUPP) if !is_listening() => AcceptError::Fatal,
             _ => AcceptError::Pause,
         }
     }
@@ -104,11 +105,11 @@ mod tests {
         let errnos = if cfg!(windows) { 10_000..=11_999 } else { 1..=200 };
         for errno in errnos {
             let error = io::Error::from_raw_os_error(errno);
-            let class = AcceptError::classify(&error, &listening);
+            let class = AcceptError::classify(&error, || listening.is_listening());
             assert_eq!(class, expected(errno), "{errno}: {error}");
         }
         let other = io::Error::other("not of the system");
-        assert_eq!(AcceptError::classify(&other, &listening), AcceptError::Pause);
+        assert_eq!(AcceptError::classify(&other, || listening.is_listening()), AcceptError::Pause);
     }
 
     #[test]
@@ -117,7 +118,8 @@ mod tests {
         let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let error = io::Error::from(Errno::OPNOTSUPP);
         let classify = |socket: OwnedDescriptor| {
-            AcceptError::classify(&error, &Socket::from_owned(socket).unwrap())
+            let socket = Socket::from_owned(socket).unwrap();
+            AcceptError::classify(&error, || socket.is_listening())
         };
         assert_eq!(classify(listener.into()), AcceptError::Pause);
         assert_eq!(classify(stream.into()), AcceptError::Fatal);

@@ -6,9 +6,10 @@ use socket2::SockRef;
 
 use crate::address::Address;
 use crate::sys::descriptor::Descriptor;
+use crate::sys::either::Socket;
 #[cfg(unix)]
 use crate::sys::peer_credentials::PeerCredentials;
-use crate::sys::socket::{SendQueue, Socket};
+use crate::sys::socket::SendQueue;
 use crate::sys::socket_options::SocketOptions;
 use crate::sys::source::Source;
 

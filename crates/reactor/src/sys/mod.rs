@@ -11,6 +11,8 @@ pub(crate) mod datagram_socket;
 #[cfg_attr(windows, path = "windows/descriptor.rs")]
 pub(crate) mod descriptor;
 pub(crate) mod destination;
+#[cfg_attr(not(all(unix, feature = "sim")), path = "system_only.rs")]
+pub(crate) mod either;
 pub(crate) mod endpoint;
 mod error_queue;
 #[cfg(all(target_os = "linux", not(polling_test_poll_backend)))]
@@ -18,6 +20,8 @@ pub(crate) mod eventfd;
 #[cfg(windows)]
 #[path = "windows/ffi.rs"]
 mod ffi;
+#[cfg(all(unix, feature = "sim"))]
+pub mod kernel;
 mod multicast;
 #[cfg_attr(not(any(target_os = "linux", target_os = "android")), path = "portable_packet_info.rs")]
 mod packet_info;

@@ -325,8 +325,9 @@ impl Socket {
         Source::from(&self.0)
     }
 
-    pub(crate) fn into_owned(self) -> OwnedDescriptor {
-        self.0.into()
+    #[expect(clippy::unnecessary_wraps, reason = "as in `either.rs`")]
+    pub(crate) fn into_owned(self) -> io::Result<OwnedDescriptor> {
+        Ok(self.0.into())
     }
 }
 

@@ -35,19 +35,6 @@ pub(crate) struct SocketPath {
 type FileId = (u64, u64);
 
 impl SocketPath {
-    /// Listens on a Unix stream socket at `path`.
-    pub(crate) fn listen(path: &Path, file: SocketFile) -> io::Result<(Socket, Option<Self>)> {
-        Self::bind(path, file, Type::STREAM, Socket::bind_unix, Socket::start_listening)
-    }
-
-    /// Binds a Unix datagram socket to `path`.
-    pub(crate) fn bind_datagram(
-        path: &Path,
-        file: SocketFile,
-    ) -> io::Result<(DatagramSocket, Option<Self>)> {
-        Self::bind(path, file, Type::DGRAM, DatagramSocket::bind_unix, |_| Ok(()))
-    }
-
     /// Binds a socket to `path` by calling `bind`, and then `start` once the file has its
     /// mode and owner. A path that a terminated program left behind is replaced. Errors name
     /// the path.
@@ -87,6 +74,26 @@ impl SocketPath {
         drop(lock);
         started.map_err(named)?;
         Ok((socket, socket_path))
+    }
+}
+
+impl Socket {
+    /// Listens on a Unix stream socket at `path`.
+    pub(crate) fn listen_path(
+        path: &Path,
+        file: SocketFile,
+    ) -> io::Result<(Self, Option<SocketPath>)> {
+        SocketPath::bind(path, file, Type::STREAM, Socket::bind_unix, Socket::start_listening)
+    }
+}
+
+impl DatagramSocket {
+    /// Binds a Unix datagram socket to `path`.
+    pub(crate) fn bind_path(
+        path: &Path,
+        file: SocketFile,
+    ) -> io::Result<(Self, Option<SocketPath>)> {
+        SocketPath::bind(path, file, Type::DGRAM, DatagramSocket::bind_unix, |_| Ok(()))
     }
 }
 

@@ -23,43 +23,82 @@ use rustix::io::Errno;
 /// ```
 #[derive(Clone, Copy, Debug)]
 #[must_use]
-pub struct Source<'a>(Option<BorrowedFd<'a>>);
+pub struct Source<'a> {
+    fd: Option<BorrowedFd<'a>>,
+    #[cfg(feature = "sim")]
+    simulated: Option<crate::sys::kernel::Fd>,
+}
 
 impl<'a> Source<'a> {
     /// A source that is never ready, of a channel that only has timers, or whose
     /// socket does not exist yet.
-    pub const NONE: Source<'static> = Source(None);
+    pub const NONE: Source<'static> = Source::new(None);
+
+    const fn new(fd: Option<BorrowedFd<'a>>) -> Self {
+        Source {
+            fd,
+            #[cfg(feature = "sim")]
+            simulated: None,
+        }
+    }
 
     /// Returns the descriptor, or `None` for [`Source::NONE`].
     #[must_use]
     pub fn fd(self) -> Option<BorrowedFd<'a>> {
-        self.0
+        self.fd
     }
 
     /// Returns what the poller watches.
     pub(crate) fn inner(self) -> Option<BorrowedFd<'a>> {
-        self.0
+        self.fd
     }
 
     /// Checks with poll(2), without waiting, if reading would not block.
     pub(crate) fn check_readable(self) -> bool {
-        self.0.is_some_and(|fd| !poll_now(fd, PollFlags::IN).is_empty())
+        #[cfg(feature = "sim")]
+        if let Some(readiness) = self.simulated_readiness() {
+            return readiness.readable || readiness.hung_up;
+        }
+        self.fd.is_some_and(|fd| !poll_now(fd, PollFlags::IN).is_empty())
     }
 
     /// Checks with poll(2), without waiting, if writing would not block.
     pub(crate) fn check_writable(self) -> bool {
-        self.0.is_some_and(|fd| !poll_now(fd, PollFlags::OUT).is_empty())
+        #[cfg(feature = "sim")]
+        if let Some(readiness) = self.simulated_readiness() {
+            return readiness.writable || readiness.hung_up;
+        }
+        self.fd.is_some_and(|fd| !poll_now(fd, PollFlags::OUT).is_empty())
     }
 
     /// Checks with poll(2), without waiting, if the source hung up or failed.
     pub(crate) fn check_hung_up(self) -> bool {
-        self.0.is_some_and(|fd| !poll_now(fd, PollFlags::empty()).is_empty())
+        #[cfg(feature = "sim")]
+        if let Some(readiness) = self.simulated_readiness() {
+            return readiness.hung_up;
+        }
+        self.fd.is_some_and(|fd| !poll_now(fd, PollFlags::empty()).is_empty())
+    }
+}
+
+#[cfg(feature = "sim")]
+impl Source<'_> {
+    pub(crate) fn simulated(fd: crate::sys::kernel::Fd) -> Self {
+        Source { simulated: Some(fd), ..Source::NONE }
+    }
+
+    pub(crate) fn simulated_fd(self) -> Option<crate::sys::kernel::Fd> {
+        self.simulated
+    }
+
+    fn simulated_readiness(self) -> Option<crate::sys::kernel::Readiness> {
+        Some(crate::sys::kernel::current()?.readiness(self.simulated?))
     }
 }
 
 impl<'a, T: AsFd> From<&'a T> for Source<'a> {
     fn from(source: &'a T) -> Self {
-        Source(Some(source.as_fd()))
+        Source::new(Some(source.as_fd()))
     }
 }
 

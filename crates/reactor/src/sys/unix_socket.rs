@@ -7,6 +7,7 @@ use socket2::{Domain, SockAddr, Type};
 
 use crate::address::Address;
 use crate::sys::datagram_socket::DatagramSocket;
+use crate::sys::either::Socket as AnySocket;
 use crate::sys::socket::Socket;
 use crate::sys::socket_options::SocketOptions;
 use crate::sys::unix_address::{path_address, unix_sock_addr};
@@ -25,14 +26,19 @@ impl UnixTarget {
     }
 
     /// Starts to connect.
-    pub(crate) fn connect(&self, options: &SocketOptions) -> io::Result<Socket> {
-        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        options.set_on(&socket, Domain::UNIX)?;
-        Socket::start_connect(socket, &unix_sock_addr(&self.0)?)
+    pub(crate) fn connect(&self, options: &SocketOptions) -> io::Result<AnySocket> {
+        AnySocket::connect_unix(&self.0, options)
     }
 }
 
 impl Socket {
+    /// Starts to connect to the Unix socket at `path`.
+    pub(crate) fn connect_unix(path: &Path, options: &SocketOptions) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        options.set_on(&socket, Domain::UNIX)?;
+        Self::start_connect(socket, &unix_sock_addr(path)?)
+    }
+
     /// Binds a Unix socket to `addr`. It does not listen yet.
     pub(super) fn bind_unix(addr: &SockAddr) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
