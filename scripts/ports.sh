@@ -203,7 +203,7 @@ run_windows_tests() {
     # completions and their installation are for Unix.
     mapfile -t executables < <("$CARGO" test --no-run --locked --target "$target" \
         --target-dir "$OUT" -Zbuild-std=std,panic_unwind,test --workspace --exclude manual \
-        --lib --bins --tests 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
+        --exclude sim --lib --bins --tests 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
     # If this system's programs were built, each talks to those of Windows.
     native=()
     [[ ! -x target/debug/echo-server || ! -x target/debug/echo-client ]] || native=(target/debug)
@@ -230,10 +230,10 @@ for target in "${targets[@]}"; do
         --package echo-server --package echo-client --package echo-bench
     programs=$result
     # A test starts the examples.
-    run "$target" examples "${check[@]}" --workspace --examples
+    run "$target" examples "${check[@]}" --workspace --exclude sim --examples
     tests=$result
     if [[ $tests == ok ]]; then
-        run "$target" tests "${check_tests[@]}" --workspace
+        run "$target" tests "${check_tests[@]}" --workspace --exclude sim
         tests=$result
     fi
     result=-

@@ -12,11 +12,16 @@ impl Protocol for Echo {
     }
 }
 
-fn main() -> anyhow::Result<()> {
-    let mut reactor = Reactor::new()?;
+pub(crate) fn setup(reactor: &mut Reactor) -> io::Result<()> {
     reactor.add(Listener::bind("127.0.0.1:9999", |peer| {
         println!("Incoming connection from {peer}");
         Ok(Echo)
     })?)?;
+    Ok(())
+}
+
+fn main() -> anyhow::Result<()> {
+    let mut reactor = Reactor::new()?;
+    setup(&mut reactor)?;
     Ok(reactor.run()?)
 }

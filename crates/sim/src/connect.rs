@@ -1,0 +1,382 @@
+//! Listening, connecting and accepting.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use reactor::Address;
+use reactor::kernel::Fd;
+use rustix::io::Errno;
+
+use crate::fault::Fault;
+use crate::link::Link;
+use crate::rng::Rng;
+use crate::socket::{End, EndId, EndState, FinState, Listener, Object, Segment};
+use crate::trace::EventKind;
+use crate::world::{Event, World, nanos, stream};
+
+/// How long a request to connect waits for an answer before it is sent again: a second,
+/// doubled each time (RFC 6298), and how often (Linux: `net.ipv4.tcp_syn_retries`).
+const SYN_TIMEOUT: u64 = 1_000_000_000;
+const SYN_RETRIES: u32 = 6;
+
+impl World {
+    // --- listening ----------------------------------------------------------
+
+    pub(crate) fn listen(
+        &mut self,
+        machine: usize,
+        at: &Address,
+        reuse_port: bool,
+    ) -> io::Result<Fd> {
+        self.check_limit(machine)?;
+        let at = self.bind_address(machine, at)?;
+        let is_taken = self.open_descriptors().any(|(_, other)| match &other.object {
+            Object::Listener(listener) => {
+                self.machines[other.machine].ip == self.machines[machine].ip
+                    && overlaps(&listener.at, &at)
+                    && !(reuse_port && listener.reuse_port)
+            }
+            _ => false,
+        });
+        if is_taken {
+            return Err(Errno::ADDRINUSE.into());
+        }
+        let rng = self.socket_rng(machine, stream::LISTENER);
+        let listener = Listener { at: at.clone(), reuse_port, pending: VecDeque::new(), rng };
+        let fd = self.open(machine, Object::Listener(listener));
+        self.record_call(machine, &[], || format!("listen {at}"));
+        Ok(fd)
+    }
+
+    /// Completes the local address of a socket: selects a port for port 0.
+    ///
+    /// # Errors
+    ///
+    /// Returns `EADDRNOTAVAIL` for an address that the machine does not have.
+    pub(crate) fn bind_address(&mut self, machine: usize, at: &Address) -> io::Result<Address> {
+        let Address::Inet(mut addr) = *at else { return Ok(at.clone()) };
+        if !addr.ip().is_unspecified() && !self.has_address(machine, addr.ip()) {
+            return Err(Errno::ADDRNOTAVAIL.into());
+        }
+        if addr.port() == 0 {
+            addr.set_port(self.ephemeral_port(machine));
+        }
+        Ok(Address::Inet(addr))
+    }
+
+    /// Returns the listener that a request of `machine` to `to` reaches, if one listens.
+    fn find_listener(&self, machine: usize, to: &Address, rng: &mut Rng) -> Option<Fd> {
+        let hosts = match to {
+            Address::Inet(addr) => self.machines_at(machine, addr.ip()),
+            _ => self.machines_at(machine, self.machines[machine].ip),
+        };
+        let found = self.open_descriptors().filter(|(_, descriptor)| match &descriptor.object {
+            Object::Listener(listener) => {
+                hosts.contains(&descriptor.machine) && overlaps(&listener.at, to)
+            }
+            _ => false,
+        });
+        let found: Vec<_> = found.map(|(fd, _)| fd).collect();
+        // Several with SO_REUSEPORT: the system selects one.
+        found.get(rng.up_to(found.len()).checked_sub(1)?).copied()
+    }
+
+    // --- connecting ---------------------------------------------------------
+
+    pub(crate) fn connect(
+        &mut self,
+        machine: usize,
+        to: &Address,
+        from: Option<SocketAddr>,
+    ) -> io::Result<Fd> {
+        self.check_limit(machine)?;
+        let mut rng = self.socket_rng(machine, stream::CONNECT);
+        let Address::Inet(addr) = *to else { return self.connect_unix(machine, to, rng) };
+        let ip = if addr.ip().is_loopback() { addr.ip() } else { self.machines[machine].ip };
+        let from = from.unwrap_or(SocketAddr::new(unspecified(ip), 0));
+        let Address::Inet(mut local) = self.bind_address(machine, &Address::Inet(from))? else {
+            return Err(Errno::INVAL.into());
+        };
+        if local.ip().is_unspecified() {
+            local.set_ip(ip);
+        }
+        let peer_machine = self.machines_at(machine, addr.ip()).first().copied();
+        let link = peer_machine.map_or(self.link, |peer| self.link_between(machine, peer));
+        let arrival = self.now + latency(&link, &mut rng);
+        let local = Address::Inet(local);
+        let peer_machine = peer_machine.unwrap_or(machine);
+        let end = End::new(machine, local.clone(), to.clone(), peer_machine, link, rng);
+        let id = self.add_end(end);
+        let fd = self.attach(machine, id);
+        self.record_call(machine, &[id], || format!("connect {local} to {to}"));
+        self.schedule(arrival, Event::Syn { end: id, attempt: 0 });
+        Ok(fd)
+    }
+
+    /// Opens a descriptor for the end `id`.
+    fn attach(&mut self, machine: usize, id: EndId) -> Fd {
+        let fd = self.open(machine, Object::Stream(id));
+        if let Some(end) = self.ends.get_mut(&id) {
+            end.fd = Some(fd);
+        }
+        fd
+    }
+
+    /// A Unix socket is connected at once, if there is room in the listener's queue.
+    fn connect_unix(&mut self, machine: usize, to: &Address, mut rng: Rng) -> io::Result<Fd> {
+        let Some(listener) = self.find_listener(machine, to, &mut rng) else {
+            return Err(Errno::NOENT.into());
+        };
+        let peer_machine = self.descriptor(listener)?.machine;
+        if self.pending_count(listener) >= self.machines[peer_machine].backlog {
+            return Err(Errno::AGAIN.into());
+        }
+        let link = Link::default().with_latency(Duration::ZERO, Duration::ZERO);
+        let unnamed = Address::Unix(None);
+        let end = End::new(machine, unnamed.clone(), to.clone(), peer_machine, link, rng);
+        let id = self.add_end(end);
+        let fd = self.attach(machine, id);
+        let other = self.add_embryo(id, peer_machine, to.clone(), unnamed, listener);
+        for (end, other) in [(id, other), (other, id)] {
+            if let Some(end) = self.ends.get_mut(&end) {
+                end.state = EndState::Open;
+                end.other = Some(other);
+            }
+        }
+        self.record_call(machine, &[id], || format!("connect to {to}"));
+        self.queue_connection(other, listener);
+        Ok(fd)
+    }
+
+    fn add_embryo(
+        &mut self,
+        client: EndId,
+        machine: usize,
+        local: Address,
+        peer: Address,
+        listener: Fd,
+    ) -> EndId {
+        let link = self.ends.get(&client).map_or(self.link, |end| end.link);
+        let peer_machine = self.ends.get(&client).map_or(machine, |end| end.machine);
+        let rng = Rng::new(self.seed, &[stream::ACCEPT, client]);
+        let mut end = End::new(machine, local, peer, peer_machine, link, rng);
+        end.state = EndState::Embryo;
+        end.listener = Some(listener);
+        end.other = Some(client);
+        self.add_end(end)
+    }
+
+    fn pending_count(&self, listener: Fd) -> usize {
+        match self.descriptor(listener).map(|descriptor| &descriptor.object) {
+            Ok(Object::Listener(listener)) => listener.pending.len(),
+            _ => 0,
+        }
+    }
+
+    /// A request to connect arrives, unless it is lost.
+    pub(crate) fn on_syn(&mut self, id: EndId, attempt: u32) {
+        let Some(end) = self.ends.get(&id) else { return };
+        let (machine, to, link) = (end.machine, end.peer.clone(), end.link);
+        let mut rng = end.rng.clone();
+        let listener = self.find_listener(machine, &to, &mut rng);
+        let peer_machine = match listener.map(|fd| self.descriptor(fd).map(|found| found.machine)) {
+            Some(Ok(machine)) => Some(machine),
+            _ => self.machines_of(machine, &to).into_iter().find(|&at| self.machines[at].is_up),
+        };
+        let back = latency(&link, &mut rng);
+        if let Some(end) = self.ends.get_mut(&id) {
+            end.rng = rng;
+            end.peer_machine = peer_machine.unwrap_or(end.peer_machine);
+        }
+        let is_lost = self.draws(id, Fault::Loss);
+        let is_refused = self.draws(id, Fault::Refuse);
+        let reached = peer_machine.filter(|&peer| self.is_reachable(machine, peer) && !is_lost);
+        let Some(peer_machine) = reached else { return self.retry_syn(id, attempt) };
+        let at = self.now + back;
+        let Some(listener) = listener.filter(|_| !is_refused) else {
+            self.schedule(at, Event::SynReply { end: id, result: Err(Errno::CONNREFUSED) });
+            return;
+        };
+        // Linux drops the request if the queue is full (tcp(7), `tcp_abort_on_overflow`).
+        if self.pending_count(listener) >= self.machines[peer_machine].backlog {
+            return self.retry_syn(id, attempt);
+        }
+        let Some(client) = self.ends.get(&id).map(|end| end.local.clone()) else { return };
+        let other = self.add_embryo(id, peer_machine, to, client, listener);
+        self.schedule(at, Event::SynReply { end: id, result: Ok(other) });
+    }
+
+    fn machines_of(&self, machine: usize, to: &Address) -> Vec<usize> {
+        match to {
+            Address::Inet(addr) => self.machines_at(machine, addr.ip()),
+            _ => vec![machine],
+        }
+    }
+
+    fn retry_syn(&mut self, id: EndId, attempt: u32) {
+        let at = self.now + (SYN_TIMEOUT << attempt);
+        let event = if attempt == SYN_RETRIES {
+            Event::SynReply { end: id, result: Err(Errno::TIMEDOUT) }
+        } else {
+            Event::Syn { end: id, attempt: attempt + 1 }
+        };
+        self.schedule(at, event);
+    }
+
+    /// The answer to a request to connect arrives.
+    pub(crate) fn on_syn_reply(&mut self, id: EndId, result: Result<EndId, Errno>) {
+        let Some(end) = self.ends.get_mut(&id) else {
+            // The client has given up.
+            if let Ok(other) = result {
+                self.ends.remove(&other);
+            }
+            return;
+        };
+        match result {
+            Ok(other) => {
+                end.state = EndState::Open;
+                end.other = Some(other);
+            }
+            Err(error) => {
+                end.state = EndState::Dead;
+                end.error = Some(error);
+            }
+        }
+        let (machine, peer) = (end.machine, end.peer_machine);
+        let text = || match result {
+            Ok(_) => "connected".to_owned(),
+            Err(error) => format!("cannot connect: {error}"),
+        };
+        let numbers = [id, result.map_or(0, |_| 1)];
+        self.trace.record(self.now, EventKind::Message, (peer, Some(machine)), &numbers, text);
+        if result.is_ok() {
+            self.transmit(id, Segment::Handshake);
+        }
+        self.update_end_ready(id);
+    }
+
+    /// Puts a connection into the queue of its listener.
+    pub(crate) fn queue_connection(&mut self, id: EndId, listener: Fd) {
+        let Some(local) = self.ends.get(&id).map(|end| end.local.clone()) else { return };
+        let is_queued = match self.descriptor_mut(listener).map(|found| &mut found.object) {
+            // Another one may have this descriptor by now.
+            Ok(Object::Listener(listener)) if overlaps(&listener.at, &local) => {
+                listener.pending.push_back(id);
+                true
+            }
+            _ => false,
+        };
+        if is_queued {
+            self.update_ready(listener);
+        } else {
+            self.reset_end(id);
+        }
+    }
+
+    pub(crate) fn take_connect_result(&mut self, fd: Fd) -> io::Result<()> {
+        let (id, end) = self.end_of(fd)?;
+        let (error, state) = (end.error.take(), end.state);
+        self.update_end_ready(id);
+        match (error, state) {
+            (Some(error), _) => Err(error.into()),
+            (None, EndState::Open) => Ok(()),
+            (None, _) => Err(Errno::NOTCONN.into()),
+        }
+    }
+
+    // --- accepting ----------------------------------------------------------
+
+    pub(crate) fn accept(&mut self, machine: usize, fd: Fd) -> io::Result<(Fd, Address)> {
+        let (aborts, lacks, interrupts) = (
+            self.faults.rate(Fault::AcceptAborted),
+            self.faults.rate(Fault::NoDescriptors),
+            self.faults.rate(Fault::Interrupt),
+        );
+        let is_full = self.check_limit(machine);
+        let Object::Listener(listener) = &mut self.descriptor_mut(fd)?.object else {
+            return Err(Errno::INVAL.into());
+        };
+        let Some(&id) = listener.pending.front() else { return Err(Errno::AGAIN.into()) };
+        let fault = [
+            (listener.rng.chance(interrupts), Fault::Interrupt, Errno::INTR),
+            (listener.rng.chance(lacks), Fault::NoDescriptors, Errno::MFILE),
+            (listener.rng.chance(aborts), Fault::AcceptAborted, Errno::CONNABORTED),
+        ];
+        let fault = fault.into_iter().find(|(happens, ..)| *happens);
+        is_full?;
+        if !matches!(fault, Some((_, Fault::Interrupt | Fault::NoDescriptors, _))) {
+            listener.pending.pop_front();
+        }
+        self.update_ready(fd);
+        if let Some((_, fault, error)) = fault {
+            self.record_fault(machine, fault);
+            if fault == Fault::AcceptAborted {
+                self.reset_end(id);
+            }
+            return Err(error.into());
+        }
+        let accepted = self.attach(machine, id);
+        let Some(end) = self.ends.get_mut(&id) else { return Err(Errno::CONNABORTED.into()) };
+        end.listener = None;
+        let peer = end.peer.clone();
+        self.record_call(machine, &[id], || format!("accept {peer}"));
+        Ok((accepted, peer))
+    }
+
+    /// Closes a listener: what is in its queue is reset.
+    pub(crate) fn close_listener(&mut self, listener: Listener) {
+        for id in listener.pending {
+            if let Some(end) = self.ends.get_mut(&id) {
+                end.listener = None;
+            }
+            self.reset_end(id);
+        }
+    }
+
+    /// Draws whether a system call on `id` is interrupted.
+    pub(crate) fn interrupt(&mut self, id: EndId) -> io::Result<()> {
+        if self.draws(id, Fault::Interrupt) { Err(Errno::INTR.into()) } else { Ok(()) }
+    }
+
+    /// shutdown(2) of the write half.
+    pub(crate) fn shutdown_write(&mut self, fd: Fd) -> io::Result<()> {
+        let (id, end) = self.end_of(fd)?;
+        if end.state != EndState::Open {
+            return Err(Errno::NOTCONN.into());
+        }
+        if end.fin == FinState::Open {
+            end.fin = FinState::Wanted;
+        }
+        let machine = end.machine;
+        self.record_call(machine, &[id], || "shutdown".to_owned());
+        self.pump(id);
+        self.update_end_ready(id);
+        Ok(())
+    }
+}
+
+/// Returns `true` if a listener at `at` receives what is sent to `to`, or two listeners
+/// conflict.
+fn overlaps(at: &Address, to: &Address) -> bool {
+    match (at, to) {
+        (Address::Inet(at), Address::Inet(to)) => {
+            let is_any = at.ip().is_unspecified() || to.ip().is_unspecified();
+            at.port() == to.port() && (is_any || at.ip() == to.ip())
+        }
+        _ => at == to,
+    }
+}
+
+fn unspecified(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// Draws how long one packet takes.
+pub(crate) fn latency(link: &Link, rng: &mut Rng) -> u64 {
+    nanos(link.latency) + rng.below(nanos(link.jitter).saturating_add(1))
+}

@@ -1,0 +1,234 @@
+//! Datagrams: sending, losing, duplicating, reordering and receiving them.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use reactor::Address;
+use reactor::kernel::{Fd, Packet};
+use rustix::io::Errno;
+
+use crate::connect::latency;
+use crate::fault::Fault;
+use crate::socket::{Datagram, DatagramSocket, Object};
+use crate::trace::EventKind;
+use crate::world::{Event, World, stream};
+
+/// The longest payload of a datagram (UDP over IPv4).
+const MAX_DATAGRAM: usize = 65_507;
+
+/// How many bytes a socket holds until they are received (Linux: `rmem_default`).
+const RECEIVE_BUFFER: usize = 212_992;
+
+/// By how much a datagram that is overtaken is late.
+const REORDER_DELAY: u64 = 50_000_000;
+
+impl World {
+    pub(crate) fn open_datagram(
+        &mut self,
+        machine: usize,
+        at: Option<&Address>,
+        peer: Option<SocketAddr>,
+    ) -> io::Result<Fd> {
+        self.check_limit(machine)?;
+        let ip = match peer {
+            Some(peer) if peer.ip().is_loopback() => peer.ip(),
+            _ => self.machines[machine].ip,
+        };
+        let local = match at {
+            Some(at) => self.bind_address(machine, at)?,
+            None => self.bind_address(machine, &Address::Inet(SocketAddr::new(ip, 0)))?,
+        };
+        let is_taken = self.open_descriptors().any(|(_, other)| match &other.object {
+            Object::Datagram(socket) => {
+                let is_same_host = self.machines[other.machine].ip == self.machines[machine].ip;
+                is_same_host && receives(&socket.local, &local)
+            }
+            _ => false,
+        });
+        if is_taken {
+            return Err(Errno::ADDRINUSE.into());
+        }
+        let socket = DatagramSocket {
+            local: local.clone(),
+            peer: peer.map(Address::Inet),
+            received: VecDeque::new(),
+            error: None,
+            rng: self.socket_rng(machine, stream::DATAGRAM),
+        };
+        let fd = self.open(machine, Object::Datagram(Box::new(socket)));
+        self.record_call(machine, &[], || format!("bind {local}"));
+        Ok(fd)
+    }
+
+    fn datagram_socket(&mut self, fd: Fd) -> io::Result<&mut DatagramSocket> {
+        match &mut self.descriptor_mut(fd)?.object {
+            Object::Datagram(socket) => Ok(socket),
+            _ => Err(Errno::NOTSOCK.into()),
+        }
+    }
+
+    pub(crate) fn send_datagram(
+        &mut self,
+        machine: usize,
+        fd: Fd,
+        data: &[u8],
+        to: Option<&Address>,
+        from: Option<IpAddr>,
+    ) -> io::Result<()> {
+        let own_ip = self.machines[machine].ip;
+        let socket = self.datagram_socket(fd)?;
+        // As the next call on a socket reports an ICMP message about an earlier one.
+        if let Some(error) = socket.error.take() {
+            self.update_ready(fd);
+            return Err(error.into());
+        }
+        if data.len() > MAX_DATAGRAM {
+            return Err(Errno::MSGSIZE.into());
+        }
+        let to = to.cloned().or(socket.peer.clone()).ok_or(Errno::DESTADDRREQ)?;
+        let local = match (socket.local.clone(), &to) {
+            (Address::Inet(mut local), Address::Inet(to)) => {
+                if let Some(ip) = from {
+                    local.set_ip(ip);
+                } else if local.ip().is_unspecified() {
+                    local.set_ip(if to.ip().is_loopback() { to.ip() } else { own_ip });
+                }
+                Address::Inet(local)
+            }
+            (local, _) => local,
+        };
+        let mut rng = socket.rng.clone();
+        let is_lost = rng.chance(self.faults.rate(Fault::DatagramLoss));
+        let is_doubled = rng.chance(self.faults.rate(Fault::DatagramDuplicate));
+        let is_late = rng.chance(self.faults.rate(Fault::DatagramReorder));
+        let reached = match &to {
+            Address::Inet(to) => self.machines_at(machine, to.ip()),
+            // A Unix socket: it is there, or it is not.
+            _ => self.machines_at(machine, own_ip),
+        };
+        let reached = reached.into_iter().find(|&at| {
+            self.open_descriptors().any(|(_, other)| match &other.object {
+                Object::Datagram(socket) => other.machine == at && receives(&socket.local, &to),
+                _ => false,
+            })
+        });
+        let Address::Inet(addr) = to else {
+            self.datagram_socket(fd)?.rng = rng;
+            let target = reached.ok_or(Errno::CONNREFUSED)?;
+            let datagram = Datagram { data: data.to_vec(), from: local, to: None };
+            self.schedule(self.now, Event::Datagram { from: fd, machine: target, to, datagram });
+            return Ok(());
+        };
+        // A host without such a socket answers; one that does not exist is silent.
+        let host = reached.or_else(|| self.machines_at(machine, addr.ip()).first().copied());
+        let link = host.map_or(self.link, |host| self.link_between(machine, host));
+        let at = self.now + latency(&link, &mut rng);
+        let again = at + latency(&link, &mut rng);
+        self.datagram_socket(fd)?.rng = rng;
+        let len = data.len();
+        self.trace.mix(data);
+        self.record_call(machine, &[len as u64], || format!("send {len} bytes to {addr}"));
+        for (happens, fault) in [
+            (is_lost, Fault::DatagramLoss),
+            (is_doubled && !is_lost, Fault::DatagramDuplicate),
+            (is_late && !is_lost, Fault::DatagramReorder),
+        ] {
+            if happens {
+                self.record_fault(machine, fault);
+            }
+        }
+        let Some(host) = host.filter(|_| !is_lost) else { return Ok(()) };
+        let at = if is_late { at + REORDER_DELAY } else { at };
+        let datagram = Datagram { data: data.to_vec(), from: local, to: Some(addr.ip()) };
+        for at in [Some(at), is_doubled.then_some(again)].into_iter().flatten() {
+            let (to, datagram) = (Address::Inet(addr), datagram.clone());
+            self.schedule(at, Event::Datagram { from: fd, machine: host, to, datagram });
+        }
+        Ok(())
+    }
+
+    /// A datagram arrives.
+    pub(crate) fn on_datagram(
+        &mut self,
+        from: Fd,
+        machine: usize,
+        to: &Address,
+        datagram: Datagram,
+    ) {
+        let Ok(sender) = self.descriptor(from).map(|descriptor| descriptor.machine) else {
+            return;
+        };
+        if !self.is_reachable(sender, machine) {
+            return;
+        }
+        let found = self.open_descriptors().find(|(_, descriptor)| match &descriptor.object {
+            Object::Datagram(socket) => {
+                let is_from_peer = socket.peer.as_ref().is_none_or(|peer| *peer == datagram.from);
+                descriptor.machine == machine && receives(&socket.local, to) && is_from_peer
+            }
+            _ => false,
+        });
+        let found = found.map(|(fd, _)| fd);
+        let len = datagram.data.len();
+        let machines = (sender, Some(machine));
+        self.trace.record(self.now, EventKind::Message, machines, &[len as u64], || {
+            let what = if found.is_some() { "" } else { ", which nobody receives" };
+            format!("datagram of {len} bytes{what}")
+        });
+        let Some(fd) = found else {
+            let link = self.link_between(sender, machine);
+            if let Ok(socket) = self.datagram_socket(from)
+                // An unconnected socket is not told (udp(7)).
+                && socket.peer.is_some()
+            {
+                let at = latency(&link, &mut socket.rng);
+                self.schedule(self.now + at, Event::PortUnreachable { socket: from });
+            }
+            return;
+        };
+        if let Ok(socket) = self.datagram_socket(fd) {
+            let held: usize = socket.received.iter().map(|datagram| datagram.data.len()).sum();
+            if held + len <= RECEIVE_BUFFER {
+                socket.received.push_back(datagram);
+            }
+        }
+        self.update_ready(fd);
+    }
+
+    pub(crate) fn on_port_unreachable(&mut self, fd: Fd) {
+        if let Ok(socket) = self.datagram_socket(fd) {
+            socket.error = Some(Errno::CONNREFUSED);
+            self.update_ready(fd);
+        }
+    }
+
+    pub(crate) fn receive_datagram(&mut self, fd: Fd, buffer: &mut [u8]) -> io::Result<Packet> {
+        let socket = self.datagram_socket(fd)?;
+        if let Some(error) = socket.error.take() {
+            self.update_ready(fd);
+            return Err(error.into());
+        }
+        let is_any = matches!(&socket.local, Address::Inet(local) if local.ip().is_unspecified());
+        let Some(datagram) = socket.received.pop_front() else { return Err(Errno::AGAIN.into()) };
+        let Datagram { data, from, to } = datagram;
+        self.update_ready(fd);
+        let copied = data.len().min(buffer.len());
+        buffer[..copied].copy_from_slice(&data[..copied]);
+        let machine = self.descriptor(fd)?.machine;
+        let len = data.len();
+        self.record_call(machine, &[len as u64], || format!("receive {len} bytes from {from}"));
+        Ok(Packet { len, from, to: to.filter(|_| is_any) })
+    }
+}
+
+/// Returns `true` if a socket at `local` receives what is sent to `to`.
+fn receives(local: &Address, to: &Address) -> bool {
+    match (local, to) {
+        (Address::Inet(local), Address::Inet(to)) => {
+            let is_any = local.ip().is_unspecified() || to.ip().is_unspecified();
+            local.port() == to.port() && (is_any || local.ip() == to.ip())
+        }
+        _ => local == to,
+    }
+}
