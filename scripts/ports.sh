@@ -34,7 +34,9 @@ Checks the library, the programs, and the tests and examples for each TARGET.
 Warnings count as errors. Runs the tests of the library for i686-unknown-linux-gnu,
 those of the library and the programs for x86_64-pc-windows-gnu (by wine, see
 scripts/wine.sh), and with --all, or if it is named, those of the library for
-s390x-unknown-linux-gnu (by qemu).
+s390x-unknown-linux-gnu (by qemu). The simulation (crates/sim) is checked separately, since
+it enables a feature of the library; its tests run for i686-unknown-linux-gnu. It replaces
+system calls of Unix, and is not built for Windows.
 
 Without arguments, TARGET is:
 $(printf '  %s\n' "${SHORT[@]}")
@@ -195,6 +197,16 @@ run_tests() {
     fi
 }
 
+# Checks the simulation for target $1, or runs its tests, and sets `result`.
+run_simulation() {
+    local verb=check
+    [[ $1 != i686-* || ${check[0]} != build ]] || verb=test
+    case $1 in
+    *windows*) result='Unix only' ;;
+    *) run "$1" simulation "$verb" --package sim --lib --tests --examples ;;
+    esac
+}
+
 # Runs the programs, and the tests of the library and the programs, for target $1 by wine,
 # and sets `result`.
 run_windows_tests() {
@@ -213,8 +225,8 @@ run_windows_tests() {
     ((status == 0)) || failures+=("$log")
 }
 
-printf '%-26s %-12s %-12s %-20s %-46s %s\n' target library programs 'tests and examples' \
-    'tests run' seconds
+printf '%-26s %-12s %-12s %-20s %-12s %-46s %s\n' target library programs \
+    'tests and examples' simulation 'tests run' seconds
 for target in "${targets[@]}"; do
     start=$SECONDS
     # What is to run is built, and only once.
@@ -236,6 +248,8 @@ for target in "${targets[@]}"; do
         run "$target" tests "${check_tests[@]}" --workspace --exclude sim
         tests=$result
     fi
+    run_simulation "$target"
+    simulation=$result
     result=-
     if [[ ${check[0]} == build && $library == ok && $programs == ok && $tests == ok ]]; then
         case $target in
@@ -243,8 +257,8 @@ for target in "${targets[@]}"; do
         *) run_tests "$target" ;;
         esac
     fi
-    printf '%-26s %-12s %-12s %-20s %-46s %s\n' "$target" "$library" "$programs" "$tests" \
-        "$result" $((SECONDS - start))
+    printf '%-26s %-12s %-12s %-20s %-12s %-46s %s\n' "$target" "$library" "$programs" \
+        "$tests" "$simulation" "$result" $((SECONDS - start))
 done
 
 for log in "${failures[@]}"; do

@@ -646,7 +646,7 @@ class Bench:
             self.say("build    the workspace, cold")
             begun = time.monotonic()
             cargo = start(
-                ["cargo", "build", "--quiet", "--release", "--workspace", "--locked",
+                ["cargo", "build", "--quiet", "--release", "--locked",
                  "--manifest-path", ROOT / "Cargo.toml", "--target-dir", target],
                 os.sched_getaffinity(0),
             )  # fmt: skip

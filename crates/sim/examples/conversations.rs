@@ -264,7 +264,7 @@ fn scenario(sim: &mut Sim) -> ScenarioResult {
     let link = Link::default().with_latency(latency, latency).with_buffers(buffer, buffer);
     sim.set_link(link);
     let losing = [Fault::Reset, Fault::Refuse, Fault::AcceptAborted, Fault::Crash];
-    sim.set_faults(losing.into_iter().fold(Faults::all(), Faults::without));
+    sim.set_faults(losing.into_iter().fold(Faults::of_streams(), Faults::without));
 
     let state = Rc::new(ClientState::default());
     let for_server = Rc::clone(&state);

@@ -1,5 +1,6 @@
-//! The README's echo server and a client that sends it ten messages, with all faults:
-//! `cargo run --release -p sim --example ten_messages -- --seed 1`, or `--seeds 0..1000`.
+//! The README's echo server and clients that send it ten messages, with all faults that can
+//! happen to TCP: `cargo run --release -p sim --example ten_messages -- --seed 1`, or
+//! `--seeds 0..10000`.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -18,7 +19,12 @@ mod echo;
 
 const COMMAND: &str = "cargo run --release -p sim --example ten_messages";
 
-/// What the client has seen.
+const EXPECTED: &str = "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n";
+
+/// How long the faults go on.
+const CHAOS: Duration = Duration::from_secs(30);
+
+/// What a client has seen.
 #[derive(Debug, Default)]
 struct Seen {
     replies: Vec<u8>,
@@ -29,14 +35,12 @@ struct Seen {
 /// have come back.
 struct Client {
     unsent: VecDeque<String>,
-    expected: usize,
     seen: Rc<RefCell<Seen>>,
 }
 
 impl Client {
     fn new(seen: Rc<RefCell<Seen>>) -> Self {
-        let unsent: VecDeque<_> = (1..=10).map(|number| format!("{number}\n")).collect();
-        Client { expected: unsent.iter().map(String::len).sum(), unsent, seen }
+        Client { unsent: (1..=10).map(|number| format!("{number}\n")).collect(), seen }
     }
 }
 
@@ -55,7 +59,7 @@ impl Protocol for Client {
     fn handle_read(&mut self, io: &mut Io<'_>, data: &[u8]) -> io::Result<()> {
         let replies = &mut self.seen.borrow_mut().replies;
         replies.extend(data);
-        if replies.len() >= self.expected {
+        if replies.len() >= EXPECTED.len() {
             io.close();
         }
         Ok(())
@@ -66,37 +70,52 @@ impl Protocol for Client {
     }
 }
 
+/// One server, and three clients that start at random times.
 fn scenario(sim: &mut Sim) -> ScenarioResult {
-    let seen = Rc::new(RefCell::new(Seen::default()));
-    sim.set_link(
-        Link::default().with_latency(Duration::from_millis(20), Duration::from_millis(30)),
-    );
-    sim.set_faults(Faults::all());
-    let server = sim.machine("server", [10, 0, 0, 1], echo::setup)?;
+    let latency = Duration::from_millis(sim.choose(400));
+    sim.set_link(Link::default().with_latency(latency, latency));
+    sim.set_faults(Faults::of_streams());
+    // The server listens on 127.0.0.1, so all are programs of one host.
+    let host = [10, 0, 0, 1];
+    let server = sim.machine("server", host, echo::setup)?;
     sim.allow_crashes(server);
-    let log = Rc::clone(&seen);
-    let client = sim.machine("client", [10, 0, 0, 1], move |reactor| {
-        let limits = Limits { idle_timeout: Some(Duration::from_secs(60)), ..Limits::default() };
-        let addr = SocketAddr::from(([127, 0, 0, 1], 9999));
-        let stream = Stream::connect([addr], Client::new(Rc::clone(&log))).with_limits(limits);
-        reactor.add(stream).map(drop)
-    })?;
-    sim.chaos(Duration::from_secs(30))?;
+    let mut clients = Vec::new();
+    for number in 1..=3 {
+        let seen = Rc::new(RefCell::new(Seen::default()));
+        let starts = Duration::from_millis(sim.choose(20_000));
+        let log = Rc::clone(&seen);
+        let client = sim.machine(&format!("client {number}"), host, move |reactor| {
+            let client = Client::new(Rc::clone(&log));
+            let limits =
+                Limits { idle_timeout: Some(Duration::from_secs(60)), ..Limits::default() };
+            let addr = SocketAddr::from(([127, 0, 0, 1], 9999));
+            reactor.context().call_later(starts, move |cx| {
+                // It fails only if the loop ends.
+                let _ = cx.add(Stream::connect([addr], client).with_limits(limits));
+            });
+            Ok(())
+        })?;
+        clients.push((client, seen));
+    }
+    sim.chaos(CHAOS)?;
     sim.rest(Duration::from_secs(600))?;
 
-    let expected = "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n";
-    let seen = seen.borrow();
-    if !expected.as_bytes().starts_with(&seen.replies) {
-        return Err(format!("replies: {}", seen.replies.escape_ascii()).into());
-    }
-    let [reason] = &seen.closed[..] else {
-        return Err(format!("handle_close was called {} times", seen.closed.len()).into());
-    };
-    if reason == "closed" && seen.replies.len() < expected.len() {
-        return Err("the client closed before all replies had come".into());
-    }
-    if !sim.has_ended(client) {
-        return Err("the client has not ended".into());
+    for (client, seen) in clients {
+        let seen = seen.borrow();
+        if !EXPECTED.as_bytes().starts_with(&seen.replies) {
+            return Err(format!("replies: {}", seen.replies.escape_ascii()).into());
+        }
+        let [reason] = &seen.closed[..] else {
+            return Err(format!("handle_close was called {} times", seen.closed.len()).into());
+        };
+        let is_complete = seen.replies.len() == EXPECTED.len();
+        if reason == "closed" && !is_complete {
+            return Err("a client closed before all replies had come".into());
+        }
+        if !sim.has_ended(client) {
+            return Err("a client has not ended".into());
+        }
+        sim.note(if is_complete { "complete" } else { reason });
     }
     Ok(())
 }

@@ -9,10 +9,11 @@ use reactor::Address;
 use reactor::kernel::Fd;
 use rustix::io::Errno;
 
+use crate::dice::Dice;
 use crate::fault::Fault;
 use crate::link::Link;
 use crate::rng::Rng;
-use crate::socket::{End, EndId, EndState, FinState, Listener, Object, Segment};
+use crate::socket::{End, EndId, EndState, FinState, Listener, Object, Segment, SocketNumber};
 use crate::trace::EventKind;
 use crate::world::{Event, World, nanos, stream};
 
@@ -43,8 +44,9 @@ impl World {
         if is_taken {
             return Err(Errno::ADDRINUSE.into());
         }
-        let rng = self.socket_rng(machine, stream::LISTENER);
-        let listener = Listener { at: at.clone(), reuse_port, pending: VecDeque::new(), rng };
+        let number = self.next_socket(machine);
+        let dice = self.socket_dice(stream::LISTENER, number);
+        let listener = Listener { at: at.clone(), reuse_port, pending: VecDeque::new(), dice };
         let fd = self.open(machine, Object::Listener(listener));
         self.record_call(machine, &[], || format!("listen {at}"));
         Ok(fd)
@@ -92,8 +94,11 @@ impl World {
         from: Option<SocketAddr>,
     ) -> io::Result<Fd> {
         self.check_limit(machine)?;
-        let mut rng = self.socket_rng(machine, stream::CONNECT);
-        let Address::Inet(addr) = *to else { return self.connect_unix(machine, to, rng) };
+        let number = self.next_socket(machine);
+        let mut dice = self.socket_dice(stream::CONNECT, number);
+        let Address::Inet(addr) = *to else {
+            return self.connect_unix(machine, to, number, dice);
+        };
         let ip = if addr.ip().is_loopback() { addr.ip() } else { self.machines[machine].ip };
         let from = from.unwrap_or(SocketAddr::new(unspecified(ip), 0));
         let Address::Inet(mut local) = self.bind_address(machine, &Address::Inet(from))? else {
@@ -104,10 +109,10 @@ impl World {
         }
         let peer_machine = self.machines_at(machine, addr.ip()).first().copied();
         let link = peer_machine.map_or(self.link, |peer| self.link_between(machine, peer));
-        let arrival = self.now + latency(&link, &mut rng);
+        let arrival = self.now + latency(&link, &mut dice.rng);
         let local = Address::Inet(local);
         let peer_machine = peer_machine.unwrap_or(machine);
-        let end = End::new(machine, local.clone(), to.clone(), peer_machine, link, rng);
+        let end = End::new(machine, local.clone(), to.clone(), peer_machine, link, (number, dice));
         let id = self.add_end(end);
         let fd = self.attach(machine, id);
         self.record_call(machine, &[id], || format!("connect {local} to {to}"));
@@ -125,17 +130,24 @@ impl World {
     }
 
     /// A Unix socket is connected at once, if there is room in the listener's queue.
-    fn connect_unix(&mut self, machine: usize, to: &Address, mut rng: Rng) -> io::Result<Fd> {
-        let Some(listener) = self.find_listener(machine, to, &mut rng) else {
+    fn connect_unix(
+        &mut self,
+        machine: usize,
+        to: &Address,
+        number: SocketNumber,
+        mut dice: Dice,
+    ) -> io::Result<Fd> {
+        let Some(listener) = self.find_listener(machine, to, &mut dice.rng) else {
             return Err(Errno::NOENT.into());
         };
         let peer_machine = self.descriptor(listener)?.machine;
-        if self.pending_count(listener) >= self.machines[peer_machine].backlog {
+        if self.is_backlog_full(listener, peer_machine) {
             return Err(Errno::AGAIN.into());
         }
         let link = Link::default().with_latency(Duration::ZERO, Duration::ZERO);
         let unnamed = Address::Unix(None);
-        let end = End::new(machine, unnamed.clone(), to.clone(), peer_machine, link, rng);
+        let end =
+            End::new(machine, unnamed.clone(), to.clone(), peer_machine, link, (number, dice));
         let id = self.add_end(end);
         let fd = self.attach(machine, id);
         let other = self.add_embryo(id, peer_machine, to.clone(), unnamed, listener);
@@ -160,26 +172,29 @@ impl World {
     ) -> EndId {
         let link = self.ends.get(&client).map_or(self.link, |end| end.link);
         let peer_machine = self.ends.get(&client).map_or(machine, |end| end.machine);
-        let rng = Rng::new(self.seed, &[stream::ACCEPT, client]);
-        let mut end = End::new(machine, local, peer, peer_machine, link, rng);
+        let number = self.ends[&client].number;
+        let dice = self.socket_dice(stream::ACCEPT, number);
+        let mut end = End::new(machine, local, peer, peer_machine, link, (number, dice));
         end.state = EndState::Embryo;
         end.listener = Some(listener);
         end.other = Some(client);
         self.add_end(end)
     }
 
-    fn pending_count(&self, listener: Fd) -> usize {
-        match self.descriptor(listener).map(|descriptor| &descriptor.object) {
-            Ok(Object::Listener(listener)) => listener.pending.len(),
-            _ => 0,
-        }
+    /// Returns `true` if a listener has more connections that it has not accepted than its
+    /// backlog. As on Linux, one more than the backlog fits.
+    fn is_backlog_full(&self, listener: Fd, machine: usize) -> bool {
+        let backlog = self.machines[machine].backlog;
+        // Counting takes time, and few worlds have so many connections.
+        self.ends.len() > backlog
+            && self.ends.values().filter(|end| end.listener == Some(listener)).count() > backlog
     }
 
     /// A request to connect arrives, unless it is lost.
     pub(crate) fn on_syn(&mut self, id: EndId, attempt: u32) {
         let Some(end) = self.ends.get(&id) else { return };
         let (machine, to, link) = (end.machine, end.peer.clone(), end.link);
-        let mut rng = end.rng.clone();
+        let mut rng = end.dice.rng.clone();
         let listener = self.find_listener(machine, &to, &mut rng);
         let peer_machine = match listener.map(|fd| self.descriptor(fd).map(|found| found.machine)) {
             Some(Ok(machine)) => Some(machine),
@@ -187,11 +202,11 @@ impl World {
         };
         let back = latency(&link, &mut rng);
         if let Some(end) = self.ends.get_mut(&id) {
-            end.rng = rng;
+            end.dice.rng = rng;
             end.peer_machine = peer_machine.unwrap_or(end.peer_machine);
         }
-        let is_lost = self.draws(id, Fault::Loss);
-        let is_refused = self.draws(id, Fault::Refuse);
+        let is_lost = self.draw(id, Fault::Loss).is_some();
+        let is_refused = self.draw(id, Fault::Refuse).is_some();
         let reached = peer_machine.filter(|&peer| self.is_reachable(machine, peer) && !is_lost);
         let Some(peer_machine) = reached else { return self.retry_syn(id, attempt) };
         let at = self.now + back;
@@ -200,7 +215,7 @@ impl World {
             return;
         };
         // Linux drops the request if the queue is full (tcp(7), `tcp_abort_on_overflow`).
-        if self.pending_count(listener) >= self.machines[peer_machine].backlog {
+        if self.is_backlog_full(listener, peer_machine) {
             return self.retry_syn(id, attempt);
         }
         let Some(client) = self.ends.get(&id).map(|end| end.local.clone()) else { return };
@@ -289,28 +304,25 @@ impl World {
     // --- accepting ----------------------------------------------------------
 
     pub(crate) fn accept(&mut self, machine: usize, fd: Fd) -> io::Result<(Fd, Address)> {
-        let (aborts, lacks, interrupts) = (
-            self.faults.rate(Fault::AcceptAborted),
-            self.faults.rate(Fault::NoDescriptors),
-            self.faults.rate(Fault::Interrupt),
-        );
+        let faults = self.faults.clone();
         let is_full = self.check_limit(machine);
         let Object::Listener(listener) = &mut self.descriptor_mut(fd)?.object else {
             return Err(Errno::INVAL.into());
         };
         let Some(&id) = listener.pending.front() else { return Err(Errno::AGAIN.into()) };
         let fault = [
-            (listener.rng.chance(interrupts), Fault::Interrupt, Errno::INTR),
-            (listener.rng.chance(lacks), Fault::NoDescriptors, Errno::MFILE),
-            (listener.rng.chance(aborts), Fault::AcceptAborted, Errno::CONNABORTED),
-        ];
-        let fault = fault.into_iter().find(|(happens, ..)| *happens);
+            (Fault::Interrupt, Errno::INTR),
+            (Fault::NoDescriptors, Errno::MFILE),
+            (Fault::AcceptAborted, Errno::CONNABORTED),
+        ]
+        .map(|(fault, error)| listener.dice.draw(fault, &faults).map(|_| (fault, error)));
+        let fault = fault.into_iter().flatten().next();
         is_full?;
-        if !matches!(fault, Some((_, Fault::Interrupt | Fault::NoDescriptors, _))) {
+        if !matches!(fault, Some((Fault::Interrupt | Fault::NoDescriptors, _))) {
             listener.pending.pop_front();
         }
         self.update_ready(fd);
-        if let Some((_, fault, error)) = fault {
+        if let Some((fault, error)) = fault {
             self.record_fault(machine, fault);
             if fault == Fault::AcceptAborted {
                 self.reset_end(id);
@@ -337,7 +349,7 @@ impl World {
 
     /// Draws whether a system call on `id` is interrupted.
     pub(crate) fn interrupt(&mut self, id: EndId) -> io::Result<()> {
-        if self.draws(id, Fault::Interrupt) { Err(Errno::INTR.into()) } else { Ok(()) }
+        self.draw(id, Fault::Interrupt).map_or(Ok(()), |_| Err(Errno::INTR.into()))
     }
 
     /// shutdown(2) of the write half.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reactor::Reactor;
 
 use crate::error::SimError;
-use crate::fault::FaultCounts;
+use crate::fault::{FaultCounts, Faults};
 use crate::simulation::{MachineId, Sim};
 use crate::trace::TraceEvent;
 use crate::world::pair;
@@ -13,9 +13,15 @@ use crate::world::pair;
 impl Sim {
     // --- what happens to machines -------------------------------------------
 
-    /// Ends the program of a machine as SIGKILL does: the system closes its sockets.
+    /// Ends the program of a machine as SIGKILL does: the system closes its sockets, and what
+    /// was written to them is still sent. In the program's memory, channels close with
+    /// [`Cause::Shutdown`](reactor::Cause::Shutdown).
     pub fn kill(&mut self, machine: MachineId) {
-        self.world.borrow_mut().record_world(machine.0, &[1], || "killed".to_owned());
+        {
+            let mut world = self.world.borrow_mut();
+            world.record_world(machine.0, &[1], || "killed".to_owned());
+            world.close_all(machine.0);
+        }
         self.end_program(machine.0);
     }
 
@@ -48,13 +54,13 @@ impl Sim {
     pub fn signal(&mut self, machine: MachineId, signal: i32) {
         let is_handled = self.world.borrow_mut().signal(machine.0, signal);
         if !is_handled {
-            self.end_program(machine.0);
+            self.kill(machine);
         }
     }
 
     /// Lets nothing pass between two machines, until [`heal`](Self::heal).
     pub fn partition(&mut self, one: MachineId, other: MachineId) {
-        self.world.borrow_mut().partitions.insert(pair(one.0, other.0));
+        self.world.borrow_mut().partitions.insert(pair(one.0, other.0), u64::MAX);
     }
 
     /// Ends a partition.
@@ -100,6 +106,11 @@ impl Sim {
     /// Returns how often each fault has happened.
     pub fn fault_counts(&self) -> FaultCounts {
         self.world.borrow().counts.clone()
+    }
+
+    /// Returns the highest rate of each fault so far.
+    pub fn declared_faults(&self) -> Faults {
+        self.world.borrow().declared.clone()
     }
 
     /// Returns what happened since [`record_events`](Self::record_events).

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::connect::latency;
 use crate::fault::Fault;
-use crate::socket::{Datagram, DatagramSocket, Object};
+use crate::socket::{Datagram, DatagramSocket, Object, Sender};
 use crate::trace::EventKind;
 use crate::world::{Event, World, stream};
 
@@ -49,12 +49,15 @@ impl World {
         if is_taken {
             return Err(Errno::ADDRINUSE.into());
         }
+        let number = self.next_socket(machine);
+        let dice = self.socket_dice(stream::DATAGRAM, number);
         let socket = DatagramSocket {
             local: local.clone(),
             peer: peer.map(Address::Inet),
+            number,
             received: VecDeque::new(),
             error: None,
-            rng: self.socket_rng(machine, stream::DATAGRAM),
+            dice,
         };
         let fd = self.open(machine, Object::Datagram(Box::new(socket)));
         self.record_call(machine, &[], || format!("bind {local}"));
@@ -98,10 +101,11 @@ impl World {
             }
             (local, _) => local,
         };
-        let mut rng = socket.rng.clone();
-        let is_lost = rng.chance(self.faults.rate(Fault::DatagramLoss));
-        let is_doubled = rng.chance(self.faults.rate(Fault::DatagramDuplicate));
-        let is_late = rng.chance(self.faults.rate(Fault::DatagramReorder));
+        let sender = Sender { machine, fd, number: socket.number };
+        let mut dice = socket.dice.clone();
+        let is_lost = dice.draw(Fault::DatagramLoss, &self.faults).is_some();
+        let is_doubled = dice.draw(Fault::DatagramDuplicate, &self.faults).is_some();
+        let is_late = dice.draw(Fault::DatagramReorder, &self.faults).is_some();
         let reached = match &to {
             Address::Inet(to) => self.machines_at(machine, to.ip()),
             // A Unix socket: it is there, or it is not.
@@ -114,18 +118,18 @@ impl World {
             })
         });
         let Address::Inet(addr) = to else {
-            self.datagram_socket(fd)?.rng = rng;
+            self.datagram_socket(fd)?.dice = dice;
             let target = reached.ok_or(Errno::CONNREFUSED)?;
-            let datagram = Datagram { data: data.to_vec(), from: local, to: None };
-            self.schedule(self.now, Event::Datagram { from: fd, machine: target, to, datagram });
+            let datagram = Datagram { sender, data: data.to_vec(), from: local, to: None };
+            self.schedule(self.now, Event::Datagram { machine: target, to, datagram });
             return Ok(());
         };
         // A host without such a socket answers; one that does not exist is silent.
         let host = reached.or_else(|| self.machines_at(machine, addr.ip()).first().copied());
         let link = host.map_or(self.link, |host| self.link_between(machine, host));
-        let at = self.now + latency(&link, &mut rng);
-        let again = at + latency(&link, &mut rng);
-        self.datagram_socket(fd)?.rng = rng;
+        let at = self.now + latency(&link, &mut dice.rng);
+        let again = at + latency(&link, &mut dice.rng);
+        self.datagram_socket(fd)?.dice = dice;
         let len = data.len();
         self.trace.mix(data);
         self.record_call(machine, &[len as u64], || format!("send {len} bytes to {addr}"));
@@ -140,26 +144,19 @@ impl World {
         }
         let Some(host) = host.filter(|_| !is_lost) else { return Ok(()) };
         let at = if is_late { at + REORDER_DELAY } else { at };
-        let datagram = Datagram { data: data.to_vec(), from: local, to: Some(addr.ip()) };
+        let to = Some(addr.ip());
+        let datagram = Datagram { sender, data: data.to_vec(), from: local, to };
         for at in [Some(at), is_doubled.then_some(again)].into_iter().flatten() {
             let (to, datagram) = (Address::Inet(addr), datagram.clone());
-            self.schedule(at, Event::Datagram { from: fd, machine: host, to, datagram });
+            self.schedule(at, Event::Datagram { machine: host, to, datagram });
         }
         Ok(())
     }
 
     /// A datagram arrives.
-    pub(crate) fn on_datagram(
-        &mut self,
-        from: Fd,
-        machine: usize,
-        to: &Address,
-        datagram: Datagram,
-    ) {
-        let Ok(sender) = self.descriptor(from).map(|descriptor| descriptor.machine) else {
-            return;
-        };
-        if !self.is_reachable(sender, machine) {
+    pub(crate) fn on_datagram(&mut self, machine: usize, to: &Address, datagram: Datagram) {
+        let sender = datagram.sender;
+        if !self.is_reachable(sender.machine, machine) {
             return;
         }
         let found = self.open_descriptors().find(|(_, descriptor)| match &descriptor.object {
@@ -171,19 +168,16 @@ impl World {
         });
         let found = found.map(|(fd, _)| fd);
         let len = datagram.data.len();
-        let machines = (sender, Some(machine));
+        let machines = (sender.machine, Some(machine));
         self.trace.record(self.now, EventKind::Message, machines, &[len as u64], || {
             let what = if found.is_some() { "" } else { ", which nobody receives" };
             format!("datagram of {len} bytes{what}")
         });
         let Some(fd) = found else {
-            let link = self.link_between(sender, machine);
-            if let Ok(socket) = self.datagram_socket(from)
-                // An unconnected socket is not told (udp(7)).
-                && socket.peer.is_some()
-            {
-                let at = latency(&link, &mut socket.rng);
-                self.schedule(self.now + at, Event::PortUnreachable { socket: from });
+            let link = self.link_between(sender.machine, machine);
+            if let Ok(socket) = self.datagram_socket(sender.fd) {
+                let at = latency(&link, &mut socket.dice.rng);
+                self.schedule(self.now + at, Event::PortUnreachable { sender });
             }
             return;
         };
@@ -196,10 +190,14 @@ impl World {
         self.update_ready(fd);
     }
 
-    pub(crate) fn on_port_unreachable(&mut self, fd: Fd) {
-        if let Ok(socket) = self.datagram_socket(fd) {
+    pub(crate) fn on_port_unreachable(&mut self, sender: Sender) {
+        if let Ok(socket) = self.datagram_socket(sender.fd)
+            && socket.number == sender.number
+            // An unconnected socket is not told (udp(7)).
+            && socket.peer.is_some()
+        {
             socket.error = Some(Errno::CONNREFUSED);
-            self.update_ready(fd);
+            self.update_ready(sender.fd);
         }
     }
 
@@ -211,7 +209,7 @@ impl World {
         }
         let is_any = matches!(&socket.local, Address::Inet(local) if local.ip().is_unspecified());
         let Some(datagram) = socket.received.pop_front() else { return Err(Errno::AGAIN.into()) };
-        let Datagram { data, from, to } = datagram;
+        let Datagram { data, from, to, .. } = datagram;
         self.update_ready(fd);
         let copied = data.len().min(buffer.len());
         buffer[..copied].copy_from_slice(&data[..copied]);

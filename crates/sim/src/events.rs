@@ -7,8 +7,8 @@ use std::time::Duration;
 use reactor::kernel::{Completion, Fd};
 
 use crate::connect::latency;
+use crate::dice::Dice;
 use crate::fault::Fault;
-use crate::rng::Rng;
 use crate::socket::Object;
 use crate::world::{Command, Event, World, nanos, pair, stream};
 
@@ -34,10 +34,8 @@ impl World {
             Event::Arrive { end } => self.on_arrive(end),
             Event::Ack { end, acked } => self.on_ack(end, acked),
             Event::Reset { end } => self.on_reset(end),
-            Event::Datagram { from, machine, to, datagram } => {
-                self.on_datagram(from, machine, &to, datagram);
-            }
-            Event::PortUnreachable { socket } => self.on_port_unreachable(socket),
+            Event::Datagram { machine, to, datagram } => self.on_datagram(machine, &to, datagram),
+            Event::PortUnreachable { sender } => self.on_port_unreachable(sender),
             Event::Resolved { machine, completion, result } => {
                 let count = result.as_ref().map_or(0, Vec::len);
                 self.record_call(machine, &[count as u64], || match &result {
@@ -80,13 +78,11 @@ impl World {
         max: u64,
     ) {
         let ids = [stream::MACHINE, fault as u64, machine as u64, other as u64];
-        let mut rng = Rng::new(self.seed, &ids);
+        let mut dice = Dice::new(self.seed, &ids);
         for second in 0..seconds {
-            let is_drawn = rng.chance(self.faults.rate(fault));
-            let (at, lasts) = (rng.below(SECOND), rng.below(max));
-            if is_drawn {
-                let at = self.now + second * SECOND + at;
-                self.schedule(at, Event::Fault { fault, machine, other, lasts });
+            if let Some(mut rng) = dice.draw(fault, &self.faults) {
+                let at = self.now + second * SECOND + rng.below(SECOND);
+                self.schedule(at, Event::Fault { fault, machine, other, lasts: rng.below(max) });
             }
         }
     }
@@ -99,7 +95,8 @@ impl World {
                 *paused = end.max(*paused);
             }
             Fault::Partition => {
-                self.partitions.insert(pair(machine, other));
+                let until = self.partitions.entry(pair(machine, other)).or_default();
+                *until = end.max(*until);
             }
             _ if !self.machines[machine].is_up => return,
             _ => self.commands.push(Command::Crash(machine)),
@@ -110,7 +107,10 @@ impl World {
 
     fn end_fault(&mut self, fault: Fault, machine: usize, other: usize) {
         match fault {
-            Fault::Partition => drop(self.partitions.remove(&pair(machine, other))),
+            Fault::Partition => {
+                let now = self.now;
+                self.partitions.retain(|&ends, until| ends != pair(machine, other) || *until > now);
+            }
             Fault::Crash => self.commands.push(Command::Restart(machine)),
             _ => {}
         }
@@ -135,10 +135,9 @@ impl World {
         completion: Completion,
     ) {
         let link = self.link;
-        let rate = self.faults.rate(Fault::NameFailure);
-        let rng = &mut self.machines[machine].names_rng;
-        let delay = 2 * latency(&link, rng);
-        let has_failed = rng.chance(rate);
+        let dice = &mut self.machines[machine].names;
+        let delay = 2 * latency(&link, &mut dice.rng);
+        let has_failed = dice.draw(Fault::NameFailure, &self.faults).is_some();
         if has_failed {
             self.record_fault(machine, Fault::NameFailure);
         }

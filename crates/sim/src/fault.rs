@@ -145,6 +145,18 @@ impl Faults {
         Faults(Fault::ALL.map(Fault::usual_rate))
     }
 
+    /// Returns a rate for every fault that can happen to a program which uses streams only,
+    /// and addresses instead of names.
+    pub fn of_streams() -> Self {
+        let others = [
+            Fault::DatagramLoss,
+            Fault::DatagramDuplicate,
+            Fault::DatagramReorder,
+            Fault::NameFailure,
+        ];
+        others.into_iter().fold(Self::all(), Self::without)
+    }
+
     /// Sets the rate of `fault`.
     #[must_use]
     pub fn with(mut self, fault: Fault, per_million: u32) -> Self {
@@ -161,6 +173,15 @@ impl Faults {
     /// Returns the rate of `fault`.
     pub fn rate(&self, fault: Fault) -> u32 {
         self.0[fault.index()]
+    }
+
+    /// Returns the higher one of the two rates of each fault.
+    #[must_use]
+    pub fn or(mut self, other: &Faults) -> Self {
+        for (rate, other) in self.0.iter_mut().zip(other.0) {
+            *rate = other.max(*rate);
+        }
+        self
     }
 
     /// Returns the faults whose rate is not 0.

@@ -154,7 +154,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::fault::FaultCounts;
+    use crate::fault::{FaultCounts, Faults};
 
     #[test]
     fn text_of_programs_is_escaped() {
@@ -162,7 +162,9 @@ mod tests {
             seed: 7,
             hash: 1,
             elapsed: Duration::ZERO,
+            declared: Faults::none(),
             faults: FaultCounts::default(),
+            notes: Vec::new(),
             failure: Some("<b>".to_owned()),
         };
         let event = TraceEvent {

@@ -13,7 +13,7 @@ use reactor::Address;
 use reactor::kernel::{Completion, Fd, Kernel, Packet, Readiness};
 use rustix::io::Errno;
 
-use crate::rng::Rng;
+use crate::dice::Dice;
 use crate::socket::{Object, Queue};
 use crate::world::{World, stream};
 
@@ -118,10 +118,9 @@ impl Kernel for MachineKernel {
 
     fn close(&self, fd: Fd) {
         let mut world = self.world.borrow_mut();
-        match world.remove(fd).map(|descriptor| descriptor.object) {
-            Some(Object::Stream(id)) => world.close_end(id),
-            Some(Object::Listener(listener)) => world.close_listener(listener),
-            _ => {}
+        // One that was closed with its program may belong to another machine by now.
+        if world.descriptor(fd).is_ok_and(|descriptor| descriptor.machine == self.machine) {
+            world.close(fd);
         }
     }
 
@@ -148,7 +147,7 @@ impl Kernel for MachineKernel {
             watched: BTreeMap::new(),
             ready: BTreeSet::new(),
             woken: Arc::clone(&woken),
-            rng: Rng::new(world.seed, &[stream::QUEUE, self.machine as u64]),
+            dice: Dice::new(world.seed, &[stream::QUEUE, self.machine as u64]),
         };
         let fd = world.open(self.machine, Object::Queue(queue));
         world.machines[self.machine].queue = Some(fd);

@@ -20,9 +20,15 @@
 //! A program that depends on `Instant::now`, on a `HashMap` with a random seed, or on other
 //! threads does not do the same in two runs. [`check`] detects that.
 
+#[cfg(not(unix))]
+compile_error!("the simulation replaces system calls of Unix, and is not available here");
+
+mod command_line;
+mod conditions;
 mod connect;
 mod control;
 mod datagram;
+mod dice;
 mod error;
 mod events;
 mod fault;
@@ -40,10 +46,11 @@ mod stream;
 mod trace;
 mod world;
 
+pub use command_line::main;
 pub use error::SimError;
 pub use fault::{Fault, FaultCounts, Faults};
 pub use link::Link;
 pub use outcome::Outcome;
-pub use seeds::{ScenarioResult, Summary, check, main, run_seed, run_seeds, trace_page};
+pub use seeds::{ScenarioResult, Summary, check, run_seed, run_seeds, trace_page};
 pub use simulation::{MachineId, Sim};
 pub use trace::{EventKind, TraceEvent};

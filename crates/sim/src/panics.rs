@@ -2,46 +2,50 @@
 //! channel only; in a test, each of them is a failure.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic;
 use std::sync::Once;
 
 thread_local! {
-    /// What panicked on this thread since [`start`], if that was called.
-    static CAUGHT: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+    /// How many calls of [`collect`] this thread is in.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+    /// What panicked in them since [`clear`].
+    static COLLECTED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Collects the panics of this thread, which are not printed from here on.
-pub(crate) fn start() {
+/// Calls `body`. A panic in it is collected and not printed, whether it is caught or not.
+pub(crate) fn collect<R>(body: impl FnOnce() -> R) -> R {
+    struct Leave;
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            DEPTH.set(DEPTH.get() - 1);
+        }
+    }
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            let is_caught = CAUGHT.with_borrow_mut(|caught| match caught {
-                Some(caught) => {
-                    let at = info.location().map(|at| format!("{}:{}: ", at.file(), at.line()));
-                    let message = message(info.payload());
-                    caught.push(format!("{}{message}", at.unwrap_or_default()));
-                    true
-                }
-                None => false,
-            });
-            if !is_caught {
-                previous(info);
+            if DEPTH.get() == 0 {
+                return previous(info);
             }
+            let at = info.location().map(|at| format!("{}:{}: ", at.file(), at.line()));
+            let message = format!("{}{}", at.unwrap_or_default(), message(info.payload()));
+            COLLECTED.with_borrow_mut(|collected| collected.push(message));
         }));
     });
-    CAUGHT.set(Some(Vec::new()));
+    DEPTH.set(DEPTH.get() + 1);
+    let _leave = Leave;
+    body()
 }
 
-/// Returns the panics since [`start`], and ends the collection.
-pub(crate) fn finish() -> Vec<String> {
-    CAUGHT.take().unwrap_or_default()
+/// Forgets what was collected.
+pub(crate) fn clear() {
+    COLLECTED.take();
 }
 
-/// Returns the first panic since [`start`].
+/// Returns the first panic since [`clear`].
 pub(crate) fn first() -> Option<String> {
-    CAUGHT.with_borrow(|caught| caught.as_ref()?.first().cloned())
+    COLLECTED.with_borrow(|collected| collected.first().cloned())
 }
 
 fn message(payload: &dyn Any) -> &str {

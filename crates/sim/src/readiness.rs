@@ -77,7 +77,7 @@ impl World {
 
     /// Appends the keys of what is ready, in any order.
     pub(crate) fn take_events(&mut self, queue: Fd, events: &mut Vec<(usize, Readiness)>) {
-        let rate = self.faults.rate(Fault::Spurious);
+        let faults = self.faults.clone();
         let Ok(Descriptor { object: Object::Queue(queue), machine, .. }) =
             self.descriptor_mut(queue)
         else {
@@ -86,8 +86,8 @@ impl World {
         let machine = *machine;
         let ready = queue.ready.iter().filter_map(|fd| Some((*fd, *queue.watched.get(fd)?)));
         let mut reported: Vec<_> = ready.map(|(fd, watched)| (fd, watched, false)).collect();
-        let mut is_spurious = queue.rng.chance(rate);
-        if is_spurious {
+        let mut is_spurious = false;
+        if let Some(mut rng) = queue.dice.draw(Fault::Spurious, &faults) {
             let idle = queue
                 .watched
                 .iter()
@@ -95,10 +95,10 @@ impl World {
             let idle: Vec<_> = idle.map(|(fd, watched)| (*fd, *watched, true)).collect();
             is_spurious = !idle.is_empty();
             if is_spurious {
-                reported.push(idle[queue.rng.up_to(idle.len()) - 1]);
+                reported.push(idle[rng.up_to(idle.len()) - 1]);
             }
         }
-        queue.rng.shuffle(&mut reported);
+        queue.dice.rng.shuffle(&mut reported);
         if is_spurious {
             self.record_fault(machine, Fault::Spurious);
         }

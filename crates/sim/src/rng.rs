@@ -18,6 +18,11 @@ impl Rng {
         rng
     }
 
+    /// Returns another stream, which `id` names.
+    pub(crate) fn fork(&self, id: u64) -> Self {
+        Rng::new(self.0, &[id])
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(GAMMA);
         let mut mixed = self.0;

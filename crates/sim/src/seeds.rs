@@ -1,19 +1,18 @@
-//! [`run_seeds`]: a scenario in many worlds; and the command line for it.
+//! [`run_seeds`]: a scenario in many worlds.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::error::Error;
 use std::fmt;
+use std::fs;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::fault::{FaultCounts, Faults};
+use crate::fault::{Fault, FaultCounts, Faults};
 use crate::html;
 use crate::outcome::Outcome;
 use crate::panics;
@@ -28,13 +27,21 @@ pub fn run_seed(seed: u64, scenario: impl Fn(&mut Sim) -> ScenarioResult) -> Out
 }
 
 fn run_in(sim: &mut Sim, seed: u64, scenario: impl Fn(&mut Sim) -> ScenarioResult) -> Outcome {
-    let result = catch_unwind(AssertUnwindSafe(|| scenario(sim)));
+    let result = panics::collect(|| catch_unwind(AssertUnwindSafe(|| scenario(sim))));
     let failure = match result {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error.to_string()),
         Err(_) => Some(panics::first().unwrap_or_else(|| "panicked".to_owned())),
     };
-    Outcome { seed, hash: sim.hash(), elapsed: sim.elapsed(), faults: sim.fault_counts(), failure }
+    Outcome {
+        seed,
+        hash: sim.hash(),
+        elapsed: sim.elapsed(),
+        declared: sim.declared_faults(),
+        faults: sim.fault_counts(),
+        notes: sim.notes.clone(),
+        failure,
+    }
 }
 
 /// Runs `scenario` in the world of `seed` once more, and returns the trace as a page of
@@ -59,8 +66,12 @@ pub struct Summary {
     pub simulated: Duration,
     /// How long that took.
     pub took: Duration,
+    /// The highest rate of each fault.
+    pub declared: Faults,
     /// How often each fault happened.
     pub faults: FaultCounts,
+    /// How often each note was made.
+    pub notes: BTreeMap<String, u64>,
 }
 
 /// Runs `scenario` in the world of each seed, on all processors.
@@ -76,7 +87,9 @@ pub fn run_seeds(
         hash: 0,
         simulated: Duration::ZERO,
         took: Duration::ZERO,
+        declared: Faults::none(),
         faults: FaultCounts::default(),
+        notes: BTreeMap::new(),
     });
     let work = || {
         loop {
@@ -89,7 +102,11 @@ pub fn run_seeds(
             // A sum, as the seeds end in any order.
             summary.hash = summary.hash.wrapping_add(outcome.hash);
             summary.simulated += outcome.elapsed;
+            summary.declared = summary.declared.clone().or(&outcome.declared);
             summary.faults.add(&outcome.faults);
+            for note in &outcome.notes {
+                *summary.notes.entry(note.clone()).or_default() += 1;
+            }
             if outcome.failure.is_some() {
                 summary.failures.push(outcome);
             }
@@ -108,9 +125,10 @@ pub fn run_seeds(
 }
 
 impl Summary {
-    /// Returns the faults that were declared and never happened.
-    pub fn missing_faults<'a>(&'a self, declared: &'a Faults) -> Vec<crate::Fault> {
-        declared.declared().filter(|&fault| self.faults.get(fault) == 0).collect()
+    /// Returns the faults that were declared and happened in no world, so that nothing is
+    /// known about them.
+    pub fn missing_faults(&self) -> Vec<Fault> {
+        self.declared.declared().filter(|&fault| self.faults.get(fault) == 0).collect()
     }
 }
 
@@ -127,34 +145,33 @@ impl fmt::Display for Summary {
             self.hash
         )?;
         writeln!(f, "faults: {}", self.faults)?;
+        let missing: Vec<_> = self.missing_faults().into_iter().map(Fault::name).collect();
+        if !missing.is_empty() {
+            writeln!(f, "never happened: {}", missing.join(", "))?;
+        }
+        for (note, count) in &self.notes {
+            writeln!(f, "{count:>8} {note}")?;
+        }
         write!(f, "{} failed", self.failures.len())
     }
 }
 
 /// Checks `scenario` in the worlds of `seeds`, for a test. If the environment variable
-/// `SIM_SEED` is set, only the world of that seed, which it also describes in
-/// `target/sim-SEED.html`.
+/// `SIM_SEED` is set, only in the world of that seed, which it also describes on a page of
+/// HTML in the directory for temporary files.
 ///
 /// # Panics
 ///
 /// Panics if the scenario fails in one of the worlds, with the seed and the command that runs
-/// it again; if two runs of one seed differ; or if one of the faults `declared` happened in
-/// no world, so that nothing is known about it.
+/// it again; if two runs of one seed differ; or if a fault was declared (its rate was not 0)
+/// and happened in no world.
 #[expect(clippy::panic, reason = "so does a test fail")]
-pub fn check(
-    seeds: Range<u64>,
-    declared: &Faults,
-    scenario: impl Fn(&mut Sim) -> ScenarioResult + Sync,
-) {
-    let command = |seed: u64| {
-        let test = thread::current().name().unwrap_or("the test").to_owned();
-        format!("SIM_SEED={seed} cargo test {test}")
-    };
+pub fn check(seeds: Range<u64>, scenario: impl Fn(&mut Sim) -> ScenarioResult + Sync) {
     if let Some(seed) = env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok()) {
-        let path = format!("target/sim-{seed}.html");
+        let path = env::temp_dir().join(format!("sim-{seed}.html"));
         let outcome = run_seed(seed, &scenario);
-        if std::fs::write(&path, trace_page(seed, &scenario)).is_ok() {
-            println!("what happened: {path}");
+        if fs::write(&path, trace_page(seed, &scenario)).is_ok() {
+            println!("what happened: {}", path.display());
         }
         if let Some(failure) = outcome.failure {
             panic!("seed {seed}: {failure}");
@@ -167,118 +184,23 @@ pub fn check(
         let failure = first.failure.as_deref().unwrap_or_default();
         let again = run_seed(seed, &scenario);
         assert_eq!(again.hash, first.hash, "seed {seed}: two runs differ");
+        let test = thread::current().name().unwrap_or("the test").to_owned();
         panic!(
-            "{} of {} seeds failed; seed {seed}: {failure}\nrun it again: {}",
+            "{} of {} seeds failed; seed {seed}: {failure}\n\
+             run it again: SIM_SEED={seed} cargo test {test}",
             summary.failures.len(),
-            seeds.end - seeds.start,
-            command(seed)
+            seeds.end - seeds.start
         );
     }
-    let missing = summary.missing_faults(declared);
+    let missing = summary.missing_faults();
     assert!(missing.is_empty(), "these faults were declared and never happened: {missing:?}");
     let again = run_seeds(seeds, &scenario);
     assert_eq!(again.hash, summary.hash, "two runs of the same seeds differ");
 }
 
-/// Runs `scenario` as the arguments of the program say, for the `main` of an example that is
-/// run by `command`:
-///
-/// * `--seed N`: in the world of seed N, twice; prints `seed N: HASH` as the last line;
-/// * `--seeds A..B`: in the worlds of seeds A to B - 1; prints a summary, and the command for
-///   the first that failed;
-/// * `--trace FILE`, with `--seed`: writes what happened to a page of HTML.
-///
-/// Returns the exit code: 1 if a world failed, 2 for other arguments.
-pub fn main(command: &str, scenario: impl Fn(&mut Sim) -> ScenarioResult + Sync) -> ExitCode {
-    let args: Vec<String> = env::args().skip(1).collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    match parse(&args) {
-        Some(Request::Seed(seed, trace)) => run_one(command, seed, trace, scenario),
-        Some(Request::Seeds(seeds)) => {
-            let summary = run_seeds(seeds, scenario);
-            println!("{summary}");
-            if let Some(first) = summary.failures.first() {
-                println!("first: seed {}: {}", first.seed, failure(first));
-                println!("run it again: {command} -- --seed {}", first.seed);
-                return ExitCode::FAILURE;
-            }
-            ExitCode::SUCCESS
-        }
-        None => {
-            eprintln!("usage: {command} -- --seed N [--trace FILE] | --seeds A..B");
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn run_one(
-    command: &str,
-    seed: u64,
-    trace: Option<&str>,
-    scenario: impl Fn(&mut Sim) -> ScenarioResult,
-) -> ExitCode {
-    let (outcome, again) = (run_seed(seed, &scenario), run_seed(seed, &scenario));
-    if let Some(path) = trace
-        && let Err(error) = std::fs::write(Path::new(path), trace_page(seed, &scenario))
-    {
-        eprintln!("cannot write {path}: {error}");
-        return ExitCode::FAILURE;
-    }
-    println!("faults: {}", outcome.faults);
-    if outcome.hash != again.hash {
-        println!("two runs differ: {:016x} and {:016x}", outcome.hash, again.hash);
-        return ExitCode::FAILURE;
-    }
-    let is_failed = outcome.failure.is_some();
-    if is_failed {
-        println!("failed: {}", failure(&outcome));
-        if trace.is_none() {
-            println!("to see it: {command} -- --seed {seed} --trace seed-{seed}.html");
-        }
-    }
-    println!("seed {seed}: {:016x}", outcome.hash);
-    if is_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-}
-
-fn failure(outcome: &Outcome) -> &str {
-    outcome.failure.as_deref().unwrap_or_default()
-}
-
-/// What the arguments of [`main`] ask for.
-#[derive(Debug, PartialEq, Eq)]
-enum Request<'a> {
-    Seed(u64, Option<&'a str>),
-    Seeds(Range<u64>),
-}
-
-fn parse<'a>(args: &[&'a str]) -> Option<Request<'a>> {
-    match args {
-        ["--seed", seed] => Some(Request::Seed(seed.parse().ok()?, None)),
-        ["--seed", seed, "--trace", path] => Some(Request::Seed(seed.parse().ok()?, Some(path))),
-        ["--seeds", range] => {
-            let (start, end) = range.split_once("..")?;
-            Some(Request::Seeds(start.parse().ok()?..end.parse().ok()?))
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn arguments_are_a_seed_or_a_range() {
-        assert_eq!(parse(&["--seed", "7"]), Some(Request::Seed(7, None)));
-        assert_eq!(
-            parse(&["--seed", "7", "--trace", "a.html"]),
-            Some(Request::Seed(7, Some("a.html")))
-        );
-        assert_eq!(parse(&["--seeds", "3..9"]), Some(Request::Seeds(3..9)));
-        for wrong in [&["--seed"][..], &["--seed", "x"], &["--seeds", "3"], &[]] {
-            assert_eq!(parse(wrong), None);
-        }
-    }
 
     #[test]
     fn a_panic_of_the_scenario_is_a_failure() {
@@ -291,5 +213,25 @@ mod tests {
         assert_eq!(summary.failures.len(), 10);
         assert_eq!(summary.failures[0].seed, 0);
         assert!(summary.to_string().ends_with("10 failed"));
+    }
+
+    #[test]
+    fn notes_are_counted() {
+        let summary = run_seeds(0..5, |sim| {
+            sim.note("as always");
+            Ok(())
+        });
+        assert!(summary.to_string().contains("\n       5 as always\n"), "{summary}");
+    }
+
+    #[test]
+    fn faults_that_never_happened_are_named() {
+        let summary = run_seeds(0..3, |sim| {
+            sim.set_faults(Faults::none().with(Fault::Crash, 1));
+            sim.set_faults(Faults::none());
+            Ok(())
+        });
+        assert_eq!(summary.missing_faults(), [Fault::Crash]);
+        assert!(summary.to_string().contains("never happened: crash"), "{summary}");
     }
 }

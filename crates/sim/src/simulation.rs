@@ -11,9 +11,7 @@ use std::time::Duration;
 use reactor::{Reactor, kernel};
 
 use crate::error::SimError;
-use crate::fault::Faults;
 use crate::kernel::MachineKernel;
-use crate::link::Link;
 use crate::panics;
 use crate::rng::Rng;
 use crate::trace::EventKind;
@@ -94,13 +92,13 @@ pub struct Sim {
     catches_panics: bool,
     /// For the scenario.
     choices: Rng,
+    pub(crate) notes: Vec<String>,
 }
 
 impl Sim {
-    /// Creates a world without machines. It catches the panics of this thread until it is
-    /// dropped.
+    /// Creates a world without machines.
     pub fn new(seed: u64) -> Self {
-        panics::start();
+        panics::clear();
         Sim {
             world: Rc::new(RefCell::new(World::new(seed))),
             programs: Vec::new(),
@@ -108,6 +106,7 @@ impl Sim {
             turns: 0,
             catches_panics: false,
             choices: Rng::new(seed, &[stream::CHOICES]),
+            notes: Vec::new(),
         }
     }
 
@@ -151,36 +150,6 @@ impl Sim {
         self.catches_panics = true;
     }
 
-    /// Sets how the network behaves between machines without a link of their own.
-    pub fn set_link(&mut self, link: Link) {
-        self.world.borrow_mut().link = link;
-    }
-
-    /// Sets how the network behaves between two machines, for connections from now on.
-    pub fn set_link_between(&mut self, one: MachineId, other: MachineId, link: Link) {
-        self.world.borrow_mut().set_link(one.0, other.0, link);
-    }
-
-    /// Sets how many descriptors a machine may have open. Default: 1024.
-    pub fn set_descriptor_limit(&mut self, machine: MachineId, limit: usize) {
-        self.world.borrow_mut().machines[machine.0].descriptor_limit = limit;
-    }
-
-    /// Sets how many connections wait in the queue of a listener. Default: 4096.
-    pub fn set_backlog(&mut self, machine: MachineId, backlog: usize) {
-        self.world.borrow_mut().machines[machine.0].backlog = backlog;
-    }
-
-    /// Adds a host name to the zone that all machines resolve names in.
-    pub fn add_name(&mut self, name: &str, ips: impl IntoIterator<Item = IpAddr>) {
-        self.world.borrow_mut().zone.insert(name.to_owned(), ips.into_iter().collect());
-    }
-
-    /// Sets how often each fault happens from now on.
-    pub fn set_faults(&mut self, faults: Faults) {
-        self.world.borrow_mut().faults = faults;
-    }
-
     /// Records what happens, for [`events`](Self::events).
     pub fn record_events(&mut self) {
         self.world.borrow_mut().trace.start_recording();
@@ -189,6 +158,12 @@ impl Sim {
     /// Returns a random number below `end`, for a scenario that differs from seed to seed.
     pub fn choose(&mut self, end: u64) -> u64 {
         self.choices.below(end)
+    }
+
+    /// Notes what became of the program in this world. The summary of many worlds counts
+    /// equal notes, and so shows whether a scenario tests what it should.
+    pub fn note(&mut self, text: &str) {
+        self.notes.push(text.to_owned());
     }
 
     // --- running ------------------------------------------------------------
@@ -380,6 +355,8 @@ impl Sim {
         for command in commands {
             match command {
                 Command::Crash(machine) => self.crash(MachineId(machine)),
+                // Someone was faster.
+                Command::Restart(machine) if self.world.borrow().machines[machine].is_up => {}
                 Command::Restart(machine) => {
                     if let Err(error) = self.restart(MachineId(machine)) {
                         // As a program whose start fails: the machine runs, and it does not.
@@ -395,10 +372,11 @@ impl Sim {
         self.world.borrow_mut().record_world(machine, &[0], || "started".to_owned());
         let kernel = Rc::clone(&self.programs[machine].kernel);
         let setup = &mut self.programs[machine].setup;
-        let started = kernel::enter(kernel, || {
+        let create = || {
             let mut reactor = Reactor::new()?;
             setup(&mut reactor).map(|()| reactor)
-        });
+        };
+        let started = panics::collect(|| kernel::enter(kernel, create));
         match started {
             Ok(reactor) => self.programs[machine].reactor = Some(reactor),
             Err(error) => return Err(SimError::Setup { machine: self.name(machine), error }),
@@ -412,7 +390,8 @@ impl Sim {
     }
 
     pub(crate) fn enter<R>(&self, machine: usize, body: impl FnOnce() -> R) -> R {
-        kernel::enter(Rc::clone(&self.programs[machine].kernel) as Rc<_>, body)
+        let kernel = Rc::clone(&self.programs[machine].kernel) as Rc<_>;
+        panics::collect(|| kernel::enter(kernel, body))
     }
 
     fn name(&self, machine: usize) -> String {
@@ -425,7 +404,7 @@ impl Drop for Sim {
         for machine in 0..self.programs.len() {
             self.end_program(machine);
         }
-        panics::finish();
+        panics::clear();
     }
 }
 

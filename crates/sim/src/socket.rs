@@ -9,12 +9,19 @@ use reactor::Address;
 use reactor::kernel::{Fd, Readiness};
 use rustix::io::Errno;
 
+use crate::dice::Dice;
 use crate::link::Link;
-use crate::rng::Rng;
 
 /// Names one end of a connection. It may outlive its descriptor: what was sent before
 /// close(2) is still on its way.
 pub(crate) type EndId = u64;
+
+/// Names a socket: the nth that its machine has opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SocketNumber {
+    pub(crate) machine: u64,
+    pub(crate) opened: u64,
+}
 
 /// An open descriptor.
 pub(crate) struct Descriptor {
@@ -39,7 +46,7 @@ pub(crate) struct Listener {
     pub(crate) reuse_port: bool,
     /// The connections that are not accepted yet.
     pub(crate) pending: VecDeque<EndId>,
-    pub(crate) rng: Rng,
+    pub(crate) dice: Dice,
 }
 
 /// A queue of events.
@@ -47,7 +54,7 @@ pub(crate) struct Queue {
     pub(crate) watched: BTreeMap<Fd, (usize, Readiness)>,
     pub(crate) ready: BTreeSet<Fd>,
     pub(crate) woken: Arc<AtomicBool>,
-    pub(crate) rng: Rng,
+    pub(crate) dice: Dice,
 }
 
 /// A datagram socket.
@@ -55,13 +62,23 @@ pub(crate) struct DatagramSocket {
     pub(crate) local: Address,
     pub(crate) peer: Option<Address>,
     pub(crate) received: VecDeque<Datagram>,
+    pub(crate) number: SocketNumber,
     pub(crate) error: Option<Errno>,
-    pub(crate) rng: Rng,
+    pub(crate) dice: Dice,
 }
 
-/// A datagram that has arrived.
+/// Who sent a datagram. The socket may be closed by the time it arrives.
+#[derive(Clone, Copy)]
+pub(crate) struct Sender {
+    pub(crate) machine: usize,
+    pub(crate) fd: Fd,
+    pub(crate) number: SocketNumber,
+}
+
+/// A datagram that was sent.
 #[derive(Clone)]
 pub(crate) struct Datagram {
+    pub(crate) sender: Sender,
     pub(crate) data: Vec<u8>,
     pub(crate) from: Address,
     pub(crate) to: Option<IpAddr>,
@@ -134,7 +151,9 @@ pub(crate) struct End {
     pub(crate) fin: FinState,
     pub(crate) watches_unsent: bool,
     pub(crate) reset_on_close: bool,
-    pub(crate) rng: Rng,
+    /// Of the socket that connected.
+    pub(crate) number: SocketNumber,
+    pub(crate) dice: Dice,
 }
 
 impl End {
@@ -144,7 +163,7 @@ impl End {
         peer: Address,
         peer_machine: usize,
         link: Link,
-        rng: Rng,
+        (number, dice): (SocketNumber, Dice),
     ) -> Self {
         End {
             machine,
@@ -168,7 +187,8 @@ impl End {
             fin: FinState::Open,
             watches_unsent: false,
             reset_on_close: false,
-            rng,
+            number,
+            dice,
         }
     }
 

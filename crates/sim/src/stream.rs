@@ -1,5 +1,6 @@
 //! The bytes of a connection: reading, writing, segments, resets, and its end.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use reactor::kernel::Fd;
@@ -27,7 +28,7 @@ impl World {
     pub(crate) fn read(&mut self, fd: Fd, buffer: &mut [u8]) -> io::Result<usize> {
         let (id, _) = self.end_of(fd)?;
         self.interrupt(id)?;
-        let is_short = self.draws(id, Fault::ShortRead);
+        let short = self.draw(id, Fault::ShortRead);
         let (_, end) = self.end_of(fd)?;
         if end.received.is_empty() {
             let result = match (end.error.take(), end.eof, end.state) {
@@ -44,13 +45,13 @@ impl World {
             return result;
         }
         let mut len = end.received.len().min(buffer.len());
-        if is_short {
-            len = end.rng.up_to(len);
+        if let Some(mut rng) = short {
+            len = rng.up_to(len);
         }
         for (to, from) in buffer.iter_mut().zip(end.received.drain(..len)) {
             *to = from;
         }
-        let delay = latency(&end.link.clone(), &mut end.rng);
+        let delay = latency(&end.link.clone(), &mut end.dice.rng);
         let (machine, other) = (end.machine, end.other);
         if let Some(other) = other {
             self.schedule(self.now + delay, Event::Ack { end: other, acked: 0 });
@@ -68,7 +69,7 @@ impl World {
         };
         self.record_call(machine, &[id, number], || match result {
             Ok(0) => "read: end".to_owned(),
-            Ok(len) => format!("read {len} bytes"),
+            Ok(len) => format!("read {}", count_bytes(*len)),
             Err(error) => format!("read: {error}"),
         });
     }
@@ -76,7 +77,7 @@ impl World {
     pub(crate) fn write(&mut self, fd: Fd, data: &[u8]) -> io::Result<usize> {
         let (id, _) = self.end_of(fd)?;
         self.interrupt(id)?;
-        let is_short = self.draws(id, Fault::ShortWrite);
+        let short = self.draw(id, Fault::ShortWrite);
         let is_orphan = {
             let (_, end) = self.end_of(fd)?;
             let other = end.other;
@@ -92,7 +93,7 @@ impl World {
             (None, EndState::Open) if end.room() == 0 => Err(Errno::AGAIN),
             (None, EndState::Open) => {
                 let len = end.room().min(data.len());
-                Ok(if is_short { end.rng.up_to(len) } else { len })
+                Ok(short.map_or(len, |mut rng| rng.up_to(len)))
             }
         };
         if let Ok(len) = result {
@@ -106,8 +107,8 @@ impl World {
             Err(error) => u64::MAX - u64::from(error.raw_os_error().unsigned_abs()),
         };
         self.record_call(machine, &[id, number], || match result {
-            Ok(len) if len < data.len() => format!("write {len} of {} bytes", data.len()),
-            Ok(len) => format!("write {len} bytes"),
+            Ok(len) if len < data.len() => format!("write {len} of {}", count_bytes(data.len())),
+            Ok(len) => format!("write {}", count_bytes(len)),
             Err(error) => format!("write: {error}"),
         });
         Ok(result?)
@@ -158,7 +159,8 @@ impl World {
             let Some(end) = self.ends.get_mut(&id) else { return };
             let len = end.unsent.len().min(window).min(end.link.max_segment);
             if len > 0 {
-                let len = if end.rng.chance(500_000) { len } else { end.rng.up_to(len) };
+                let rng = &mut end.dice.rng;
+                let len = if rng.chance(500_000) { len } else { rng.up_to(len) };
                 let data: Vec<_> = end.unsent.drain(..len).collect();
                 end.unacked += len;
                 self.transmit(id, Segment::Data(data));
@@ -175,15 +177,13 @@ impl World {
     pub(crate) fn transmit(&mut self, id: EndId, segment: Segment) {
         let mut late = 0;
         if matches!(segment, Segment::Data(_)) {
-            if self.draws(id, Fault::Loss) {
+            if self.draw(id, Fault::Loss).is_some() {
                 late += RETRANSMIT_TIMEOUT;
             }
-            if self.draws(id, Fault::Delay)
-                && let Some(end) = self.ends.get_mut(&id)
-            {
-                late += end.rng.below(MAX_DELAY);
+            if let Some(mut rng) = self.draw(id, Fault::Delay) {
+                late += rng.below(MAX_DELAY);
             }
-            if self.draws(id, Fault::Reset) {
+            if self.draw(id, Fault::Reset).is_some() {
                 return self.cut(id);
             }
         }
@@ -195,7 +195,7 @@ impl World {
             let takes = (len as u64).saturating_mul(1_000_000_000) / bandwidth.max(1);
             end.busy_until = departs + takes;
         }
-        let takes = late + latency(&end.link.clone(), &mut end.rng);
+        let takes = late + latency(&end.link.clone(), &mut end.dice.rng);
         let last = end.flying.back().map_or(0, |&(at, _)| at);
         let at = (end.busy_until.max(departs) + takes).max(last);
         end.flying_bytes += len;
@@ -279,7 +279,7 @@ impl World {
     fn deliver(&mut self, id: EndId, segment: Segment) {
         let Some(end) = self.ends.get_mut(&id) else { return };
         let (machine, peer, other) = (end.machine, end.peer_machine, end.other);
-        let delay = latency(&end.link.clone(), &mut end.rng);
+        let delay = latency(&end.link.clone(), &mut end.dice.rng);
         let (number, bytes) = match &segment {
             Segment::Handshake => (1, 0),
             Segment::Data(data) => (2, data.len()),
@@ -290,7 +290,7 @@ impl World {
         self.trace.record(self.now, EventKind::Message, (machine, Some(peer)), &numbers, || {
             match &segment {
                 Segment::Handshake => "handshake".to_owned(),
-                Segment::Data(data) => format!("{} bytes{}", data.len(), preview(data)),
+                Segment::Data(data) => format!("{}{}", count_bytes(data.len()), preview(data)),
                 Segment::Fin => "end".to_owned(),
                 Segment::Reset => "reset".to_owned(),
             }
@@ -373,8 +373,20 @@ impl World {
 
     /// A machine loses power: its connections vanish, and their peers are not told.
     pub(crate) fn lose_connections(&mut self, machine: usize) {
-        self.ends.retain(|_, end| end.machine != machine);
+        let lost = |end: &End| end.machine == machine;
+        let lost_clients: BTreeSet<_> =
+            self.ends.iter().filter(|(_, end)| lost(end)).map(|(&id, _)| id).collect();
+        self.ends.retain(|_, end| {
+            // What is not established yet never will be.
+            let is_abandoned = end.state == EndState::Embryo
+                && end.other.is_some_and(|client| lost_clients.contains(&client));
+            !lost(end) && !is_abandoned
+        });
     }
+}
+
+fn count_bytes(count: usize) -> String {
+    if count == 1 { "1 byte".to_owned() } else { format!("{count} bytes") }
 }
 
 /// Returns the beginning of what is sent, for a trace.

@@ -1,6 +1,6 @@
 //! [`World`]: the machines, what they have open, what is on its way, and the time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
@@ -10,10 +10,11 @@ use reactor::Address;
 use reactor::kernel::{Completion, Fd};
 use rustix::io::Errno;
 
+use crate::dice::Dice;
 use crate::fault::{Fault, FaultCounts, Faults};
 use crate::link::Link;
 use crate::rng::Rng;
-use crate::socket::{Datagram, Descriptor, End, EndId, Object};
+use crate::socket::{Datagram, Descriptor, End, EndId, Object, Sender, SocketNumber};
 use crate::trace::{EventKind, Trace};
 
 /// Names of the random streams that belong to something else than a connection.
@@ -50,7 +51,8 @@ pub(crate) struct Machine {
     next_port: u16,
     /// What its reactor waits on.
     pub(crate) queue: Option<Fd>,
-    pub(crate) names_rng: Rng,
+    /// For its lookups of names.
+    pub(crate) names: Dice,
 }
 
 /// Something that will happen.
@@ -79,14 +81,13 @@ pub(crate) enum Event {
         end: EndId,
     },
     Datagram {
-        from: Fd,
         machine: usize,
         to: Address,
         datagram: Datagram,
     },
     /// No program receives the datagrams of this socket.
     PortUnreachable {
-        socket: Fd,
+        sender: Sender,
     },
     Resolved {
         machine: usize,
@@ -126,9 +127,12 @@ pub(crate) struct World {
     next_end: EndId,
     pub(crate) link: Link,
     links: BTreeMap<(usize, usize), Link>,
-    pub(crate) partitions: BTreeSet<(usize, usize)>,
+    /// Between which machines nothing passes, and until when.
+    pub(crate) partitions: BTreeMap<(usize, usize), u64>,
     pub(crate) zone: BTreeMap<String, Vec<IpAddr>>,
     pub(crate) faults: Faults,
+    /// Those whose rate was not 0 at some time.
+    pub(crate) declared: Faults,
     pub(crate) counts: FaultCounts,
     pub(crate) commands: Vec<Command>,
     pub(crate) completions: Vec<(Completion, io::Result<Vec<SocketAddr>>)>,
@@ -150,9 +154,10 @@ impl World {
             next_end: 0,
             link: Link::default(),
             links: BTreeMap::new(),
-            partitions: BTreeSet::new(),
+            partitions: BTreeMap::new(),
             zone: BTreeMap::new(),
             faults: Faults::none(),
+            declared: Faults::none(),
             counts: FaultCounts::default(),
             commands: Vec::new(),
             completions: Vec::new(),
@@ -218,17 +223,14 @@ impl World {
         self.trace.record(self.now, EventKind::Fault, (machine, None), &numbers, text);
     }
 
-    /// Draws whether `fault` happens to the end of a connection.
-    pub(crate) fn draws(&mut self, end: EndId, fault: Fault) -> bool {
-        let rate = self.faults.rate(fault);
-        let Some(stream) = self.ends.get_mut(&end) else { return false };
-        // Drawn even if it cannot happen, so that the stream does not depend on the rate.
-        let happens = stream.rng.chance(rate);
-        if happens {
-            let machine = stream.machine;
-            self.record_fault(machine, fault);
-        }
-        happens
+    /// Draws whether `fault` happens to the end of a connection. Returns a random stream
+    /// for its details if it does.
+    pub(crate) fn draw(&mut self, end: EndId, fault: Fault) -> Option<Rng> {
+        let end = self.ends.get_mut(&end)?;
+        let details = end.dice.draw(fault, &self.faults)?;
+        let machine = end.machine;
+        self.record_fault(machine, fault);
+        Some(details)
     }
 
     // --- machines -----------------------------------------------------------
@@ -248,15 +250,20 @@ impl World {
             // Programs of one host do not compete for ports.
             next_port: FIRST_EPHEMERAL_PORT + u16::try_from(machine % 16).unwrap_or(0) * 1024,
             queue: None,
-            names_rng: Rng::new(self.seed, &[stream::NAMES, id]),
+            names: Dice::new(self.seed, &[stream::NAMES, id]),
         });
         machine
     }
 
-    /// Returns the random stream of the next socket of `machine`.
-    pub(crate) fn socket_rng(&mut self, machine: usize, kind: u64) -> Rng {
+    /// Returns what names the random streams of the next socket of `machine`: they do not
+    /// depend on what others do.
+    pub(crate) fn next_socket(&mut self, machine: usize) -> SocketNumber {
         self.machines[machine].opened += 1;
-        Rng::new(self.seed, &[kind, machine as u64, self.machines[machine].opened])
+        SocketNumber { machine: machine as u64, opened: self.machines[machine].opened }
+    }
+
+    pub(crate) fn socket_dice(&self, kind: u64, socket: SocketNumber) -> Dice {
+        Dice::new(self.seed, &[kind, socket.machine, socket.opened])
     }
 
     pub(crate) fn ephemeral_port(&mut self, machine: usize) -> u16 {
@@ -289,7 +296,7 @@ impl World {
 
     /// Returns `true` if a packet gets from one machine to the other.
     pub(crate) fn is_reachable(&self, one: usize, other: usize) -> bool {
-        self.machines[other].is_up && !self.partitions.contains(&pair(one, other))
+        self.machines[other].is_up && !self.partitions.contains_key(&pair(one, other))
     }
 
     // --- descriptors --------------------------------------------------------
@@ -341,6 +348,24 @@ impl World {
         self.free.push(fd.0);
         self.machines[descriptor.machine].open_count -= 1;
         Some(descriptor)
+    }
+
+    /// close(2).
+    pub(crate) fn close(&mut self, fd: Fd) {
+        match self.remove(fd).map(|descriptor| descriptor.object) {
+            Some(Object::Stream(id)) => self.close_end(id),
+            Some(Object::Listener(listener)) => self.close_listener(listener),
+            _ => {}
+        }
+    }
+
+    /// Closes all descriptors of a machine, as the system does when a program ends.
+    pub(crate) fn close_all(&mut self, machine: usize) {
+        let open = self.open_descriptors().filter(|(_, found)| found.machine == machine);
+        let open: Vec<_> = open.map(|(fd, _)| fd).collect();
+        for fd in open {
+            self.close(fd);
+        }
     }
 
     pub(crate) fn end_of(&mut self, fd: Fd) -> io::Result<(EndId, &mut End)> {
