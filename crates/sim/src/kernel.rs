@@ -28,6 +28,10 @@ impl Kernel for MachineKernel {
         self.world.borrow().instant()
     }
 
+    fn random(&self) -> u64 {
+        self.world.borrow_mut().machines[self.machine].random.next()
+    }
+
     fn connect(&self, to: &Address, from: Option<SocketAddr>) -> io::Result<Fd> {
         self.world.borrow_mut().connect(self.machine, to, from)
     }

@@ -28,6 +28,7 @@ pub(crate) mod stream {
     pub(crate) const SCHEDULE: u64 = 7;
     pub(crate) const NAMES: u64 = 8;
     pub(crate) const CHOICES: u64 = 9;
+    pub(crate) const RANDOM: u64 = 10;
 }
 
 /// The descriptors that a machine may have open: the soft limit that most systems start
@@ -53,6 +54,8 @@ pub(crate) struct Machine {
     pub(crate) queue: Option<Fd>,
     /// For its lookups of names.
     pub(crate) names: Dice,
+    /// The random numbers of its programs.
+    pub(crate) random: Rng,
 }
 
 /// Something that will happen.
@@ -251,6 +254,7 @@ impl World {
             next_port: FIRST_EPHEMERAL_PORT + u16::try_from(machine % 16).unwrap_or(0) * 1024,
             queue: None,
             names: Dice::new(self.seed, &[stream::NAMES, id]),
+            random: Rng::new(self.seed, &[stream::RANDOM, id]),
         });
         machine
     }

@@ -50,6 +50,8 @@ pub type Completion = Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>;
 pub trait Kernel {
     /// Returns the simulated time.
     fn now(&self) -> Instant;
+    /// Returns a random number: getrandom(2).
+    fn random(&self) -> u64;
 
     /// connect(2), from a local address if there is one.
     fn connect(&self, to: &Address, from: Option<SocketAddr>) -> io::Result<Fd>;

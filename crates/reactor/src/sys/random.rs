@@ -4,10 +4,17 @@ use std::hash::{BuildHasher, RandomState};
 
 /// Returns a random number from 0 to 1. It is not for secrets.
 pub(crate) fn random_fraction() -> f64 {
-    // The keys of std's hash tables are random.
-    let hash = RandomState::new().hash_one(0);
-    let [.., a, b, c, d] = hash.to_be_bytes();
+    let [.., a, b, c, d] = random().to_be_bytes();
     f64::from(u32::from_be_bytes([a, b, c, d])) / f64::from(u32::MAX)
+}
+
+fn random() -> u64 {
+    #[cfg(all(unix, feature = "sim"))]
+    if let Some(kernel) = crate::sys::kernel::current() {
+        return kernel.random();
+    }
+    // The keys of std's hash tables are random.
+    RandomState::new().hash_one(0)
 }
 
 #[cfg(test)]

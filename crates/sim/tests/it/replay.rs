@@ -1,14 +1,16 @@
 //! A seed decides everything; worlds come to rest, or say why not.
 
+use std::cell::Cell;
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
-use reactor::{Dispatcher, Source};
+use reactor::{Dispatcher, Io, Protocol, Reactor, Reconnector, Source, Stream};
 use sim::{EventKind, Fault, Faults, ScenarioResult, Sim, SimError, run_seed, run_seeds};
 
 use crate::common::{
-    LATENCY, Log, MINUTE, On, SECOND, add_client, add_server, echo, passive, pattern, world,
-    world_of_seed,
+    LATENCY, Log, MINUTE, On, SECOND, add_client, add_server, echo, passive, pattern, server_addr,
+    world, world_of_seed,
 };
 
 /// A client that is echoed some bytes, with all faults.
@@ -46,6 +48,33 @@ fn one_seed_has_one_trace() {
     distinct.sort_unstable();
     distinct.dedup();
     assert_eq!(distinct.len(), 100);
+}
+
+/// The random part of the pauses of a client that reconnects comes from the seed too.
+#[test]
+fn pauses_between_attempts_are_those_of_the_seed() {
+    struct Silent;
+    impl Protocol for Silent {
+        fn handle_read(&mut self, _: &mut Io<'_>, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let last_pause = |seed| {
+        let (pauses, mut sim) = (Rc::new(Cell::new(None)), world_of_seed(seed, Faults::none()));
+        let seen = Rc::clone(&pauses);
+        let setup = move |reactor: &mut Reactor| {
+            let seen = Rc::clone(&seen);
+            let client = Reconnector::new(|| Ok(Stream::connect([server_addr()], Silent)))
+                .with_handler(move |_, _, pause| seen.set(pause));
+            reactor.add(client).map(drop)
+        };
+        sim.machine("client", [10, 0, 0, 2], setup).unwrap();
+        // No machine has the server's address.
+        sim.run(60 * MINUTE).unwrap();
+        pauses.get().expect("a pause")
+    };
+    assert_eq!(last_pause(1), last_pause(1));
+    assert_ne!(last_pause(1), last_pause(2));
 }
 
 #[test]
@@ -100,8 +129,8 @@ fn connections_do_not_share_random_numbers() {
                 }
                 _ => Ok(()),
             });
-            let addr = crate::common::server_addr();
-            reactor.add(reactor::Stream::connect([addr], probe)).map(drop)
+            let addr = server_addr();
+            reactor.add(Stream::connect([addr], probe)).map(drop)
         })
         .unwrap();
         sim.run(MINUTE).unwrap();
