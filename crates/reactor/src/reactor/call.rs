@@ -191,6 +191,21 @@ impl Context {
         self.enter(token, |channel, cx| channel.settle(token, cx));
     }
 
+    /// Returns what `check` returns for a channel, or `false` if it is closing. A panic
+    /// closes the channel.
+    pub(super) fn check_channel(
+        &mut self,
+        token: Token,
+        check: impl FnOnce(&dyn Channel) -> bool,
+    ) -> bool {
+        let mut result = false;
+        self.enter(token, |channel, _| {
+            result = check(channel);
+            None
+        });
+        result
+    }
+
     /// Takes a channel out of its slot for the duration of `f`. Has no effect if
     /// the channel is closed or closing, or is being called already.
     #[inline(always)]

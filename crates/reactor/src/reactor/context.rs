@@ -143,7 +143,9 @@ impl Context {
         if self.dropping || self.drain.is_expired() {
             return Err(io::Error::other("cannot add a channel: the reactor is shutting down"));
         }
-        let Some(token) = self.slots.insert(Box::new(dispatcher)) else {
+        let background = catch_unwind(AssertUnwindSafe(|| dispatcher.is_background()))
+            .map_err(|payload| io::Error::other(Cause::from_panic(&*payload)))?;
+        let Some(token) = self.slots.insert(Box::new(dispatcher), background) else {
             return Err(io::Error::other("cannot add a channel: the reactor is full"));
         };
         let registered = catch_unwind(AssertUnwindSafe(|| self.register(token)));

@@ -4,7 +4,6 @@ use crate::compact_instant::CompactInstant;
 use crate::poll::{Event, Interest};
 use crate::reactor::call::Channel;
 use crate::reactor::registration::Registration;
-use crate::sys::source::Source;
 use crate::token::Token;
 
 /// State machine for a slot.
@@ -127,8 +126,7 @@ impl Slots {
     const MAX_CHANNELS: usize = (1 << Token::KEY_HALF) - 2;
 
     /// Puts a channel into a slot. Returns `None` if all slots are used.
-    pub(super) fn insert(&mut self, channel: Box<dyn Channel>) -> Option<Token> {
-        let background = channel.is_background();
+    pub(super) fn insert(&mut self, channel: Box<dyn Channel>, background: bool) -> Option<Token> {
         let slot = Slot {
             channel: Some(channel),
             armed_deadline: None,
@@ -268,12 +266,6 @@ impl Slots {
         })
     }
 
-    /// Returns the source of a channel that is not closing.
-    pub(super) fn source(&self, token: Token) -> Option<Source<'_>> {
-        let slot = self.get(token).filter(|slot| slot.phase != Phase::Closing)?;
-        Some(slot.channel.as_ref()?.source())
-    }
-
     pub(super) fn is_closing(&self, token: Token) -> bool {
         self.get(token).is_some_and(|slot| slot.phase == Phase::Closing)
     }
@@ -371,9 +363,9 @@ mod tests {
     #[test]
     fn invariant_1_token_never_names_a_later_channel_in_the_same_slot() {
         let mut slots = Slots::default();
-        let first = slots.insert(channel()).unwrap();
+        let first = slots.insert(channel(), false).unwrap();
         slots.remove(first).unwrap();
-        let second = slots.insert(channel()).unwrap();
+        let second = slots.insert(channel(), false).unwrap();
         assert_eq!(first.index(), second.index(), "the slot is used again");
         assert_ne!(first, second);
         assert!(slots.get_mut(first).is_none());
@@ -385,11 +377,11 @@ mod tests {
     #[test]
     fn slot_without_further_generations_is_retired() {
         let mut slots = Slots::default();
-        let token = slots.insert(channel()).unwrap();
+        let token = slots.insert(channel(), false).unwrap();
         slots.table[0].generation = u32::MAX;
         let last = Token::new(0, u32::MAX);
         slots.remove(last).unwrap();
-        let next = slots.insert(channel()).unwrap();
+        let next = slots.insert(channel(), false).unwrap();
         assert_ne!(next.index(), token.index());
     }
 
@@ -403,7 +395,7 @@ mod tests {
     #[test]
     fn channel_being_called_is_not_taken_again() {
         let mut slots = Slots::default();
-        let token = slots.insert(channel()).unwrap();
+        let token = slots.insert(channel(), false).unwrap();
         let channel = slots.take(token).unwrap();
         assert!(slots.take(token).is_none());
         slots.put_back(token, channel);
@@ -415,7 +407,7 @@ mod tests {
     fn phases_change_as_documented() {
         let mut slots = Slots::default();
         let phase = |slots: &Slots| slots.table[0].phase;
-        let token = slots.insert(channel()).unwrap();
+        let token = slots.insert(channel(), false).unwrap();
         assert_eq!(phase(&slots), Phase::Added);
         assert!(slots.get_mut(token).unwrap().open());
         assert_eq!(phase(&slots), Phase::Open);
@@ -430,7 +422,7 @@ mod tests {
         assert_eq!(slots.table[0].generation, token.generation() + 1);
         assert!(slots.remove(token).is_none());
 
-        let token = slots.insert(channel()).unwrap();
+        let token = slots.insert(channel(), false).unwrap();
         assert!(slots.start_closing(token), "from `Added` too");
         assert_eq!(phase(&slots), Phase::Closing);
     }

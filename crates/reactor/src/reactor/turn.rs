@@ -17,7 +17,6 @@ use crate::poll::{Event, Interest};
 use crate::reactor::call::Callback;
 use crate::reactor::timers::{Expiry, TimerAction};
 use crate::reactor::{Context, Reactor};
-use crate::sys::source::Source;
 use crate::token::Token;
 
 /// How many posted jobs run in one turn: enough to make the cost of the wait
@@ -159,7 +158,7 @@ impl Context {
         let Some((_, interest)) = self.slots.resolve(token.key()) else { return };
         if interest.is_empty() {
             // Or the event is one that the channel still wanted when it occurred.
-            if self.slots.source(token).is_some_and(Source::check_hung_up) {
+            if self.check_channel(token, |channel| channel.source().check_hung_up()) {
                 self.dispatch_hangup(token);
             }
             return;
@@ -172,7 +171,7 @@ impl Context {
             self.call(token, Callback::UrgentData);
             // `polling` reports urgent data as readable: only the source shows if
             // there is anything else to read.
-            let readable = self.slots.source(token).is_some_and(Source::check_readable);
+            let readable = self.check_channel(token, |channel| channel.source().check_readable());
             event.ready = Interest::new(readable, event.ready.writable());
         }
         if !self.source_exchanged

@@ -1,7 +1,8 @@
 //! Invariant 8: an error or a panic closes only the channel it occurs in.
 
+use std::cell::Cell;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use reactor::{
@@ -247,6 +248,65 @@ impl Dispatcher for DropsSource {
     fn handle_close(&mut self, _: &mut Context, reason: &CloseReason) {
         self.1.note(reason.to_string());
     }
+}
+
+/// A dispatcher whose `is_background` panics.
+struct NoGround;
+
+impl Dispatcher for NoGround {
+    fn source(&self) -> Source<'_> {
+        Source::NONE
+    }
+    fn is_background(&self) -> bool {
+        panic!("a panic in is_background")
+    }
+}
+
+#[test]
+fn invariant_8_panic_in_first_query_is_an_error_of_add() {
+    silence_panics();
+    let mut reactor = Reactor::new().unwrap();
+    let error = reactor.add(NoGround).unwrap_err();
+    assert_eq!(error.to_string(), "a callback panicked: a panic in is_background");
+    assert_eq!(reactor.context().channels().len(), 0);
+}
+
+/// A dispatcher whose `source` panics once urgent data has arrived.
+#[cfg(target_os = "linux")] // poll(2) and epoll report urgent data
+struct Urgent(TcpStream, Cell<bool>, Log);
+
+#[cfg(target_os = "linux")]
+impl Dispatcher for Urgent {
+    fn source(&self) -> Source<'_> {
+        assert!(!self.1.get(), "a panic in source");
+        Source::from(&self.0)
+    }
+    fn handle_expt(&mut self, _: &mut Context) -> io::Result<()> {
+        self.1.set(true);
+        Ok(())
+    }
+    fn handle_close(&mut self, _: &mut Context, reason: &CloseReason) {
+        self.2.note(reason.to_string());
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn invariant_8_panic_in_source_after_urgent_data_closes_only_that_channel() {
+    silence_panics();
+    let mut reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (ours, neighbour) = local_pair().unwrap();
+    reactor.add(Stream::new(ours, Echo).unwrap()).unwrap();
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let ours = listener.accept().unwrap().0;
+    ours.set_nonblocking(true).unwrap();
+    reactor.add(Urgent(ours, Cell::new(false), log.clone())).unwrap();
+    SockRef::from(&theirs).send_out_of_band(b"!").unwrap();
+    turn_until(&mut reactor, |_| log.has("a callback panicked: a panic in source"));
+    assert_echo(&mut reactor, &neighbour);
 }
 
 #[test]
