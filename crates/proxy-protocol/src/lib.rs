@@ -3,7 +3,8 @@
 //!
 //! [`listen`] accepts versions 1 and 2 (`send-proxy` and `send-proxy-v2` in `HAProxy`), from
 //! proxies that are trusted: anybody else could claim any address. The header is
-//! required, because a connection must not decide itself what it is.
+//! required: if it were optional, a peer could choose if its connection counts as
+//! forwarded.
 //!
 //! From [`handle_connect`](reactor::Protocol::handle_connect) on,
 //! [`peer_addr`](reactor::Connection::peer_addr) returns the client's address. It remains

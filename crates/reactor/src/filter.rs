@@ -92,8 +92,8 @@ pub trait Filter: Any {
     }
 
     /// Appends to `wire` what is to be written for `plain`, which the protocol sends: 1 to
-    /// 16,384 bytes. Called only while the filter is ready. What one callback of the
-    /// protocol sends is gathered before.
+    /// 16,384 bytes. Called only while the filter is ready. Small pieces that one callback
+    /// of the protocol sends are passed to the filter together.
     fn send(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> io::Result<()>;
 
     /// Appends to `wire` what ends the output. Called at most once, when the protocol has

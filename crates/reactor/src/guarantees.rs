@@ -57,9 +57,9 @@
 //! [`FileDispatcher`] and [`Stream::from_fd`], [`Signals::new`](signal::Signals::new). A
 //! program that also runs on Windows reads its standard input on a thread, and posts it to
 //! the reactor. [`Signals::termination`](signal::Signals::termination) exists on all systems.
-//! A [`Source`] is made from a socket. Two functions have another effect:
-//! [`Listener::bind_reuse_port`] returns `Unsupported`, and no other program can bind the
-//! address of a listener.
+//! A [`Source`] is made from a socket. Two things
+//! behave differently: [`Listener::bind_reuse_port`] returns `Unsupported`, and another
+//! program can never bind the address of a listener.
 
 // For the links above.
 #[allow(unused_imports, reason = "rustdoc resolves links in the scope of the module")]

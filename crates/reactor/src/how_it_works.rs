@@ -14,9 +14,9 @@
 //! 2. `turn` passes each event to `dispatch_event`. The event contains a key: the slot of
 //!    the channel, and the generation of its [`Token`]. `Slots::take_readable`
 //!    (`reactor/slots.rs`) takes the channel's [`Dispatcher`] out of its slot, so that it
-//!    can receive a [`Context`] over all others. Events for anything but input, and those
-//!    whose generation differs, take the general way (`dispatch_other`), or are dropped
-//!    (`dispatch_special`).
+//!    can receive a [`Context`] over all others. Other events go through `dispatch_other`.
+//!    It leaves the rare ones to `dispatch_special`: urgent data, hang-ups, and channels
+//!    that an earlier callback touched. That also drops events whose generation differs.
 //! 3. `reactor/call.rs`: `Context::read` calls `Channel::read`, which calls the
 //!    dispatcher's `handle_read`, then *settles* it: it closes the channel if it has
 //!    finished, and updates what is watched for it (steps 6 and 7). Errors and panics are
@@ -32,9 +32,9 @@
 //! 7. If the stream only waits for input (`waits_for_input`), as it did before
 //!    (`put_back_waiting` in `reactor/slots.rs`), the event is finished. Otherwise, for
 //!    example because output is queued, `update_watched` queries `update_deadline`,
-//!    `readable` and `writable`. If they differ from what is watched (`is_watched`),
-//!    `watch` (`reactor/settle.rs`) changes the timers and, by `update_registration`
-//!    (`reactor/registration.rs`), the poller's interest.
+//!    `readable` and `writable`. If there is a deadline, or the interest differs from what
+//!    is watched (`is_watched`), `watch` (`reactor/settle.rs`) changes the timers and, by
+//!    `update_registration` (`reactor/registration.rs`), the poller's interest.
 //!
 //! When all events are dispatched, `turn` runs timers and posted jobs, and settles the
 //! channels that were added, reached through their token, or are closing.
@@ -43,7 +43,7 @@
 //!
 //! | question | file | function |
 //! | --- | --- | --- |
-//! | When does reading stop for a peer that does not read? | `stream/connection.rs` | `wants_read` returns `false` while `holds_back_input` (`stream/sending.rs`) returns `true`: from when queued replies reach the high-water mark until the queue is down to the low one |
+//! | When does reading stop for a peer that does not read? | `stream/connection.rs` | `wants_read` returns `false` while `holds_back_input` (`stream/sending.rs`) returns `true`: from when queued replies reach the high-water mark until the queue is down to the low one, unless `Limits::read_while_congested` is set |
 //! | When does a chat stop parsing for such a peer? | `chat/mod.rs` | `parse` |
 //! | What happens when no file descriptors are available to accept? | `listener/mod.rs` | `accept_pending` calls `pause_after`, which starts a pause, during which `Listener::readable` stops accepting; its length is in `backoff.rs`, the classes of errors in `sys/accept.rs` |
 //! | Where is an event for a reused slot dropped? | `reactor/turn.rs` | `dispatch_special`, because `Slots::take_readable` and `resolve` (`reactor/slots.rs`) return `None` if the generation in the key differs |
@@ -51,12 +51,12 @@
 //! | Where is a panic caught? | `reactor/call.rs` | `read` and `enter` for every callback and query of a channel; `catch_panic` for all code of the user that runs outside of it (its documentation lists that); and in two other places: `add` in `reactor/context.rs` returns a panic of the first queries as an error, `handle_accepted` and `reject` in `listener/mod.rs` reject the connection |
 //! | Where do many posts cause one wake-up? | `reactor/handle.rs` | `post` wakes only a loop that is `Asleep`; see `Attention` |
 //! | What keeps a hang-up from spinning? | `reactor/turn.rs` | `dispatch_hangup` calls `suspend_registration` (`reactor/registration.rs`), which removes the source from the poller until something is wanted from it; see `HungUp` there |
-//! | What bounds a graceful close? | `stream/timeouts.rs` | `stall_deadline`: while output is queued, the stall timeout; once all is written, two seconds without progress (`LINGER_TIMEOUT`), and from then on in total the close timeout (`close_deadline`) |
+//! | What bounds a graceful close? | `stream/timeouts.rs` | `stall_deadline`: while output is queued, the stall timeout; once all is written, two seconds without progress (`LINGER_TIMEOUT`), and from then on in total the close timeout (`close_deadline`). Where the system does not report what is unsent, the stall timeout replaces the two seconds; during the handshake of a filter, `handshake_timeout` counts |
 //! | Where is the registered interest decided? | `reactor/call.rs` | `update_watched`; a stream's part is `readable` and `writable` in `stream/dispatch.rs`, and their shortcut `waits_for_input`; the first registration is by `register` in `reactor/context.rs` |
-//! | Where are socket options set on accepted streams? | `listener/mod.rs` | `handle_accepted`, before the protocol exists, and on the listening socket by `with_socket_options`; on those of a stream that connects by `connect_bound` in `sys/socket.rs`; which options there are, and what each system lacks, is in `sys/socket_options.rs` |
-//! | How does a program run on a virtual clock and a simulated network? | `sys/kernel.rs` | `enter`, with the feature `sim`: from then on `now` in `sys/clock.rs`, the sockets of `sys/either.rs` and the poller of `poll/either.rs` use a `Kernel` instead of the system. `crates/sim` is one |
+//! | Where are socket options set on accepted streams? | `listener/mod.rs` | `handle_accepted`, before the protocol exists, and `with_socket_options`, on the listening socket. For streams that connect, it is `connect_bound` in `sys/socket.rs`. A new option is a field of `SocketOptions` and a line of `set_on`, both in `sys/socket_options.rs`, which also says what each system lacks |
+//! | How does a program run on a virtual clock and a simulated network? | `sys/kernel.rs` | `enter`, with the feature `sim`: while it calls its function, `now` in `sys/clock.rs` reads the clock of a `Kernel`, and the sockets and signals (`sys/either.rs`), pollers (`poll/either.rs`), look-ups of names and random numbers that are created belong to it. `crates/sim` is one |
 //! | How does input reach a protocol through a filter? | `stream/deliver.rs` | `handle_raw` passes it through the filter (`pass_input` in `stream/filtering.rs`), and `deliver` calls the protocol, now, or as soon as it reads again (`update_deadline` in `stream/dispatch.rs`) |
-//! | Where does output pass a filter? | `stream/filter_output.rs` | `flush_blocked`, after the callback that sent it (`pass_output`); what ends it, such as `close_notify`, is sent by `finish_filter` |
+//! | Where does output pass a filter? | `stream/filter_output.rs` | `flush_blocked`, after the callback that sent it (`pass_output`), or `send_filtered` during the callback, if it sends much; what ends it, such as `close_notify`, is sent by `finish_filter` |
 //!
 //! # The modules
 //!

@@ -59,7 +59,7 @@ pub enum Cause {
     /// An I/O error, for example a reset, or an `Err` from a callback.
     Error(io::Error),
     /// The connection ended without the end that its [`Filter`](crate::Filter) requires (in
-    /// TLS, the message `close_notify`), so that more was perhaps to be received.
+    /// TLS, the message `close_notify`), so some input may be missing.
     Truncated,
     /// A timeout expired.
     TimedOut(TimeoutKind),

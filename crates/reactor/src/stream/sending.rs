@@ -164,9 +164,9 @@ impl Connection {
     }
 
     /// Returns the number of bytes that were passed to [`send`](Self::send) and not yet
-    /// written to the socket. What a [`Filter`](crate::Filter) adds does not count. If part
-    /// of what it has made of up to 16 KiB is written, all of these still count, because
-    /// the peer cannot read them.
+    /// written to the socket. What a [`Filter`](crate::Filter) adds does not count. It turns
+    /// up to 16 KiB into one record; until that is written completely, all of its bytes
+    /// count, because the peer cannot read a part of it.
     #[must_use]
     pub fn unsent(&self) -> usize {
         match &self.output {
@@ -213,8 +213,9 @@ impl Connection {
         !self.is_connecting() && !self.has_write_rate()
     }
 
-    /// Sets how output counts that is sent from now on. A callback other than one for
-    /// input that starts above the high-water mark accepts nothing.
+    /// Sets how output counts that is sent from now on. If the queue has reached the
+    /// high-water mark when a callback starts, nothing can be sent in it, unless it is a
+    /// callback for input.
     #[cold]
     pub(crate) fn set_send_mode(&mut self, mode: SendMode) {
         let is_full = self.unsent() > 0 && self.unsent() >= self.limits().high_water;
