@@ -349,7 +349,7 @@ impl Connection {
         if self.queued() == 0 || !can_write || self.close_state.has_ended() {
             return false;
         }
-        let was_open = self.is_open();
+        let was_open = self.close_state.is_open();
         self.close_state = CloseState::Flushing;
         if let Some(filtering) = self.filtering_mut() {
             filtering.closes_stream = was_open;
@@ -360,9 +360,9 @@ impl Connection {
     }
 
     /// Returns `true` if this end closed the stream, before the peer did and before its
-    /// filter failed.
+    /// filter failed. A write that has failed is no such close.
     pub(super) fn was_closed(&self) -> bool {
-        !self.is_open()
+        !self.close_state.is_open()
             && self.read_half != ReadHalf::Eof
             && !self.filtering().is_some_and(|filtering| filtering.closes_stream)
     }

@@ -15,8 +15,8 @@ use reactor::{
 use rustix::io::Errno;
 
 use crate::common::{
-    Call, DEADLINE, Log, Probe, assert_idle, closed_port, reports_resets, reset, run, shown,
-    silence_panics, turn_all, turn_until, unresponsive_listener,
+    Call, DEADLINE, Log, Probe, assert_idle, closed_port, in_process_with_fault, reports_resets,
+    reset, run, shown, silence_panics, turn_all, turn_until, unresponsive_listener,
 };
 
 const SHORT: Duration = Duration::from_millis(1);
@@ -609,6 +609,35 @@ fn another_thread_sends_through_an_inbox() {
     run(&mut reactor);
     thread.join().unwrap();
     assert_eq!(log.count("lost"), 1);
+}
+
+/// A write fails within a callback, which passes the error on.
+#[test]
+fn connection_on_which_a_write_failed_is_followed_by_an_attempt() {
+    for errno in ["ETIMEDOUT", "EHOSTUNREACH"] {
+        let name = "reconnect::connection_on_which_a_write_failed_is_followed_by_an_attempt";
+        let fault = format!("error={errno}:when=1..2");
+        if in_process_with_fault(name, "sendto,sendmsg", &fault) {
+            let (listener, addr) = listen();
+            let mut reactor = Reactor::new().unwrap();
+            let log = Log::default();
+            let (server, streams) = (to(addr), log.clone());
+            let client = client(&log, move || {
+                Ok(server.connect(Probe::new("a", &streams, |call, io| match call {
+                    // Too much to be gathered.
+                    Call::Connect => io.send(&vec![0; 20_000]),
+                    _ => Ok(()),
+                })))
+            });
+            reactor.add(client).unwrap();
+            let mut peers = Vec::new();
+            for _ in 0..3 {
+                peers.push(accept(&mut reactor, &listener));
+            }
+            turn_until(&mut reactor, |_| log.count("a connect") == 3);
+            assert_eq!((log.count("lost"), log.count("ended")), (2, 0), "{:?}", log.lines());
+        }
+    }
 }
 
 #[test]
