@@ -38,6 +38,7 @@ mod run;
 mod schedule;
 mod search;
 mod share;
+mod sys;
 mod target;
 mod timeline;
 mod workload;

@@ -15,6 +15,7 @@ use crate::pattern::Pattern;
 use crate::record::Record;
 use crate::schedule::Schedule;
 use crate::share::Share;
+use crate::sys::unix_socket::connect_unix;
 
 /// Time to connect, before the load starts.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -112,8 +113,7 @@ impl Workload {
         let number = self.next_number.get();
         self.next_number.set(number.wrapping_add(1));
         let stream = match (&self.addr, self.source(number)) {
-            #[cfg(unix)]
-            (Address::Unix(Some(path)), _) => Stream::connect_unix(path, protocol),
+            (Address::Unix(Some(path)), _) => connect_unix(path, protocol),
             (Address::Inet(addr), Some(source)) => Stream::connect_from(source, *addr, protocol),
             (addr, _) => Stream::connect(addr.as_inet(), protocol),
         };

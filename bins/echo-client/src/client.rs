@@ -15,6 +15,7 @@ use crate::messages::Messages;
 use crate::options::Options;
 use crate::outcome::Outcome;
 use crate::pipe::Pipe;
+use crate::sys::unix_socket::connect_unix;
 use crate::target::Target;
 
 /// Resolves the server's name, and runs the conversation that the options
@@ -74,11 +75,7 @@ fn connect(
 ) -> anyhow::Result<()> {
     let stream = match target {
         Target::Inet { addrs, .. } => Stream::connect(addrs.iter().copied(), protocol),
-        #[cfg(unix)]
-        Target::Unix(path) => Stream::connect_unix(path, protocol),
-        // The command line accepts no path there.
-        #[cfg(not(unix))]
-        Target::Unix(_) => Stream::connect([], protocol),
+        Target::Unix(path) => connect_unix(path, protocol),
     };
     let stream = security.protect(stream.with_limits(limits))?;
     reactor.add(stream).context("cannot watch the connection")?;

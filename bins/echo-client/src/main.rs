@@ -26,6 +26,7 @@ mod outcome;
 mod output;
 mod pipe;
 mod reply_timeout;
+mod sys;
 mod target;
 
 use std::process::ExitCode;

@@ -17,6 +17,7 @@ use reactor::{
 use crate::options::Options;
 use crate::security::Security;
 use crate::service_manager::refusal;
+use crate::sys::unix::bind_unix;
 
 /// Maximum number of connections that the log of a shutdown names.
 const MAX_CUT_LOGGED: usize = 20;
@@ -171,26 +172,15 @@ pub(crate) fn listen(
 /// # Errors
 ///
 /// Returns an error if `path` cannot be bound.
-#[cfg(unix)]
 pub(crate) fn listen_unix(path: &Path, shared: &Shared, options: &Options) -> io::Result<Listener> {
     let listener = if options.proxy_protocol {
-        Listener::bind_unix(path, accept_proxied(options))
+        bind_unix(path, accept_proxied(options))
     } else if log::log_enabled!(log::Level::Trace) {
-        Listener::bind_unix(path, accept(LoggedEcho, options))
+        bind_unix(path, accept(LoggedEcho, options))
     } else {
-        Listener::bind_unix(path, accept(Echo, options))
+        bind_unix(path, accept(Echo, options))
     }?;
     Ok(configure(listener, shared, options))
-}
-
-/// Not available: the command line accepts no path.
-#[cfg(not(unix))]
-pub(crate) fn listen_unix(
-    _path: &Path,
-    _shared: &Shared,
-    _options: &Options,
-) -> io::Result<Listener> {
-    Err(ErrorKind::Unsupported.into())
 }
 
 fn bind<P: Protocol>(

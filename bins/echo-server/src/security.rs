@@ -32,13 +32,11 @@ impl Security {
     }
 
     /// Returns `true` if there are files that [`reload`](Self::reload) loads.
-    #[cfg(unix)] // Windows has no signal for it
     pub(crate) fn has_files(&self) -> bool {
         self.0.is_some()
     }
 
     /// Loads the files again, for new connections.
-    #[cfg(unix)] // Windows has no signal for it
     pub(crate) fn reload(&self) {
         let Some(server) = &self.0 else { return };
         match server.reload() {

@@ -8,8 +8,6 @@ use anyhow::{Context as _, anyhow, bail};
 use cli::error::{with_fd_hint, without_errno};
 use cli::output::{STDERR, STDOUT};
 use cli::value::Endpoint;
-#[cfg(unix)] // Windows has no such signal
-use reactor::signal::SIGHUP;
 use reactor::signal::Signals;
 use reactor::{Address, ConnectionLimit, Handle, Reactor};
 
@@ -19,6 +17,7 @@ use crate::listen::{
 use crate::options::Options;
 use crate::security::Security;
 use crate::service_manager::{self, State};
+use crate::sys::unix::on_hangup;
 use crate::thread_config::ThreadConfig;
 use crate::workers::Workers;
 
@@ -123,12 +122,13 @@ impl Server {
             handle_signals(Rc::clone(&signals_received), workers.handles(), shared.limit, options)
                 .map_err(|error| anyhow!("cannot catch signals: {}", with_fd_hint(&error)))?;
         reactor.add(signals)?;
-        #[cfg(unix)] // Windows has no such signal
         if shared.security.has_files() {
             let security = shared.security;
-            let reload = Signals::new(&[SIGHUP], move |_, _| security.reload())
+            let reload = on_hangup(move || security.reload())
                 .map_err(|error| anyhow!("cannot catch signals: {}", with_fd_hint(&error)))?;
-            reactor.add(reload)?;
+            if let Some(reload) = reload {
+                reactor.add(reload)?;
+            }
         }
         Ok(Server { addrs, workers, signals_received })
     }

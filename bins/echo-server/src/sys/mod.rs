@@ -4,3 +4,5 @@
 pub(crate) mod affinity;
 #[cfg_attr(not(unix), path = "no_service_manager.rs")]
 pub(crate) mod service_manager;
+#[cfg_attr(not(unix), path = "no_unix.rs")]
+pub(crate) mod unix;
