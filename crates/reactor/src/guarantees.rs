@@ -53,13 +53,15 @@
 //!
 //! Windows has no Unix sockets here, pipes and files cannot be polled, and signals have no
 //! numbers, so these do not exist there: [`Listener::bind_unix`], [`Stream::connect_unix`],
-//! [`Datagram::bind_unix`], [`SocketFile`], [`Connection::peer_credentials`],
-//! [`FileDispatcher`] and [`Stream::from_fd`], [`Signals::new`](signal::Signals::new). A
-//! program that also runs on Windows reads its standard input on a thread, and posts it to
-//! the reactor. [`Signals::termination`](signal::Signals::termination) exists on all systems.
-//! A [`Source`] is made from a socket. Two things
-//! behave differently: [`Listener::bind_reuse_port`] returns `Unsupported`, and another
-//! program can never bind the address of a listener.
+//! [`Datagram::bind_unix`], [`SocketFile`](crate::SocketFile),
+//! [`Connection::peer_credentials`], [`FileDispatcher`](crate::FileDispatcher),
+//! [`Stream::from_fd`] and [`Signals::new`](signal::Signals::new).
+//!
+//! A program that also runs on Windows reads its standard input on a thread, and posts it
+//! to the reactor. [`Signals::termination`](signal::Signals::termination) exists on all
+//! systems. A [`Source`] is made from a socket. Two things behave differently:
+//! [`Listener::bind_reuse_port`] returns `Unsupported`, and another program can never bind
+//! the address of a listener.
 
 // For the links above.
 #[allow(unused_imports, reason = "rustdoc resolves links in the scope of the module")]
@@ -67,6 +69,3 @@ use crate::{
     Cause, CloseReason, Connection, Context, Datagram, Filter, Handle, Limits, Listener, Protocol,
     Reactor, ReactorBuilder, Source, Stream, inbox, signal,
 };
-#[cfg(unix)]
-#[allow(unused_imports, reason = "likewise")]
-use crate::{FileDispatcher, SocketFile};
