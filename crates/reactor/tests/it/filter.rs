@@ -839,7 +839,7 @@ fn filtered_client_and_server_exchange_megabytes() {
     let listener = listener.with_filter(|_| Ok(Frames::default()));
     let addr = listener.local_addr().as_inet().unwrap();
     reactor.add(listener).unwrap();
-    let upload = Upload { data: pattern(20_000_000), at: 0, received: Vec::new() };
+    let upload = Upload { data: pattern(4_000_000), at: 0, received: Vec::new() };
     let client = Stream::connect([addr], upload).with_filter(Frames::default());
     reactor.add(client).unwrap();
     run(&mut reactor);
