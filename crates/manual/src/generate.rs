@@ -57,11 +57,10 @@ fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
-    use std::process::Command;
 
     use clap::Arg;
     use tempfile::TempDir;
-    use testing::{command, report_skip, run};
+    use testing::{command, is_installed, run};
 
     use super::*;
 
@@ -80,16 +79,6 @@ mod tests {
             let (path, _) = &files(program).unwrap()[kind];
             self.0.path().join(path).to_str().unwrap().to_owned()
         }
-    }
-
-    /// Returns `false`, and reports the skip, if `tool` is not installed.
-    fn is_installed(tool: &str) -> bool {
-        let is_installed =
-            Command::new("which").arg(tool).output().is_ok_and(|o| o.status.success());
-        if !is_installed {
-            report_skip(format_args!("{tool} is not installed"));
-        }
-        is_installed
     }
 
     /// Returns the names of all options, as `-s` and `--long`.
@@ -153,7 +142,7 @@ mod tests {
 
     #[test]
     fn man_formats_the_pages_without_warnings() {
-        if !is_installed("man") || !is_installed("groff") {
+        if !is_installed("man", "--version") || !is_installed("groff", "--version") {
             return;
         }
         let generated = Generated::new();
@@ -186,7 +175,7 @@ mod tests {
 
     #[test]
     fn bash_completes_every_option() {
-        if !is_installed("bash") {
+        if !is_installed("bash", "--version") {
             return;
         }
         let generated = Generated::new();
@@ -208,7 +197,7 @@ mod tests {
 
     #[test]
     fn fish_completes_every_option() {
-        if !is_installed("fish") {
+        if !is_installed("fish", "--version") {
             return;
         }
         let generated = Generated::new();
@@ -226,7 +215,7 @@ mod tests {
     /// checks what it passes to `_arguments`.
     #[test]
     fn zsh_loads_every_option() {
-        if !is_installed("zsh") {
+        if !is_installed("zsh", "--version") {
             return;
         }
         let generated = Generated::new();

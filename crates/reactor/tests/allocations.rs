@@ -2,54 +2,16 @@
 //! connection uses little memory. A separate process, because its allocator
 //! counts.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report of a failure")]
-#![allow(unsafe_code, reason = "`GlobalAlloc` is an unsafe trait")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use reactor::{Io, Limits, Listener, Protocol, Reactor};
-
-thread_local! {
-    /// Allocations of this thread; the threads of the test runner allocate too.
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-    /// Bytes allocated minus bytes freed by this thread.
-    static HELD: Cell<i64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-#[expect(clippy::cast_possible_wrap, reason = "no allocation is that large")]
-fn hold(more: usize, less: usize) {
-    HELD.set(HELD.get() + more as i64 - less as i64);
-}
-
-// SAFETY: every call is forwarded unchanged to the system allocator. The
-// counters are thread-local `Cell`s, which allocate nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        hold(layout.size(), 0);
-        // SAFETY: the caller upholds the contract of the same method.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        hold(0, layout.size());
-        // SAFETY: the caller upholds the contract of the same method.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        COUNT.set(COUNT.get() + 1);
-        hold(size, layout.size());
-        // SAFETY: the caller upholds the contract of the same method.
-        unsafe { System.realloc(ptr, layout, size) }
-    }
-}
+use testing::CountingAllocator;
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 struct Echo;
 
@@ -111,11 +73,11 @@ fn idle_connection_uses_little_memory() {
         // channels is full before and after.
         let mut first = accept(&mut reactor, addr, 127);
         echo(&mut reactor, &mut first, 1);
-        let before = HELD.get();
+        let before = CountingAllocator::held();
         let mut more = accept(&mut reactor, addr, 128);
         echo(&mut reactor, &mut more, 1);
         let own = i64::try_from(more.capacity() * size_of::<TcpStream>()).unwrap();
-        let each = (HELD.get() - before - own) / 128;
+        let each = (CountingAllocator::held() - before - own) / 128;
         println!("{each} bytes per connection, idle timeout {idle_timeout:?}");
         assert!(each <= max, "{each} bytes per connection, idle timeout {idle_timeout:?}");
     }
@@ -128,13 +90,13 @@ fn invariant_12_echo_in_steady_state_allocates_nothing() {
         let mut peers = accept(&mut reactor, addr, 10);
         echo(&mut reactor, &mut peers, 100);
 
-        let before = COUNT.get();
+        let before = CountingAllocator::count();
         echo(&mut reactor, &mut peers, 1_000);
-        let allocations = COUNT.get() - before;
+        let allocations = CountingAllocator::count() - before;
         assert_eq!(allocations, 0, "in 10,000 messages, idle timeout {idle_timeout:?}");
     }
     // Check that the counter works.
-    let before = COUNT.get();
+    let before = CountingAllocator::count();
     drop(std::hint::black_box(vec![1]));
-    assert_eq!(COUNT.get() - before, 1);
+    assert_eq!(CountingAllocator::count() - before, 1);
 }

@@ -7,8 +7,10 @@
     reason = "a panic in a test or its helpers is the report of a failure"
 )]
 
+mod counting;
 mod fuzz;
 mod hosts_file;
+mod log;
 mod option_limits;
 mod peer;
 mod process;
@@ -18,14 +20,17 @@ use std::io::{self, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use counting::CountingAllocator;
 pub use fuzz::fuzz;
 pub use hosts_file::HostsFile;
+pub use log::Log;
 pub use option_limits::EXTREME_VALUES;
 pub use peer::{
     LocalStream, expect, expect_end, expect_reset, local_pair, reports_resets, reset, with_timeouts,
 };
 pub use process::{
-    Lines, Process, command, python_with_asyncore, run, status_kib, through_shell, with_fault,
+    Lines, Process, command, is_installed, python_with_asyncore, run, status_kib, through_shell,
+    with_fault,
 };
 
 /// Longer than any step of a test takes, even on a busy machine.

@@ -50,6 +50,17 @@ pub fn with_fault(program: &str, calls: &str, fault: &str, record: &Path) -> Opt
     Some(command)
 }
 
+/// Returns `true` if a program runs with `option`. Otherwise reports that a test is
+/// skipped.
+pub fn is_installed(program: &str, option: &str) -> bool {
+    let probe = Command::new(program).arg(option).output();
+    let is_installed = probe.is_ok_and(|output| output.status.success());
+    if !is_installed {
+        report_skip(format_args!("{program} is not installed"));
+    }
+    is_installed
+}
+
 /// Creates a command for a Python that has asyncore, which 3.12 removed.
 ///
 /// Returns `None`, and reports the skip, if there is none.

@@ -1,9 +1,7 @@
 //! How much memory a TLS connection uses. A separate process, because its allocator counts.
 #![cfg(unix)] // polling allocates for each source on Windows
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report of a failure")]
-#![allow(unsafe_code, reason = "`GlobalAlloc` is an unsafe trait")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,45 +12,11 @@ use std::time::{Duration, Instant};
 
 use reactor::{Handle, Io, Listener, Protocol, Reactor, Stream, TimerId};
 use test_certificates::Authority;
-use testing::DEADLINE;
+use testing::{CountingAllocator, DEADLINE};
 use tls::{Client, ClientFiles, Server, ServerFiles};
 
-thread_local! {
-    /// Bytes allocated minus bytes freed by this thread, and the maximum of it.
-    static HELD: Cell<i64> = const { Cell::new(0) };
-    static PEAK: Cell<i64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-#[expect(clippy::cast_possible_wrap, reason = "no allocation is that large")]
-fn hold(more: usize, less: usize) {
-    HELD.set(HELD.get() + more as i64 - less as i64);
-    PEAK.set(PEAK.get().max(HELD.get()));
-}
-
-// SAFETY: every call is forwarded unchanged to the system allocator. The
-// counters are thread-local `Cell`s, which allocate nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        hold(layout.size(), 0);
-        // SAFETY: the caller upholds the contract of the same method.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        hold(0, layout.size());
-        // SAFETY: the caller upholds the contract of the same method.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        hold(size, layout.size());
-        // SAFETY: the caller upholds the contract of the same method.
-        unsafe { System.realloc(ptr, layout, size) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 struct Echo;
 
@@ -179,9 +143,9 @@ impl World {
 /// those before them fill the table of channels.
 fn each<T>(world: &mut World, mut open: impl FnMut(&mut World, usize) -> T) -> i64 {
     let first = open(world, 127);
-    let before = HELD.get();
+    let before = CountingAllocator::held();
     let more = open(world, 128);
-    let each = (HELD.get() - before) / 128;
+    let each = (CountingAllocator::held() - before) / 128;
     drop((first, more));
     each
 }
@@ -219,10 +183,10 @@ fn input_is_bounded_while_the_protocol_does_not_read() {
     let (_, first) = world.open(1, LEN);
     world.turn_until(|_| received.get() == LEN);
     let (_, second) = world.open(1, LEN);
-    let before = HELD.get();
-    PEAK.set(before);
+    let before = CountingAllocator::held();
+    CountingAllocator::reset_peak();
     world.turn_until(|_| received.get() == 2 * LEN);
-    let more = PEAK.get() - before;
+    let more = CountingAllocator::peak() - before;
     println!("{more} bytes while {LEN} arrived");
     assert!(more < 120 * 1024, "{more} bytes");
     for handle in [first, second] {

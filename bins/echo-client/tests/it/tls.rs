@@ -8,20 +8,9 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use test_certificates::{Authority, CertFiles, Validity};
-use testing::{Lines, Process, pattern, report_skip, run};
+use testing::{Lines, Process, is_installed, pattern, run};
 
 use crate::common::{CLIENT, Server, client, echo, failure, ten_lines, to_host};
-
-/// Returns `true` if a program runs with `option`. Otherwise reports that a test is
-/// skipped.
-fn installed(program: &str, option: &str) -> bool {
-    let probe = Command::new(program).arg(option).output();
-    let is_installed = probe.is_ok_and(|output| output.status.success());
-    if !is_installed {
-        report_skip(format_args!("{program} is not installed"));
-    }
-    is_installed
-}
 
 /// Creates the command for the client, for a server whose certificate is for `localhost`.
 fn tls_client(addr: SocketAddr, ca: &Path) -> Command {
@@ -85,7 +74,7 @@ impl PythonServer {
 
 #[test]
 fn python_echoes_messages_and_100_mb_up_to_a_half_close() {
-    if !installed("python3", "--version") {
+    if !is_installed("python3", "--version") {
         return;
     }
     let authority = Authority::new();
@@ -117,7 +106,7 @@ fn python_echoes_messages_and_100_mb_up_to_a_half_close() {
 /// `openssl s_server` writes what it receives, and sends what it reads.
 #[test]
 fn openssl_server_is_used() {
-    if !installed("openssl", "version") {
+    if !is_installed("openssl", "version") {
         return;
     }
     let authority = Authority::new();
@@ -152,7 +141,7 @@ fn openssl_server_is_used() {
 
 #[test]
 fn certificate_that_is_not_trusted_is_explained() {
-    if !installed("python3", "--version") {
+    if !is_installed("python3", "--version") {
         return;
     }
     let (authority, other) = (Authority::new(), Authority::new());
@@ -182,7 +171,7 @@ fn certificate_that_is_not_trusted_is_explained() {
 
 #[test]
 fn host_is_the_name_in_the_certificate() {
-    if !installed("python3", "--version") {
+    if !is_installed("python3", "--version") {
         return;
     }
     let authority = Authority::new();
@@ -249,7 +238,7 @@ fn unusable_options_are_explained() {
 /// The end of the connection is not that of the reply.
 #[test]
 fn truncated_reply_is_an_error() {
-    if !installed("python3", "--version") {
+    if !is_installed("python3", "--version") {
         return;
     }
     let authority = Authority::new();

@@ -71,18 +71,6 @@ impl DerefMut for Server {
     }
 }
 
-/// Returns `true` if a program runs with `option`. Otherwise reports that a test is
-/// skipped.
-#[cfg(unix)]
-pub(crate) fn installed(program: &str, option: &str) -> bool {
-    let probe = Command::new(program).arg(option).output();
-    let is_installed = probe.is_ok_and(|output| output.status.success());
-    if !is_installed {
-        testing::report_skip(format_args!("{program} is not installed"));
-    }
-    is_installed
-}
-
 /// Creates the command for the server.
 pub(crate) fn command() -> Command {
     testing::command(SERVER)

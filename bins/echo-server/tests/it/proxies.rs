@@ -6,9 +6,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
-use testing::{Process, expect, expect_end, wait_until};
+use testing::{Process, expect, expect_end, is_installed, wait_until};
 
-use crate::common::{Server, connect, echo, installed};
+use crate::common::{Server, connect, echo};
 
 /// A running `HAProxy` that forwards to a server.
 pub(crate) struct Haproxy {
@@ -21,7 +21,7 @@ impl Haproxy {
     /// Starts it, with `options` for its connections to `server`. Returns `None`, and
     /// reports the skip, if it is not installed.
     pub(crate) fn start(server: SocketAddr, options: &str) -> Option<Self> {
-        if !installed("haproxy", "-v") {
+        if !is_installed("haproxy", "-v") {
             return None;
         }
         let directory = tempfile::tempdir().unwrap();

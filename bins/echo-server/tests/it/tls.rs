@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
 
 use test_certificates::{Authority, Validity};
-use testing::{Lines, Process, run};
+use testing::{Lines, Process, is_installed, run};
 
-use crate::common::{Server, command, echo, installed};
+use crate::common::{Server, command, echo};
 use crate::proxies::Haproxy;
 
 /// A server with a certificate of an authority of its own.
@@ -79,7 +79,7 @@ impl OpensslClient {
 
 #[test]
 fn openssl_uses_both_versions() {
-    if !installed("openssl", "version") {
+    if !is_installed("openssl", "version") {
         return;
     }
     let mut tls = TlsServer::start(&["-vv"]);
@@ -96,7 +96,7 @@ fn openssl_uses_both_versions() {
 
 #[test]
 fn curl_receives_its_request() {
-    if !installed("curl", "--version") {
+    if !is_installed("curl", "--version") {
         return;
     }
     let tls = TlsServer::start(&[]);
@@ -157,7 +157,7 @@ print(sent_sum.hexdigest())
 
 #[test]
 fn python_receives_100_mb_with_equal_sum() {
-    if !installed("python3", "--version") {
+    if !is_installed("python3", "--version") {
         return;
     }
     let tls = TlsServer::start(&[]);
@@ -191,7 +191,7 @@ fn haproxy_connects_with_tls_and_names_the_client() {
 
 #[test]
 fn sighup_loads_the_files_again() {
-    if !installed("openssl", "version") {
+    if !is_installed("openssl", "version") {
         return;
     }
     let mut tls = TlsServer::start(&["-v"]);
@@ -218,7 +218,7 @@ fn sighup_loads_the_files_again() {
 
 #[test]
 fn client_without_certificate_is_rejected_if_one_is_required() {
-    if !installed("openssl", "version") {
+    if !is_installed("openssl", "version") {
         return;
     }
     let clients = Authority::new();
@@ -246,7 +246,7 @@ fn plain_http_and_truncation_are_named_in_the_log() {
     let addr = peer.local_addr().unwrap();
     peer.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     tls.server.stderr.next_with(&format!("{addr}: not TLS: the peer sent plain HTTP"));
-    if !installed("openssl", "version") {
+    if !is_installed("openssl", "version") {
         return;
     }
     let mut client = OpensslClient::start(tls.addr(), &tls.authority.ca(), &[]);

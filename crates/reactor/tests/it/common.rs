@@ -1,10 +1,8 @@
 //! Helpers: a protocol that logs its callbacks, loops with a deadline, sockets.
 
-use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process;
-use std::rc::Rc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,32 +15,7 @@ use rustix::io::Errno;
 use socket2::{Domain, SockRef, Socket, Type};
 
 #[allow(unused_imports, reason = "the parity tests use other helpers only")]
-pub(crate) use testing::{LocalStream, local_pair, reports_resets};
-
-/// A time limit that no test reaches, even on a busy machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
-
-/// A shared list of events, in order.
-#[derive(Clone, Default)]
-pub(crate) struct Log(Rc<RefCell<Vec<String>>>);
-
-impl Log {
-    pub(crate) fn note(&self, line: impl Into<String>) {
-        self.0.borrow_mut().push(line.into());
-    }
-
-    pub(crate) fn lines(&self) -> Vec<String> {
-        self.0.borrow().clone()
-    }
-
-    pub(crate) fn has(&self, part: &str) -> bool {
-        self.count(part) > 0
-    }
-
-    pub(crate) fn count(&self, part: &str) -> usize {
-        self.0.borrow().iter().filter(|line| line.contains(part)).count()
-    }
-}
+pub(crate) use testing::{DEADLINE, LocalStream, Log, local_pair, pattern, reports_resets};
 
 /// A callback and its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -302,16 +275,6 @@ pub(crate) fn silence_panics() {
             eprintln!("{text}");
         }
     }));
-}
-
-/// Returns pseudo-random bytes, so that misplaced data is detected.
-pub(crate) fn pattern(len: usize) -> Vec<u8> {
-    let mut state = 1_u32;
-    let next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        state.to_be_bytes()[0]
-    };
-    std::iter::repeat_with(next).take(len).collect()
 }
 
 /// Runs the test `name` again, in a process whose system calls fail as strace's

@@ -1,33 +1,14 @@
 //! Two ends of a TLS connection that log what they are told.
 
-use std::cell::RefCell;
 use std::io;
 use std::net::{TcpListener, TcpStream};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use reactor::{Cause, CloseReason, Io, Limits, Protocol, Reactor, Stream, TimerId};
 use test_certificates::{Authority, CertFiles};
 use testing::DEADLINE;
+pub(crate) use testing::Log;
 use tls::{Client, ClientFiles, Server, ServerFiles, Tls};
-
-#[derive(Clone, Default)]
-pub(crate) struct Log(Rc<RefCell<Vec<String>>>);
-
-impl Log {
-    pub(crate) fn note(&self, line: impl Into<String>) {
-        self.0.borrow_mut().push(line.into());
-    }
-
-    pub(crate) fn lines(&self) -> Vec<String> {
-        self.0.borrow().clone()
-    }
-
-    /// Returns the line that starts with `start`, without it.
-    pub(crate) fn get(&self, start: &str) -> Option<String> {
-        self.lines().iter().find_map(|line| Some(line.strip_prefix(start)?.trim().to_owned()))
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event<'a> {
