@@ -245,11 +245,10 @@ impl Connection {
     #[cold]
     pub(super) fn can_deliver(&self, readable: impl FnOnce() -> bool) -> bool {
         let Some(filtering) = self.filtering() else { return false };
-        let has_input = !filtering.input.is_empty() || filtering.input_ends;
         matches!(filtering.failure, Failure::Pending(_))
             || (self.is_open()
                 && ((filtering.ready_pending && !self.is_handshaking())
-                    || (has_input && self.accepts_input() && readable())))
+                    || (self.has_undelivered() && self.accepts_input() && readable())))
     }
 
     /// Returns `true` if the protocol may receive input that has passed the filter.

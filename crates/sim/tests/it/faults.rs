@@ -1,5 +1,6 @@
 //! Each fault happens, and programs see what its documentation says.
 
+use std::io;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::common::{
 const LEN: usize = 20_000;
 
 /// Sends [`LEN`] bytes when the connection is established, and closes.
-fn send_all(on: On<'_>, io: &mut Io<'_>) -> std::io::Result<()> {
+fn send_all(on: On<'_>, io: &mut Io<'_>) -> io::Result<()> {
     if on == On::Connect {
         io.send(&pattern(LEN))?;
         io.close();
@@ -83,6 +84,18 @@ fn spurious_event_calls_nothing() {
     assert!(!log.has("read 0"), "{:?}", log.lines());
 }
 
+/// A client that sends one byte, a second after it is connected.
+fn sends_after_a_second(on: On<'_>, io: &mut Io<'_>) -> io::Result<()> {
+    match on {
+        On::Connect => {
+            io.set_timer(SECOND);
+            Ok(())
+        }
+        On::Timer => io.send(b"x"),
+        _ => Ok(()),
+    }
+}
+
 #[test]
 fn loss_costs_a_retransmission() {
     let mut sim = world(Faults::none());
@@ -101,14 +114,7 @@ fn loss_costs_a_retransmission() {
     let mut sim = world(Faults::none());
     let log = Log::new();
     add_server(&mut sim, &log, passive);
-    add_client(&mut sim, &log, |on, io| match on {
-        On::Connect => {
-            io.set_timer(SECOND);
-            Ok(())
-        }
-        On::Timer => io.send(b"x"),
-        _ => Ok(()),
-    });
+    add_client(&mut sim, &log, sends_after_a_second);
     sim.run(SECOND / 2).unwrap();
     sim.set_faults(Faults::none().with(Fault::Loss, 1_000_000));
     sim.run(SECOND).unwrap();
@@ -135,14 +141,7 @@ fn reset_is_seen_at_both_ends() {
     let mut sim = always(Fault::Reset);
     let log = Log::new();
     add_server(&mut sim, &log, passive);
-    add_client(&mut sim, &log, |on, io| match on {
-        On::Connect => {
-            io.set_timer(SECOND);
-            Ok(())
-        }
-        On::Timer => io.send(b"x"),
-        _ => Ok(()),
-    });
+    add_client(&mut sim, &log, sends_after_a_second);
     sim.rest(MINUTE).unwrap();
     for end in ["client", "server"] {
         let closed = format!("{end} closed: Connection reset by peer");
