@@ -132,7 +132,7 @@ impl Protocol for SlowReader {
     }
 }
 
-// --- 2. One large reply, and an orderly close, while the client goes on sending: the reply
+// --- 2. One large reply, and an orderly close, while the client continues to send: the reply
 // arrives whole. The server's timer expires after it has closed: it must not be called.
 
 const REPLY: usize = 150_000;

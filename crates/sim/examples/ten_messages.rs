@@ -21,7 +21,7 @@ const COMMAND: &str = "cargo run --release -p sim --example ten_messages";
 
 const EXPECTED: &str = "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n";
 
-/// How long the faults go on.
+/// The duration of the faults.
 const CHAOS: Duration = Duration::from_secs(30);
 
 /// What a client has seen.

@@ -185,7 +185,7 @@ impl World {
     /// backlog. As on Linux, one more than the backlog fits.
     fn is_backlog_full(&self, listener: Fd, machine: usize) -> bool {
         let backlog = self.machines[machine].backlog;
-        // Counting takes time, and few worlds have so many connections.
+        // Counting is slow, and seldom needed: few worlds have more connections than this.
         self.ends.len() > backlog
             && self.ends.values().filter(|end| end.listener == Some(listener)).count() > backlog
     }

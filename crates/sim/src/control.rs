@@ -25,7 +25,7 @@ impl Sim {
         self.end_program(machine.0);
     }
 
-    /// Cuts the power of a machine: its peers are not told. In the program's memory,
+    /// Cuts the power of a machine: its peers receive nothing. In the program's memory,
     /// channels close with [`Cause::Shutdown`](reactor::Cause::Shutdown).
     pub fn crash(&mut self, machine: MachineId) {
         {

@@ -170,7 +170,7 @@ impl World {
         let len = datagram.data.len();
         let machines = (sender.machine, Some(machine));
         self.trace.record(self.now, EventKind::Message, machines, &[len as u64], || {
-            let what = if found.is_some() { "" } else { ", which nobody receives" };
+            let what = if found.is_some() { "" } else { ", which no socket receives" };
             format!("datagram of {len} bytes{what}")
         });
         let Some(fd) = found else {
@@ -193,7 +193,7 @@ impl World {
     pub(crate) fn on_port_unreachable(&mut self, sender: Sender) {
         if let Ok(socket) = self.datagram_socket(sender.fd)
             && socket.number == sender.number
-            // An unconnected socket is not told (udp(7)).
+            // An unconnected socket does not report it (udp(7)).
             && socket.peer.is_some()
         {
             socket.error = Some(Errno::CONNREFUSED);

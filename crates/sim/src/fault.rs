@@ -40,7 +40,7 @@ pub enum Fault {
     Pause,
     /// Nothing passes between two machines for up to ten seconds.
     Partition,
-    /// A machine loses power, and starts again within ten seconds: its peers are not told.
+    /// A machine loses power, and starts again within ten seconds: its peers receive nothing.
     Crash,
 }
 

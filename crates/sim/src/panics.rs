@@ -13,7 +13,7 @@ thread_local! {
     static COLLECTED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls `body`. A panic in it is collected and not printed, whether it is caught or not.
+/// Calls `body`. A panic in it is collected and not printed, even if `body` catches it.
 pub(crate) fn collect<R>(body: impl FnOnce() -> R) -> R {
     struct Leave;
     impl Drop for Leave {

@@ -371,7 +371,7 @@ impl World {
 
     // --- power --------------------------------------------------------------
 
-    /// A machine loses power: its connections vanish, and their peers are not told.
+    /// A machine loses power: its connections vanish, and their peers receive nothing.
     pub(crate) fn lose_connections(&mut self, machine: usize) {
         let lost = |end: &End| end.machine == machine;
         let lost_clients: BTreeSet<_> =

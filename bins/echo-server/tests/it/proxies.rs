@@ -18,8 +18,9 @@ pub(crate) struct Haproxy {
 }
 
 impl Haproxy {
-    /// Starts it, with `options` for its connections to `server`. Returns `None`, and
-    /// reports the skip, if it is not installed.
+    /// Starts it, with `options` for its connections to `server`, which accepts one before
+    /// this returns: the one that checks if it listens. Returns `None`, and reports the
+    /// skip, if it is not installed.
     pub(crate) fn start(server: SocketAddr, options: &str) -> Option<Self> {
         if !is_installed("haproxy", "-v") {
             return None;
@@ -59,7 +60,6 @@ fn haproxy_names_the_client_in_both_versions() {
         let peer = haproxy.connect();
         echo(&peer, b"hello through HAProxy");
         let line = format!("Incoming connection from {}", peer.local_addr().unwrap());
-        // The first connection was the check whether it listens.
         server.stdout.next_with(&line);
     }
 }

@@ -185,7 +185,6 @@ fn haproxy_connects_with_tls_and_names_the_client() {
     let Some(haproxy) = Haproxy::start(server.addr, &ssl) else { return };
     let peer = haproxy.connect();
     echo(&peer, b"hello through HAProxy and TLS");
-    // The first connection was the check whether it listens.
     server.stdout.next_with(&format!("Incoming connection from {}", peer.local_addr().unwrap()));
 }
 

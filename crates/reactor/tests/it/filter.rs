@@ -358,7 +358,7 @@ fn invariant_4_close_sends_pending_output_and_the_end() {
     let (_, peer) = add(&mut reactor, Limits::default(), probe);
     let wire = converse(&mut reactor, move || {
         (&peer).write_all(HELLO).unwrap();
-        // Input that nobody reads must not reset the connection.
+        // Unread input must not reset the connection.
         (&peer).write_all(&frame(b"unread")).unwrap();
         read_to_end(&peer)
     });

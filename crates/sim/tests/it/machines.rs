@@ -91,7 +91,7 @@ fn posts_and_messages_wake_the_loop() {
     assert!(handle.post(|_| ()).is_err());
 }
 
-/// A client that sends a byte a second. The server loses power, and its peers are not told.
+/// A client that sends a byte a second. The server loses power, and its peers receive nothing.
 fn half_open(log: &Log) -> (sim::Sim, sim::MachineId) {
     let mut sim = world(Faults::none());
     let server = add_server(&mut sim, log, echo);
