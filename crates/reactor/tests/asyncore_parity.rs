@@ -2033,7 +2033,7 @@ fn acceptance_06_cost_is_linear_in_output() {
     // With the default limit; and without one, so that all output is queued. The
     // latter is smaller because the allocator maps more than 32 MiB anew each
     // time, and that cost is not the library's.
-    for (high_water, half) in [(Limits::default().high_water, 32 * MIB), (usize::MAX, 8 * MIB)] {
+    for (high_water, small) in [(Limits::default().high_water, 4 * MIB), (usize::MAX, 2 * MIB)] {
         let max_unsent: Rc<Cell<usize>> = Rc::default();
         let cost = |size: usize| {
             min_cpu_time(5, || {
@@ -2055,10 +2055,10 @@ fn acceptance_06_cost_is_linear_in_output() {
                 run(&mut reactor);
             })
         };
-        let costs = [cost(half), cost(2 * half)];
+        let costs = [cost(small), cost(8 * small)];
         let ratio = costs[1].as_secs_f64() / costs[0].as_secs_f64();
-        // Copying all queued output for each partial write makes it 4.
-        assert!(ratio < 3.0, "{half} bytes and twice that: {costs:?}, {ratio:.2}");
+        // It is about 8. Copying all queued output for each partial write makes it 64.
+        assert!(ratio < 24.0, "{small} bytes and eight times that: {costs:?}, {ratio:.2}");
         if high_water != usize::MAX {
             let held = max_unsent.get();
             assert!((high_water..high_water + 4096).contains(&held), "{held} bytes queued");
