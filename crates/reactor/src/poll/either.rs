@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::poll::epoll;
-use crate::poll::event::{Event, Interest};
+use crate::poll::event::{Event, Interest, Ready};
 use crate::sys::kernel::{self, Readiness};
 use crate::sys::process::Owner;
 use crate::sys::source::Source;
@@ -28,7 +28,7 @@ impl Events {
         let simulated = simulated.iter().map(|&(key, ready)| Event {
             key,
             // As epoll(7) reports a hang-up, whatever is wanted.
-            ready: Interest::new(ready.readable || ready.hung_up, ready.writable || ready.hung_up),
+            ready: Ready::new(ready.readable || ready.hung_up, ready.writable || ready.hung_up),
         });
         system.into_iter().flatten().chain(simulated)
     }

@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 use polling::{PollMode, Poller};
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
-use rustix::event::epoll::{self, EventFlags};
+use rustix::event::epoll;
 use rustix::io::Errno;
 
 use crate::poll::busy_poll::BusyPoll;
-use crate::poll::event::{Event, Interest};
+use crate::poll::event::{Event, Ready};
 use crate::sys::clock;
 use crate::sys::eventfd::EventFd;
 
@@ -155,17 +155,10 @@ impl EpollFastPath {
 }
 
 fn decode(event: &epoll::Event) -> Event {
-    const READABLE: EventFlags = EventFlags::IN
-        .union(EventFlags::PRI)
-        .union(EventFlags::RDHUP)
-        .union(EventFlags::HUP)
-        .union(EventFlags::ERR);
-    const WRITABLE: EventFlags = EventFlags::OUT.union(EventFlags::HUP).union(EventFlags::ERR);
     let flags = event.flags;
     Event {
         key: usize::try_from(event.data.u64()).unwrap_or(usize::MAX),
-        ready: Interest::new(flags.intersects(READABLE), flags.intersects(WRITABLE))
-            .with_urgent(flags.contains(EventFlags::PRI)),
+        ready: Ready::from_poll_bits(flags.bits()),
     }
 }
 

@@ -26,7 +26,7 @@ use crate::sys::process::Owner;
 use crate::sys::source::{Source, is_always_ready};
 use crate::token::Token;
 
-pub(crate) use crate::poll::event::{Event, Interest};
+pub(crate) use crate::poll::event::{Event, Interest, Ready};
 
 /// The longest wait: systems have different limits, most of them beyond 24 days.
 /// A later deadline costs one more turn a day.
@@ -44,8 +44,7 @@ impl Events {
         EpollFastPath::events(self.fast_path.as_ref()).chain(self.portable.iter().map(|event| {
             Event {
                 key: event.key,
-                ready: Interest::new(event.readable, event.writable)
-                    .with_urgent(event.is_priority()),
+                ready: Ready::new(event.readable, event.writable).with_urgent(event.is_priority()),
             }
         }))
     }

@@ -9,10 +9,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::reactor::{Cause, Context, Dispatcher, TimerId};
 use crate::token::Token;
 
-/// A callback of a [`Dispatcher`] other than `handle_read`.
+/// A callback of a [`Dispatcher`] in response to an event.
 #[derive(Clone, Copy)]
 pub(super) enum Callback {
     Add,
+    Read,
     Write,
     UrgentData,
     Hangup,
@@ -41,10 +42,11 @@ pub(super) enum Outcome {
 /// A dispatcher in a slot. A callback and the queries that follow it are one virtual
 /// call.
 pub(super) trait Channel: Dispatcher {
-    /// Calls `handle_read`, then settles the channel unless it only waits for input.
+    /// Calls `handle_read`, without measuring it, then settles the channel unless it only
+    /// waits for input.
     fn read(&mut self, token: Token, cx: &mut Context) -> Outcome;
 
-    /// Makes another callback, then settles the channel. Returns why it ends, if it does.
+    /// Makes any callback, then settles the channel. Returns why it ends, if it does.
     fn call(&mut self, callback: Callback, token: Token, cx: &mut Context) -> Option<Box<Ending>>;
 
     /// Closes the channel if it has ended; otherwise updates what is watched for it.
@@ -53,8 +55,9 @@ pub(super) trait Channel: Dispatcher {
 
 impl<T: Dispatcher> Channel for T {
     fn read(&mut self, token: Token, cx: &mut Context) -> Outcome {
-        if let Err(ending) = run_callback(self, token, cx, Self::handle_read) {
-            return Outcome::Ended(ending);
+        cx.count_callback();
+        if let Err(error) = self.handle_read(cx) {
+            return Outcome::Ended(Box::new(Ending::from_error(error)));
         }
         if let Some(cause) = self.poll_close(cx) {
             return Outcome::Ended(Box::new(Ending::Ended(cause)));
@@ -69,22 +72,27 @@ impl<T: Dispatcher> Channel for T {
     }
 
     fn call(&mut self, callback: Callback, token: Token, cx: &mut Context) -> Option<Box<Ending>> {
-        let result = run_callback(self, token, cx, |channel, cx| match callback {
-            Callback::Add => channel.handle_add(cx),
-            Callback::Write => channel.handle_write(cx),
-            Callback::UrgentData => channel.handle_expt(cx),
-            Callback::Hangup => channel.handle_hangup(cx),
-            Callback::Drain => channel.handle_drain(cx),
-            Callback::Timer(timer) => channel.handle_timer(cx, timer),
+        let started_at = cx.start_callback();
+        let result = match callback {
+            Callback::Add => self.handle_add(cx),
+            Callback::Read => self.handle_read(cx),
+            Callback::Write => self.handle_write(cx),
+            Callback::UrgentData => self.handle_expt(cx),
+            Callback::Hangup => self.handle_hangup(cx),
+            Callback::Drain => self.handle_drain(cx),
+            Callback::Timer(timer) => self.handle_timer(cx, timer),
             // It may have been postponed since it was armed.
-            Callback::Deadline => match channel.update_deadline(cx) {
-                Some(at) if at <= cx.clock() => channel.handle_deadline(cx),
+            Callback::Deadline => match self.update_deadline(cx) {
+                Some(at) if at <= cx.clock() => self.handle_deadline(cx),
                 _ => Ok(()),
             },
-        });
+        };
+        if let Some(started_at) = started_at {
+            cx.finish_callback(started_at, token, self.type_name());
+        }
         match result {
             Ok(()) => self.settle(token, cx),
-            Err(ending) => Some(ending),
+            Err(error) => Some(Box::new(Ending::from_error(error))),
         }
     }
 
@@ -109,22 +117,6 @@ fn update_watched<T: Dispatcher>(
     }
     let result = cx.watch(token, channel.source(), readable, writable, deadline);
     result.err().map(|error| Box::new(Ending::Ended(Cause::Error(error))))
-}
-
-/// Makes a callback, and measures it if that is wanted.
-#[inline(always)]
-fn run_callback<T: Dispatcher>(
-    channel: &mut T,
-    token: Token,
-    cx: &mut Context,
-    callback: impl FnOnce(&mut T, &mut Context) -> io::Result<()>,
-) -> Result<(), Box<Ending>> {
-    let started_at = cx.start_callback();
-    let result = callback(channel, cx);
-    if let Some(started_at) = started_at {
-        cx.finish_callback(started_at, token, channel.type_name());
-    }
-    result.map_err(|error| Box::new(Ending::from_error(error)))
 }
 
 impl dyn Channel {

@@ -69,6 +69,12 @@ pub(super) struct CallbackMonitor {
     pub(super) spin_limit: Option<u16>,
 }
 
+impl CallbackMonitor {
+    pub(super) fn is_off(&self) -> bool {
+        self.slow_callback_threshold.is_none() && self.spin_limit.is_none()
+    }
+}
+
 impl Context {
     pub(crate) fn count_received(&mut self, bytes: usize) {
         self.stats.received += bytes as u64;
@@ -121,10 +127,6 @@ impl Context {
         }
     }
 
-    pub(super) fn detects_spinning(&self) -> bool {
-        self.monitor.spin_limit.is_some()
-    }
-
     /// Counts an event that is about to be passed to `token`.
     pub(super) fn count_event(&mut self, token: Token) {
         self.stats.events += 1;
@@ -143,9 +145,13 @@ impl Context {
         }
     }
 
+    pub(super) fn count_callback(&mut self) {
+        self.stats.callbacks += 1;
+    }
+
     /// Counts a callback that starts now. Returns the time if it is measured.
     pub(super) fn start_callback(&mut self) -> Option<Instant> {
-        self.stats.callbacks += 1;
+        self.count_callback();
         self.monitor.slow_callback_threshold.map(|_| self.clock())
     }
 

@@ -13,7 +13,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::poll::{Event, Interest};
+use crate::poll::{Event, Interest, Ready};
 use crate::reactor::call::Callback;
 use crate::reactor::timers::{Expiry, TimerAction};
 use crate::reactor::{Context, Reactor};
@@ -51,8 +51,10 @@ impl Reactor {
         self.cx.poller.wait(&mut self.events, deadline)?;
         self.cx.start_turn();
 
+        // Some systems need more than the short path, and so does measuring.
+        let is_short = !self.cx.poller.is_oneshot() && self.cx.monitor.is_off();
         for event in self.events.iter() {
-            self.cx.dispatch_event(event);
+            self.cx.dispatch_event(event, is_short);
         }
         self.cx.dispatch_always_ready();
         self.cx.leave_channels();
@@ -97,12 +99,9 @@ impl Context {
     /// callback of the same batch closed is dropped, and so is one whose slot
     /// contains a new channel.
     #[inline(always)]
-    fn dispatch_event(&mut self, event: Event) {
+    fn dispatch_event(&mut self, event: Event, is_short: bool) {
         // Most events: a channel that only waits for input.
-        if !self.poller.is_oneshot()
-            && !self.detects_spinning()
-            && let Some((token, channel)) = self.slots.take_readable(event)
-        {
+        if is_short && let Some((token, channel)) = self.slots.take_readable(event) {
             self.stats.events += 1;
             return self.read(token, channel);
         }
@@ -126,10 +125,8 @@ impl Context {
 
     fn dispatch_ready(&mut self, token: Token, ready: Interest) {
         self.source_exchanged = false;
-        if ready.readable()
-            && let Some(channel) = self.slots.take(token)
-        {
-            self.read(token, channel);
+        if ready.readable() {
+            self.call(token, Callback::Read);
         }
         // The event does not belong to a source that the read has put in place.
         if ready.writable() && !self.source_exchanged {
@@ -163,7 +160,7 @@ impl Context {
             }
             return;
         }
-        if event.ready.is_empty() {
+        if !event.ready.readable() && !event.ready.writable() {
             return self.dispatch_hangup(token);
         }
         self.source_exchanged = false;
@@ -172,7 +169,7 @@ impl Context {
             // `polling` reports urgent data as readable: only the source shows if
             // there is anything else to read.
             let readable = self.check_channel(token, |channel| channel.source().check_readable());
-            event.ready = Interest::new(readable, event.ready.writable());
+            event.ready = Ready::new(readable, event.ready.writable());
         }
         if !self.source_exchanged
             && let Some((_, interest)) = self.slots.resolve(token.key())
@@ -189,7 +186,7 @@ impl Context {
         // A copy, because a callback may remove and add entries.
         for token in self.always_ready.clone() {
             let key = token.key();
-            self.dispatch_event(Event { key, ready: Interest::new(true, true) });
+            self.dispatch_other(Event { key, ready: Ready::new(true, true) });
         }
     }
 
