@@ -79,8 +79,7 @@ impl OutputBuffer {
 
     /// Returns `true` if input must wait until replies are written.
     pub(crate) fn holds_back_input(&self) -> bool {
-        let gathers_replies = self.mode == SendMode::Reply && !self.blocked;
-        self.congested && (self.has_replies || gathers_replies)
+        self.congested && self.has_replies
     }
 
     pub(crate) fn mode(&self) -> SendMode {
@@ -125,8 +124,22 @@ impl OutputBuffer {
         &self.bytes[self.start..][..max.min(self.len())]
     }
 
-    /// Appends `data`. The owner bounds the queue: it stops at the `high` mark.
+    /// Appends `data` and returns `true`, unless the output must wait, or would exceed
+    /// `limit`, which is below the high mark.
     #[inline(always)]
+    pub(crate) fn gather(&mut self, data: &[u8], limit: usize) -> bool {
+        if self.blocked || self.bytes.len() + data.len() > limit {
+            return false;
+        }
+        debug_assert!(self.start == 0, "what is written in part is blocked");
+        if self.bytes.capacity() - self.bytes.len() < data.len() {
+            self.reserve(data.len(), limit);
+        }
+        self.bytes.extend_from_slice(data);
+        true
+    }
+
+    /// Appends `data`. The owner bounds the queue: it stops at the `high` mark.
     pub(crate) fn push(&mut self, data: &[u8], high: usize) {
         if self.bytes.capacity() - self.bytes.len() < data.len() {
             self.reserve(data.len(), high);
@@ -163,10 +176,7 @@ impl OutputBuffer {
     pub(crate) fn consume(&mut self, written: usize, low: impl FnOnce() -> usize) {
         self.start += written;
         if self.is_empty() {
-            self.bytes.clear();
-            self.start = 0;
-            self.congested = false;
-            self.blocked = false;
+            self.clear();
         } else {
             self.blocked = true;
             if self.congested && self.len() <= low() {
@@ -174,6 +184,15 @@ impl OutputBuffer {
                 self.excess = 0;
             }
         }
+    }
+
+    /// All of it is written.
+    #[inline(always)]
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.start = 0;
+        self.congested = false;
+        self.blocked = false;
     }
 
     /// Returns `true` if the empty buffer is small enough to be kept for reuse.
@@ -375,6 +394,21 @@ mod tests {
         output.push(&vec![0; OutputBuffer::MAX_KEPT + 1], HIGH);
         take(&mut output, usize::MAX);
         assert!(!output.is_reusable(), "a large allocation is not kept");
+    }
+
+    #[test]
+    fn output_is_gathered_up_to_the_limit_unless_it_must_wait() {
+        let mut output = OutputBuffer::default();
+        assert!(output.gather(&[1; 60], HIGH - 1));
+        assert!(output.gather(&[2; 39], HIGH - 1));
+        assert!(!output.gather(&[3; 1], HIGH - 1));
+        assert_eq!(output.len(), HIGH - 1);
+        assert!(!output.congested, "the limit is below the mark");
+        take(&mut output, 1);
+        assert!(!output.gather(&[], HIGH - 1), "the rest of a write waits");
+        output.clear();
+        assert!(output.gather(&[4], HIGH - 1));
+        assert_eq!(take(&mut output, HIGH), [4]);
     }
 
     #[test]

@@ -65,6 +65,9 @@ pub struct Connection {
     pub(super) has_sent: bool,
     /// Input was discarded while closing.
     pub(super) discarded_input: bool,
+    /// Output of a callback is gathered up to this length. 0 if no output is accepted; see
+    /// [`update_gather_limit`](Self::update_gather_limit).
+    pub(super) gather_limit: u16,
 }
 
 impl Connection {
@@ -84,7 +87,9 @@ impl Connection {
             activity: Activity::None,
             has_sent: false,
             discarded_input: false,
+            gather_limit: 0,
         };
+        connection.update_gather_limit();
         connection.apply_rates(&limits);
         connection
     }
@@ -93,6 +98,7 @@ impl Connection {
         self.last_activity = None;
         self.apply_rates(&limits);
         Rc::make_mut(&mut self.config).limits = limits;
+        self.update_gather_limit();
     }
 
     fn apply_rates(&mut self, limits: &Limits) {
@@ -117,9 +123,8 @@ impl Connection {
     /// Returns `true` if nothing but input is to be waited for, and without a timeout.
     #[inline(always)]
     pub(super) fn is_resting(&self) -> bool {
-        self.close_state == CloseState::Open
+        self.accepts_output()
             && self.read_half == ReadHalf::Open
-            && self.write_half == WriteHalf::Open
             && self.active.is_none()
             && self.output.is_none()
             && self.limits().idle_timeout.is_none()
@@ -205,7 +210,7 @@ impl Connection {
                 self.discard_queued_errors();
                 return false;
             }
-            Err(error) => self.active_mut().pending_error = Some(error),
+            Err(error) => self.set_pending_error(error),
         }
         true
     }

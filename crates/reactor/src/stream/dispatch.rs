@@ -39,7 +39,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
     /// Writes the output of the callback that was made, and advances the stream's end.
     #[inline(always)]
     fn poll_close(&mut self, cx: &mut Context) -> Option<Cause> {
-        let flushed = self.connection.flush_gathered();
+        let flushed = self.connection.flush_gathered(|sent| cx.count_sent(sent));
         self.count_sent(cx);
         match flushed {
             Ok(None) => {}
@@ -204,7 +204,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
         protocol.handle_error(&mut io, cause);
         // What the callbacks sent is written if possible; an error changes nothing, as
         // the first cause counts.
-        let _ = self.connection.flush_gathered();
+        let _ = self.connection.flush_gathered(|sent| cx.count_sent(sent));
     }
 
     fn handle_close(&mut self, cx: &mut Context, reason: &CloseReason) {
@@ -244,8 +244,7 @@ impl<P: Protocol> Stream<P> {
 
     #[inline(always)]
     fn count_sent(&mut self, cx: &mut Context) {
-        let sent = self.connection.take_sent();
-        if sent > 0 {
+        if let Some(sent) = self.connection.take_uncounted() {
             cx.count_sent(sent);
         }
     }

@@ -25,6 +25,7 @@ impl Connection {
         }
         if self.write_half == WriteHalf::Open {
             self.write_half = WriteHalf::ShuttingDown;
+            self.update_gather_limit();
         }
         Ok(())
     }
@@ -48,6 +49,7 @@ impl Connection {
     /// [`Limits::close_timeout`](crate::Limits::close_timeout).
     pub fn close(&mut self) {
         self.close_state = self.close_state.after_close();
+        self.update_gather_limit();
     }
 
     /// Closes the stream immediately. Queued output is discarded, and counted in
@@ -55,6 +57,7 @@ impl Connection {
     /// truncated data for a complete message.
     pub fn abort(&mut self) {
         self.close_state = CloseState::Aborted;
+        self.update_gather_limit();
         self.set_output_blocked(true);
     }
 
@@ -71,6 +74,7 @@ impl Connection {
             self.end_at_once();
         }
         self.close_state = CloseState::Closed;
+        self.update_gather_limit();
     }
 
     /// Ends the output of a stream that another channel closes. Input that has arrived is
@@ -108,15 +112,22 @@ impl Connection {
             ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted
         );
         if !is_lost || !self.close_state.is_open() || !self.endpoint.supports_half_close() {
-            self.active_mut().pending_error.get_or_insert(error);
+            self.set_pending_error(error);
             return copy;
         }
         self.write_half = WriteHalf::Failed;
+        self.update_gather_limit();
         if let Some(output) = &mut self.output {
             output.abandon();
         }
         self.active_mut().write_error.get_or_insert(error);
         copy
+    }
+
+    /// Lets the stream close with `error` when it settles, unless it has failed before.
+    pub(super) fn set_pending_error(&mut self, error: io::Error) {
+        self.active_mut().pending_error.get_or_insert(error);
+        self.update_gather_limit();
     }
 
     /// Returns `true` if nothing more is read or written.
@@ -141,9 +152,8 @@ impl Connection {
         if self.write_half != WriteHalf::Failed {
             return false;
         }
-        let active = self.active_mut();
-        if let Some(error) = active.write_error.take() {
-            active.pending_error.get_or_insert(error);
+        if let Some(error) = self.active_mut().write_error.take() {
+            self.set_pending_error(error);
         }
         true
     }
@@ -407,7 +417,7 @@ mod tests {
         let (mut connection, _peer) = pair();
         connection.send(b"x").unwrap();
         connection.shutdown().unwrap();
-        drop(connection.flush_gathered().unwrap());
+        drop(connection.flush_gathered(|_| ()).unwrap());
         connection.close();
         assert_eq!(poll(&mut connection), None);
         assert_eq!(connection.close_state, Lingering);

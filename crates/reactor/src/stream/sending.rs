@@ -40,24 +40,30 @@ impl Connection {
     ///   before, and closes with that error.
     #[inline]
     pub fn send(&mut self, data: &[u8]) -> io::Result<()> {
-        if self.can_gather(data.len()) {
-            self.push(data);
+        if let Some(output) = &mut self.output
+            && data.len() < MIN_DIRECT_WRITE
+            && output.gather(data, self.gather_limit.into())
+        {
             return Ok(());
         }
         self.send_now(data)
     }
 
-    /// Returns `true` if output of this length is gathered in the current callback.
+    /// Sets how much output is gathered in a callback. Call it after each change of what it
+    /// depends on.
+    pub(super) fn update_gather_limit(&mut self) {
+        self.gather_limit = if self.can_send() {
+            let below_mark = self.limits().high_water.saturating_sub(1);
+            u16::try_from(below_mark).unwrap_or(u16::MAX)
+        } else {
+            0
+        };
+    }
+
+    /// Returns `true` if output is accepted, and gathered.
     #[inline(always)]
-    fn can_gather(&self, len: usize) -> bool {
-        let Some(output) = &self.output else { return false };
-        let max_gathered = MAX_GATHERED.min(self.limits().high_water);
-        !output.is_blocked()
-            && len < MIN_DIRECT_WRITE
-            && output.len() + len <= max_gathered
-            && self.is_open()
-            && self.write_half == WriteHalf::Open
-            && self.endpoint.can_write()
+    pub(super) fn accepts_output(&self) -> bool {
+        self.gather_limit > 0
     }
 
     /// Sends output that is not gathered: writes it, or queues it if that must wait.
@@ -94,14 +100,19 @@ impl Connection {
     }
 
     fn ensure_can_send(&self) -> io::Result<()> {
-        if !self.is_open() || self.write_half != WriteHalf::Open {
-            return Err(io::Error::new(ErrorKind::NotConnected, "send on a closed stream"));
+        if self.can_send() {
+            return Ok(());
         }
-        if !self.endpoint.can_write() {
-            let message = format!("{} is open for reading only", self.peer_addr());
-            return Err(io::Error::new(ErrorKind::NotConnected, message));
-        }
-        Ok(())
+        let message = if self.endpoint.can_write() {
+            "send on a closed stream".to_owned()
+        } else {
+            format!("{} is open for reading only", self.peer_addr())
+        };
+        Err(io::Error::new(ErrorKind::NotConnected, message))
+    }
+
+    fn can_send(&self) -> bool {
+        self.is_open() && self.write_half == WriteHalf::Open && self.endpoint.can_write()
     }
 
     fn queue(&mut self, data: &[u8]) -> io::Result<()> {
@@ -143,18 +154,12 @@ impl Connection {
     /// Queues output that must wait until the socket is writable, or the rate allows it.
     fn push_rest(&mut self, data: &[u8]) {
         let (mode, is_first) = (self.send_mode(), self.queued() == 0);
-        self.push(data);
-        if let Some(output) = &mut self.output {
-            output.set_blocked(true);
-            output.set_mode(mode);
-            output.record_rest(is_first);
-        }
-    }
-
-    #[inline(always)]
-    fn push(&mut self, data: &[u8]) {
-        let high_water = self.config.limits.high_water;
-        self.output.get_or_insert_default().push(data, high_water);
+        let high_water = self.limits().high_water;
+        let output = self.output.get_or_insert_default();
+        output.push(data, high_water);
+        output.set_blocked(true);
+        output.set_mode(mode);
+        output.record_rest(is_first);
     }
 
     pub(super) fn set_output_blocked(&mut self, blocked: bool) {
@@ -231,34 +236,54 @@ impl Connection {
     }
 
     /// Writes what was gathered during a callback, and shuts the write half down if
-    /// that was waiting for the output. Returns the buffer if it is empty.
+    /// that was waiting for the output. Returns the buffer if it is empty. If all was
+    /// written, calls `count` with the number of bytes.
     #[inline(always)]
-    pub(super) fn flush_gathered(&mut self) -> io::Result<Option<Box<OutputBuffer>>> {
-        if let Some(output) = &mut self.output {
-            if output.is_blocked() {
+    pub(super) fn flush_gathered(
+        &mut self,
+        count: impl FnOnce(usize),
+    ) -> io::Result<Option<Box<OutputBuffer>>> {
+        let mut output = self.output.take();
+        if let Some(gathered) = &mut output {
+            if gathered.is_blocked() {
+                self.output = output;
                 return self.flush_blocked();
             }
-            if !output.is_empty() {
-                self.write_output(MAX_WRITE)?;
-                if self.queued() > 0 {
-                    self.keep_rest();
-                    return Ok(None);
+            if !gathered.is_empty() {
+                match write_once(&self.endpoint, gathered.front(MAX_WRITE)) {
+                    Ok(written) if written == gathered.len() => {
+                        gathered.clear();
+                        self.has_sent = true;
+                        self.activity = Activity::Wrote;
+                        count(written);
+                    }
+                    result => return self.keep_rest(output, result),
                 }
             }
         }
         if self.write_half == WriteHalf::ShuttingDown {
             self.finish_shutdown()?;
         }
-        Ok(self.output.take())
+        Ok(output)
     }
 
-    /// Some of the output of a callback remains.
+    /// Keeps the output of a callback that was not written completely.
     #[cold]
-    fn keep_rest(&mut self) {
-        if let Some(output) = &mut self.output {
-            output.record_rest(true);
-            output.set_mode(SendMode::Strict);
+    fn keep_rest(
+        &mut self,
+        mut output: Option<Box<OutputBuffer>>,
+        written: io::Result<usize>,
+    ) -> io::Result<Option<Box<OutputBuffer>>> {
+        if let Some(gathered) = &mut output
+            && let Ok(written) = &written
+        {
+            gathered.consume(*written, || self.config.limits.low_water());
+            gathered.record_rest(true);
+            gathered.set_mode(SendMode::Strict);
+            self.record_written(*written);
         }
+        self.output = output;
+        written.map(|_| None)
     }
 
     /// Writes queued output, as the socket is writable or the rate allows it.
@@ -296,7 +321,6 @@ impl Connection {
         Ok(())
     }
 
-    #[inline(always)]
     pub(super) fn record_written(&mut self, written: usize) {
         if written > 0 {
             let counted = u32::try_from(written).unwrap_or(u32::MAX);
@@ -322,10 +346,13 @@ impl Connection {
         self.endpoint.shutdown_write()
     }
 
-    /// Returns the number of bytes written since the last call.
+    /// Returns the number of bytes that were written and not counted yet.
     #[inline(always)]
-    pub(super) fn take_sent(&mut self) -> usize {
-        mem::take(&mut self.uncounted_sent) as usize
+    pub(super) fn take_uncounted(&mut self) -> Option<usize> {
+        if self.uncounted_sent == 0 {
+            return None;
+        }
+        Some(mem::take(&mut self.uncounted_sent) as usize)
     }
 
     /// Returns `true` if the stream waits until the socket is writable.
@@ -344,11 +371,7 @@ impl Connection {
 
     /// Returns `true` if `handle_write` may be called.
     pub(crate) fn has_room(&self) -> bool {
-        self.is_open()
-            && self.write_half == WriteHalf::Open
-            && self.endpoint.can_write()
-            && self.unsent() <= self.limits().low_water()
-            && !self.is_handshaking()
+        self.can_send() && self.unsent() <= self.limits().low_water() && !self.is_handshaking()
     }
 
     /// Returns `true` from the moment at which output that includes replies reaches the

@@ -211,7 +211,10 @@ impl Socket {
     /// Writes once. Returns the number of bytes.
     #[inline(always)]
     pub(crate) fn write(&self, data: &[u8]) -> io::Result<usize> {
-        rustix::net::send(&self.0, data, socket_calls::SEND_FLAGS).map_err(to_io_error)
+        match rustix::net::send(&self.0, data, socket_calls::SEND_FLAGS) {
+            Ok(written) => Ok(written),
+            Err(errno) => Err(to_io_error(errno)),
+        }
     }
 
     /// Ends the write half: the peer reads all output, then the end.
