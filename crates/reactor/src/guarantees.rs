@@ -26,7 +26,7 @@
 //!
 //! | what | at most | file | constant |
 //! | --- | ---: | --- | --- |
-//! | bytes that one event reads | 65,536 | `reactor/context.rs` | `READ_BUFFER_SIZE` |
+//! | bytes that one event reads; for a filter 88 more | 65,536 | `reactor/context.rs` | `READ_BUFFER_SIZE` |
 //! | connections that one event accepts | 64 | `listener/mod.rs` | `MAX_ACCEPTS_PER_EVENT` |
 //! | posted jobs in one turn | 1,024 | `reactor/turn.rs` | `MAX_JOBS_PER_TURN` |
 //! | timers in one turn | 1,024 | `reactor/turn.rs` | `MAX_TIMERS_PER_TURN` |

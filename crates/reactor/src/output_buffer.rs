@@ -60,6 +60,9 @@ impl OutputBuffer {
     /// The largest allocation that an empty buffer keeps.
     const MAX_KEPT: usize = 128 * 1024;
 
+    /// What a filter usually adds to a piece at most: room for it is reserved.
+    const PIECE_OVERHEAD: usize = 64;
+
     pub(crate) fn len(&self) -> usize {
         self.bytes.len() - self.start
     }
@@ -245,10 +248,12 @@ impl OutputBuffer {
         let mut filtered = self.filtered.take().unwrap_or_default();
         let mut plain = std::mem::take(&mut filtered.plain);
         let mut result = Ok(());
-        for piece in plain.chunks(max_piece).chain(data.chunks(max_piece)) {
-            if self.bytes.capacity() - self.bytes.len() < piece.len() {
-                self.reserve(piece.len(), high);
-            }
+        let pieces = || plain.chunks(max_piece).chain(data.chunks(max_piece));
+        let additional = pieces().map(|piece| piece.len() + Self::PIECE_OVERHEAD).sum();
+        if self.bytes.capacity() - self.bytes.len() < additional {
+            self.reserve(additional, high);
+        }
+        for piece in pieces() {
             let before = self.bytes.len();
             result = filter(piece, &mut self.bytes);
             let len = self.bytes.len().checked_sub(before);

@@ -121,13 +121,15 @@ fn process<S: Unbuffered>(
     plain: &mut Vec<u8>,
     wire: &mut Vec<u8>,
 ) -> (usize, Result<Progress, Error>) {
+    let raw_len = raw.len();
     let mut used = 0;
     let mut progress = Progress::default();
     loop {
         let UnbufferedStatus { discard, state, .. } = session.advance(&mut raw[used..]);
         let is_done = match state {
             Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                let mut result = Ok(false);
+                // Usually nothing follows the last record.
+                let mut result = Ok(used + discard == raw_len);
                 while let Some(record) = traffic.next_record() {
                     match record {
                         Ok(record) => plain.extend_from_slice(record.payload),
@@ -162,11 +164,11 @@ fn process<S: Unbuffered>(
         };
         used += discard;
         match is_done {
-            Ok(true) => {
+            Ok(true) if !session.state().wants_write() => {
                 progress.is_ready = !session.state().is_handshaking();
                 return (used, Ok(progress));
             }
-            Ok(false) => {}
+            Ok(_) => {}
             Err(error) => return (used, Err(error)),
         }
     }

@@ -12,6 +12,9 @@ use crate::engine::Session;
 use crate::error::TlsError;
 use crate::server_name::take_server_name;
 
+/// The size of a record's header.
+const HEADER_SIZE: usize = 5;
+
 /// One side of a TLS connection: the [`Filter`] that [`Server`](crate::Server) and
 /// [`Client`](crate::Client) create.
 ///
@@ -111,21 +114,24 @@ impl Filter for Tls {
     }
 
     fn received(&mut self, raw: &mut [u8], flow: &mut Flow<'_>) -> io::Result<()> {
+        let mut raw = raw;
         // What follows `close_notify` is ignored (RFC 8446, section 6.1).
-        if self.phase == Phase::Ended {
-            return Ok(());
-        }
-        if self.incoming.is_empty() {
-            let used = self.process(raw, flow)?;
-            self.incoming.extend_from_slice(&raw[used..]);
-            return Ok(());
-        }
-        let mut incoming = mem::take(&mut self.incoming);
-        incoming.extend_from_slice(raw);
-        let used = self.process(&mut incoming, flow)?;
-        incoming.drain(..used);
-        if !incoming.is_empty() {
-            self.incoming = incoming;
+        while !raw.is_empty() && self.phase != Phase::Ended {
+            if self.incoming.is_empty() {
+                let used = self.process(raw, flow)?;
+                self.incoming.extend_from_slice(&raw[used..]);
+                return Ok(());
+            }
+            let missing = missing_len(&self.incoming).unwrap_or(raw.len()).min(raw.len());
+            let (end, rest) = raw.split_at_mut(missing);
+            let mut incoming = mem::take(&mut self.incoming);
+            incoming.extend_from_slice(end);
+            let used = self.process(&mut incoming, flow)?;
+            incoming.drain(..used);
+            if !incoming.is_empty() {
+                self.incoming = incoming;
+            }
+            raw = rest;
         }
         Ok(())
     }
@@ -160,11 +166,41 @@ impl Filter for Tls {
     }
 }
 
+/// Returns how much the first record lacks, so that only this is copied; what follows it is
+/// decrypted where it is. `None` if the record is complete: then it waits for another.
+fn missing_len(incoming: &[u8]) -> Option<usize> {
+    // The type, the version, and the length (RFC 8446, section 5.1).
+    let &[_, _, _, high, low, ..] = incoming else { return Some(HEADER_SIZE - incoming.len()) };
+    let record_size = HEADER_SIZE + usize::from(u16::from_be_bytes([high, low]));
+    record_size.checked_sub(incoming.len()).filter(|&missing| missing > 0)
+}
+
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls")
             .field("protocol_version", &self.protocol_version())
             .field("server_name", &self.server_name())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_len_completes_the_header_then_the_record() {
+        let record = [23, 3, 3, 0x01, 0x02];
+        for len in 0..HEADER_SIZE {
+            assert_eq!(missing_len(&record[..len]), Some(HEADER_SIZE - len));
+        }
+        let mut record = record.to_vec();
+        for missing in (1..=0x0102).rev() {
+            assert_eq!(missing_len(&record), Some(missing));
+            record.push(0);
+        }
+        assert_eq!(missing_len(&record), None);
+        record.push(23);
+        assert_eq!(missing_len(&record), None, "another record follows");
     }
 }

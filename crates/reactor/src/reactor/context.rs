@@ -28,7 +28,11 @@ use crate::token::Token;
 /// The largest read, and so how long one peer can delay the others: 64 KiB.
 pub(crate) const READ_BUFFER_SIZE: usize = 64 * 1024;
 
-pub(crate) type ReadBuffer = [u8; READ_BUFFER_SIZE];
+/// The largest read for a filter: the same in four records of TLS 1.3, each of which has
+/// 22 bytes more (RFC 8446, section 5.2).
+const RAW_BUFFER_SIZE: usize = READ_BUFFER_SIZE + 4 * 22;
+
+pub(crate) type ReadBuffer = [u8; RAW_BUFFER_SIZE];
 
 /// Access to the reactor during a callback. Use it to add, find and close channels and to
 /// set timers. The channel being called is not accessible through it.
@@ -409,7 +413,7 @@ fn drop_output_buffer(buffer: Box<OutputBuffer>) {
 #[cold]
 #[expect(clippy::large_stack_arrays, reason = "optimized builds create it on the heap")]
 fn new_read_buffer() -> Box<ReadBuffer> {
-    Box::new([0; READ_BUFFER_SIZE])
+    Box::new([0; RAW_BUFFER_SIZE])
 }
 
 impl Context {

@@ -35,7 +35,7 @@ pub use inbox::{Inbox, InboxSender, SendError, inbox};
 pub use stats::Stats;
 pub use timers::TimerId;
 
-pub(crate) use context::READ_BUFFER_SIZE;
+pub(crate) use context::{READ_BUFFER_SIZE, ReadBuffer};
 
 /// An event loop and the channels it serves, all on one thread.
 ///

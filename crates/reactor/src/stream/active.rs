@@ -45,6 +45,10 @@ pub(super) struct Linger {
 
 impl ActiveState {
     pub(super) fn is_needed(&self) -> bool {
+        self.filtering.is_some() || self.is_needed_without_filter()
+    }
+
+    fn is_needed_without_filter(&self) -> bool {
         self.connecting.is_some()
             || self.throttles.read.is_some()
             || self.throttles.write.is_some()
@@ -52,7 +56,12 @@ impl ActiveState {
             || self.write_error.is_some()
             || self.stalled_since.is_some()
             || self.linger.is_some()
-            || self.filtering.is_some()
+    }
+
+    /// Returns `true` if all there is is a filter that waits for input.
+    pub(super) fn has_open_filter_only(&self) -> bool {
+        !self.is_needed_without_filter()
+            && self.filtering.as_ref().is_some_and(|filtering| filtering.rests())
     }
 }
 
@@ -121,6 +130,17 @@ impl Filtering {
             closes_stream: false,
             failure: Failure::None,
         }
+    }
+
+    /// Returns `true` if nothing waits to be delivered, and only input is to follow.
+    fn rests(&self) -> bool {
+        self.phase == FilterPhase::Open
+            && self.current.is_some()
+            && self.input.is_empty()
+            && !self.input_ends
+            && !self.wire_ended
+            && !self.ready_pending
+            && matches!(self.failure, Failure::None)
     }
 
     pub(super) fn set_ready(&mut self) {

@@ -10,6 +10,7 @@ use crate::sys::socket_options::SocketOptions;
 
 use crate::address::{Address, CompactAddress};
 use crate::output_buffer::OutputBuffer;
+use crate::reactor::{READ_BUFFER_SIZE, ReadBuffer};
 use crate::stream::active::ActiveState;
 use crate::stream::closing::{CloseState, ReadHalf, WriteHalf};
 use crate::stream::config::StreamConfig;
@@ -123,9 +124,26 @@ impl Connection {
     /// Returns `true` if nothing but input is to be waited for, and without a timeout.
     #[inline(always)]
     pub(super) fn is_resting(&self) -> bool {
+        self.active.is_none() && self.is_idle()
+    }
+
+    /// Returns `true` if the stream waits for input only, perhaps for its filter.
+    #[inline(always)]
+    pub(super) fn waits_for_input(&self) -> bool {
+        if self.is_resting() { self.endpoint.can_read() } else { self.is_resting_with_filter() }
+    }
+
+    #[cold]
+    fn is_resting_with_filter(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| active.has_open_filter_only())
+            && self.is_idle()
+            && self.wants_read()
+    }
+
+    #[inline(always)]
+    fn is_idle(&self) -> bool {
         self.accepts_output()
             && self.read_half == ReadHalf::Open
-            && self.active.is_none()
             && self.output.is_none()
             && self.limits().idle_timeout.is_none()
     }
@@ -166,20 +184,31 @@ impl Connection {
         self.close_state.discards_input()
     }
 
-    /// Reads once into `buffer`.
+    /// Reads once into `buffer`; only a filter is given more than [`READ_BUFFER_SIZE`].
     #[inline(always)]
-    pub(super) fn receive(&mut self, buffer: &mut [u8], now: Instant) -> io::Result<ReadOutcome> {
+    pub(super) fn receive(
+        &mut self,
+        buffer: &mut ReadBuffer,
+        now: Instant,
+    ) -> io::Result<ReadOutcome> {
         if self.active.is_some() {
             return self.receive_actively(buffer, now);
         }
-        self.read(buffer)
+        self.read(&mut buffer[..READ_BUFFER_SIZE])
     }
 
     #[cold]
-    fn receive_actively(&mut self, buffer: &mut [u8], now: Instant) -> io::Result<ReadOutcome> {
-        let (is_filtered, read_half) = (self.is_filtered(), self.read_half);
+    fn receive_actively(
+        &mut self,
+        buffer: &mut ReadBuffer,
+        now: Instant,
+    ) -> io::Result<ReadOutcome> {
+        if !self.is_filtered() {
+            return self.receive_throttled(&mut buffer[..READ_BUFFER_SIZE], now);
+        }
+        let read_half = self.read_half;
         let outcome = self.receive_throttled(buffer, now)?;
-        Ok(if is_filtered { self.filtered_outcome(outcome, read_half) } else { outcome })
+        Ok(self.filtered_outcome(outcome, read_half))
     }
 
     fn receive_throttled(&mut self, buffer: &mut [u8], now: Instant) -> io::Result<ReadOutcome> {

@@ -30,10 +30,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
 
     #[inline(always)]
     fn waits_for_input(&self) -> bool {
-        self.connection.is_resting()
-            && self.connection.wants_read()
-            && self.protocol.readable()
-            && !self.protocol.writable()
+        self.connection.waits_for_input() && self.protocol.readable() && !self.protocol.writable()
     }
 
     /// Writes the output of the callback that was made, and advances the stream's end.
@@ -84,7 +81,7 @@ impl<P: Protocol> Dispatcher for Stream<P> {
             return Ok(());
         }
         let mut buffer = cx.lend_read_buffer();
-        let outcome = self.connection.receive(&mut *buffer, cx.now());
+        let outcome = self.connection.receive(&mut buffer, cx.now());
         let result = match outcome {
             Ok(ReadOutcome::Data(read)) => {
                 cx.count_received(read);

@@ -302,7 +302,7 @@ mod tests {
 
     use super::*;
     use crate::address::Address;
-    use crate::reactor::TimeoutKind;
+    use crate::reactor::{ReadBuffer, TimeoutKind};
     use crate::stream::closing::LINGER_TIMEOUT;
     use crate::sys::either::Socket;
     use crate::sys::endpoint::Endpoint;
@@ -365,7 +365,9 @@ mod tests {
         // The read half is at `Eof`.
         let (mut connection, peer) = pair();
         peer.shutdown(Shutdown::Write).unwrap();
-        connection.receive(&mut [0], Instant::now()).unwrap();
+        let buffer = vec![0; size_of::<ReadBuffer>()].into_boxed_slice();
+        let mut buffer = Box::<ReadBuffer>::try_from(buffer).unwrap();
+        connection.receive(&mut buffer, Instant::now()).unwrap();
         connection.close();
         assert_eq!(poll(&mut connection), Some("closed by the peer".to_owned()));
 

@@ -350,6 +350,7 @@ impl Connection {
         }
         let was_open = self.close_state.is_open();
         self.close_state = CloseState::Flushing;
+        self.update_gather_limit();
         if let Some(filtering) = self.filtering_mut() {
             filtering.closes_stream = was_open;
             filtering.phase = FilterPhase::Finished;
