@@ -122,7 +122,9 @@ class Source:
     def __init__(self, path, folder):
         self.name = path.relative_to(folder).as_posix()
         parts = list(path.relative_to(folder).with_suffix("").parts)
-        if parts[-1] in ("mod", "lib", "main"):
+        # A program beside a library has no modules of its own.
+        has_library = (folder / "lib.rs").exists()
+        if parts[-1] in ("mod", "lib") or (parts[-1] == "main" and not has_library):
             parts.pop()
         self.module = "::".join(parts)
         self.top = parts[0] if parts else ""

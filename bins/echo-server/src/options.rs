@@ -35,7 +35,7 @@ const MAX_THREADS: usize = 1024;
 #[derive(Clone, Debug, Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(version, after_long_help = EXAMPLES_AND_EXIT_CODES)]
-pub(crate) struct Options {
+pub struct Options {
     /// Address to listen on: HOST, HOST:PORT or `unix:PATH`
     ///
     /// The host is a name or an IP address, as for --host. An IPv6 address with a
@@ -251,7 +251,7 @@ impl Options {
     }
 
     /// Returns the log level that the command line requests, if any.
-    pub(crate) fn log_level(&self) -> Option<LevelFilter> {
+    pub fn log_level(&self) -> Option<LevelFilter> {
         if self.quiet {
             Some(LevelFilter::Error)
         } else {

@@ -27,7 +27,7 @@ use crate::workers::Workers;
 ///
 /// Returns an error if the server cannot listen, if it fails later, or if a
 /// second signal closed connections.
-pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+pub fn run(options: &Options) -> anyhow::Result<()> {
     let mut reactor = Reactor::builder()
         .busy_poll(options.busy_poll)
         .build()
@@ -49,7 +49,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 /// A server that was added to a reactor.
-struct Server {
+pub struct Server {
     addrs: Vec<Address>,
     workers: Workers,
     signals_received: Rc<Cell<u32>>,
@@ -63,7 +63,7 @@ impl Server {
     /// Returns an error if the host does not resolve, an address of it cannot
     /// be bound, an inherited descriptor is no listening socket, or a thread, a
     /// processor or a signal is not available, or a file for TLS cannot be used.
-    fn setup(reactor: &mut Reactor, options: &Options) -> anyhow::Result<Self> {
+    pub fn setup(reactor: &mut Reactor, options: &Options) -> anyhow::Result<Self> {
         let security = Security::load(options)?;
         let inherited = service_manager::listening_sockets()?;
         let endpoints = if inherited.is_empty() { options.endpoints() } else { Vec::new() };
@@ -135,7 +135,12 @@ impl Server {
 
     /// Joins the worker threads and returns how the server ended. Call it after
     /// the reactor's `run` has returned.
-    fn finish(self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a thread failed, the listening sockets did, or a second signal
+    /// closed connections.
+    pub fn finish(self) -> anyhow::Result<()> {
         self.workers.join()?;
         log_cut_count();
         match self.signals_received.get() {
