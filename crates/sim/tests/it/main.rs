@@ -4,6 +4,7 @@
 
 mod common;
 mod datagrams;
+mod echo_server;
 mod faults;
 mod machines;
 mod network;
