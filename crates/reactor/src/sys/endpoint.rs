@@ -78,9 +78,19 @@ impl Endpoint {
     }
 
     /// Ends the write half.
+    ///
+    /// # Errors
+    ///
+    /// Where the connection is lost, shutdown(2) says that it does not exist: this returns
+    /// why, as a write does.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
         match self {
-            Endpoint::Socket(socket) => socket.shutdown_write(),
+            Endpoint::Socket(socket) => match socket.shutdown_write() {
+                Err(error) if error.kind() == ErrorKind::NotConnected => {
+                    socket.take_error().and(Err(ErrorKind::BrokenPipe.into()))
+                }
+                result => result,
+            },
             Endpoint::Descriptor(_) | Endpoint::Unconnected => Err(ErrorKind::Unsupported.into()),
         }
     }
