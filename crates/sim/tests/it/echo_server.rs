@@ -403,6 +403,10 @@ fn check_peer(sim: &mut Sim, world: &World, seen: &Seen) -> Result<(), &'static 
     if seen.connected > 1 {
         return Err("connected more than once");
     }
+    // What shutdown(2) says where a connection is lost.
+    if reason.starts_with("Transport endpoint is not connected") {
+        return Err("the cause of its end is unknown");
+    }
     let is_complete = seen.received == seen.len;
     if seen.habit == Habit::Finishes && seen.is_local && !is_complete {
         return Err("closed early");

@@ -6,6 +6,7 @@ mod common;
 mod datagrams;
 mod echo_server;
 mod faults;
+mod found;
 mod machines;
 mod network;
 mod replay;
