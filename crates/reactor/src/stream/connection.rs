@@ -229,13 +229,13 @@ impl Connection {
 
     /// Reads input of a closing stream and discards it. Returns `false` if there was none.
     pub(super) fn discard(&mut self, buffer: &mut [u8]) -> bool {
-        match self.endpoint.read(buffer) {
+        match read_once(&self.endpoint, buffer) {
             Ok(0) => self.close_state = self.close_state.after_linger(),
             Ok(_) => {
                 self.discarded_input = true;
                 self.activity = Activity::Received;
             }
-            Err(error) if is_would_block(&error) => {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.discard_queued_errors();
                 return false;
             }
@@ -246,11 +246,7 @@ impl Connection {
 
     #[inline(always)]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<ReadOutcome> {
-        let result = match self.endpoint.read(buffer) {
-            Err(error) => retry_read(&self.endpoint, buffer, error),
-            result => result,
-        };
-        match result {
+        match read_once(&self.endpoint, buffer) {
             Ok(0) => {
                 self.read_half = ReadHalf::Eof;
                 Ok(ReadOutcome::Eof)
@@ -348,7 +344,16 @@ impl Drop for Connection {
     }
 }
 
-/// Like [`Endpoint::read`], but repeated after an interruption.
+/// Reads once, and again after an interruption. Returns the number of bytes, 0 at the end of
+/// input.
+#[inline(always)]
+pub(super) fn read_once(endpoint: &Endpoint, buffer: &mut [u8]) -> io::Result<usize> {
+    match endpoint.read(buffer) {
+        Ok(read) => Ok(read),
+        Err(error) => retry_read(endpoint, buffer, error),
+    }
+}
+
 #[cold]
 fn retry_read(endpoint: &Endpoint, buffer: &mut [u8], mut error: io::Error) -> io::Result<usize> {
     while error.kind() == ErrorKind::Interrupted {
@@ -358,10 +363,6 @@ fn retry_read(endpoint: &Endpoint, buffer: &mut [u8], mut error: io::Error) -> i
         }
     }
     Err(error)
-}
-
-pub(super) fn is_would_block(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 impl fmt::Debug for Connection {

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use crate::output_buffer::SendMode;
 use crate::reactor::{Cause, CloseReason};
 use crate::stream::closing::{CloseState, CloseStep, ReadHalf, UnreadInput, WriteHalf};
-use crate::stream::connection::{Connection, is_would_block};
+use crate::stream::connection::{Connection, read_once};
 use crate::sys::socket::SendQueue;
 
 /// How much input is discarded at once when another channel closes a stream.
@@ -90,7 +90,7 @@ impl Connection {
         }
         let mut buffer = [0; DISCARD_BUFFER_SIZE];
         for _ in 0..MAX_DISCARDS {
-            if !matches!(self.endpoint.read(&mut buffer), Ok(1..)) {
+            if !matches!(read_once(&self.endpoint, &mut buffer), Ok(1..)) {
                 return;
             }
         }
@@ -276,10 +276,10 @@ impl Connection {
 
     /// Reads one byte, if there is one. Peeking would not see beyond an urgent byte.
     fn probe_unread_input(&mut self) -> io::Result<UnreadInput> {
-        match self.endpoint.read(&mut [0]) {
+        match read_once(&self.endpoint, &mut [0]) {
             Ok(0) => return Ok(UnreadInput::Eof),
             Ok(_) => self.discarded_input = true,
-            Err(error) if is_would_block(&error) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
         // The peer of a filter answers its end.

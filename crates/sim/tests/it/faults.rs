@@ -306,3 +306,37 @@ fn a_fault_that_never_happens_fails_the_check() {
     let message = failed.downcast_ref::<String>().unwrap();
     assert!(message.ends_with("never happened: [DatagramLoss]"), "{message}");
 }
+
+/// A close reads what has arrived, since unread input would make it a reset: also if a signal
+/// interrupts the read.
+#[test]
+fn interrupted_read_does_not_turn_a_close_into_a_reset() {
+    for by_another_channel in [false, true] {
+        for seed in 0..50 {
+            let faults = Faults::none().with(Fault::Interrupt, 500_000);
+            let (log, mut sim) = (Log::new(), world_of_seed(seed, faults));
+            add_server(&mut sim, &log, move |on, io| {
+                match on {
+                    On::Connect => {
+                        io.pause();
+                        io.set_timer(SECOND);
+                    }
+                    On::Timer if by_another_channel => {
+                        let token = io.token();
+                        io.context().close(token);
+                    }
+                    On::Timer => io.close(),
+                    _ => {}
+                }
+                Ok(())
+            });
+            add_client(&mut sim, &log, |on, io| match on {
+                On::Connect => io.send(b"not read"),
+                _ => passive(on, io),
+            });
+            sim.rest(MINUTE).unwrap();
+            let lines = log.lines();
+            assert!(log.has("client closed: closed by the peer"), "seed {seed}: {lines:?}");
+        }
+    }
+}
