@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use reactor::Address;
@@ -68,6 +68,16 @@ impl World {
         Ok(Address::Inet(addr))
     }
 
+    /// Returns the local address of what `machine` sends to `to`. Linux uses 127.0.0.1 for all
+    /// of 127.0.0.0/8.
+    pub(crate) fn source_ip(&self, machine: usize, to: IpAddr) -> IpAddr {
+        match to {
+            IpAddr::V4(to) if to.is_loopback() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(to) if to.is_loopback() => Ipv6Addr::LOCALHOST.into(),
+            _ => self.machines[machine].ip,
+        }
+    }
+
     /// Returns the listener that a request of `machine` to `to` reaches, if one listens.
     fn find_listener(&self, machine: usize, to: &Address, rng: &mut Rng) -> Option<Fd> {
         let hosts = match to {
@@ -99,7 +109,7 @@ impl World {
         let Address::Inet(addr) = *to else {
             return self.connect_unix(machine, to, number, dice);
         };
-        let ip = if addr.ip().is_loopback() { addr.ip() } else { self.machines[machine].ip };
+        let ip = self.source_ip(machine, addr.ip());
         let from = from.unwrap_or(SocketAddr::new(unspecified(ip), 0));
         let Address::Inet(mut local) = self.bind_address(machine, &Address::Inet(from))? else {
             return Err(Errno::INVAL.into());
@@ -383,8 +393,8 @@ fn overlaps(at: &Address, to: &Address) -> bool {
 
 fn unspecified(ip: IpAddr) -> IpAddr {
     match ip {
-        IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
 }
 

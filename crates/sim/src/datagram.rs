@@ -31,10 +31,7 @@ impl World {
         peer: Option<SocketAddr>,
     ) -> io::Result<Fd> {
         self.check_limit(machine)?;
-        let ip = match peer {
-            Some(peer) if peer.ip().is_loopback() => peer.ip(),
-            _ => self.machines[machine].ip,
-        };
+        let ip = peer.map_or(self.machines[machine].ip, |peer| self.source_ip(machine, peer.ip()));
         let local = match at {
             Some(at) => self.bind_address(machine, at)?,
             None => self.bind_address(machine, &Address::Inet(SocketAddr::new(ip, 0)))?,
@@ -80,6 +77,10 @@ impl World {
         from: Option<IpAddr>,
     ) -> io::Result<()> {
         let own_ip = self.machines[machine].ip;
+        let source_ip = match to {
+            Some(Address::Inet(to)) => self.source_ip(machine, to.ip()),
+            _ => own_ip,
+        };
         let socket = self.datagram_socket(fd)?;
         // As the next call on a socket reports an ICMP message about an earlier one.
         if let Some(error) = socket.error.take() {
@@ -91,11 +92,11 @@ impl World {
         }
         let to = to.cloned().or(socket.peer.clone()).ok_or(Errno::DESTADDRREQ)?;
         let local = match (socket.local.clone(), &to) {
-            (Address::Inet(mut local), Address::Inet(to)) => {
+            (Address::Inet(mut local), Address::Inet(_)) => {
                 if let Some(ip) = from {
                     local.set_ip(ip);
                 } else if local.ip().is_unspecified() {
-                    local.set_ip(if to.ip().is_loopback() { to.ip() } else { own_ip });
+                    local.set_ip(source_ip);
                 }
                 Address::Inet(local)
             }

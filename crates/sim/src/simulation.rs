@@ -34,6 +34,8 @@ pub(crate) struct Program {
     /// `None` before it has started, and once it has ended.
     pub(crate) reactor: Option<Reactor>,
     may_crash: bool,
+    /// It has started, and made no turn yet.
+    is_new: bool,
     /// How many turns it has made in this instant.
     turns_now: u32,
 }
@@ -134,6 +136,7 @@ impl Sim {
             setup: Box::new(setup),
             reactor: None,
             may_crash: false,
+            is_new: false,
             turns_now: 0,
         });
         self.start(machine)?;
@@ -299,7 +302,8 @@ impl Sim {
         let world = self.world.borrow();
         self.programs[machine].reactor.is_some()
             && world.machines[machine].paused_until <= world.now
-            && (world.is_awake(machine)
+            && (self.programs[machine].is_new
+                || world.is_awake(machine)
                 || self.deadline(machine).is_some_and(|deadline| deadline <= world.now))
     }
 
@@ -308,6 +312,7 @@ impl Sim {
         let Some(mut reactor) = self.programs[machine].reactor.take() else { return Ok(()) };
         self.turns += 1;
         self.programs[machine].turns_now += 1;
+        self.programs[machine].is_new = false;
         if self.programs[machine].turns_now > MAX_TURNS_IN_AN_INSTANT {
             return Err(SimError::Spin { machine: self.name(machine) });
         }
@@ -334,8 +339,9 @@ impl Sim {
     /// Returns when something happens next.
     fn next_at(&self) -> Option<u64> {
         let world = self.world.borrow();
-        let machine_at = |machine| {
-            let now = world.is_awake(machine).then_some(world.now);
+        let machine_at = |machine: usize| {
+            let is_awake = self.programs[machine].is_new || world.is_awake(machine);
+            let now = is_awake.then_some(world.now);
             let at = now.into_iter().chain(self.deadline(machine)).min()?;
             self.programs[machine].reactor.as_ref()?;
             Some(at.max(world.machines[machine].paused_until))
@@ -378,7 +384,10 @@ impl Sim {
         };
         let started = panics::collect(|| kernel::enter(kernel, create));
         match started {
-            Ok(reactor) => self.programs[machine].reactor = Some(reactor),
+            Ok(reactor) => {
+                self.programs[machine].reactor = Some(reactor);
+                self.programs[machine].is_new = true;
+            }
             Err(error) => return Err(SimError::Setup { machine: self.name(machine), error }),
         }
         Ok(())
