@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Plants each defect of crates/sim/defects in a copy of this repository, one at a time, and
-# checks that the simulation finds it within 1,000 seeds, and again with that seed.
+# checks that the simulation finds it within 1,000 seeds, and again with that seed: those of
+# the library with the example conversations, those of the chat server with the example chat.
 set -euo pipefail
 
 if [[ ${1-} == -h || ${1-} == --help ]]; then
@@ -18,18 +19,25 @@ cd "$copy"
 export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1
 export CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_INCREMENTAL=true
 export CARGO_TARGET_DIR=$root/target/defects
-readonly program=$CARGO_TARGET_DIR/release/examples/conversations
 build() {
-    cargo build --quiet --release --locked --package sim --example conversations
+    cargo build --quiet --release --locked --package sim --example "$1"
+    program=$CARGO_TARGET_DIR/release/examples/$1
 }
 
-# Without a defect it finds nothing.
-build
-"$program" --seeds 0..100
+# Without a defect they find nothing.
+for example in conversations chat; do
+    build "$example"
+    # The chat server prints who joins and leaves.
+    "$program" --seeds 0..100 | tail -n 6
+done
 status=0
 for patch in "$root"/crates/sim/defects/*.patch; do
     patch -s -p1 <"$patch"
-    build
+    example=conversations
+    if grep -q '^+++ .*/chat_server.rs' "$patch"; then
+        example=chat
+    fi
+    build "$example"
     for seeds in 0..10 10..100 100..1000; do
         output=$("$program" --seeds "$seeds") || break
     done

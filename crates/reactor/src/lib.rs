@@ -69,7 +69,8 @@
 //! [`Chat`] collects input up to a terminator, here a newline, and calls
 //! [`found_terminator`](ChatProtocol::found_terminator) with each message. State that
 //! connections share is an `Rc`, since there is only one thread. [`Token`]s name the other
-//! connections; [`Context::with_chat`] reaches one, if it is still open.
+//! connections; [`Context::with_chat`] reaches one, if it is still open. A peer that
+//! leaves may have missed lines, so the others are told.
 //!
 //! ```no_run
 #![doc = include_str!("../examples/chat_server.rs")]
