@@ -48,7 +48,7 @@
 //! | What happens when no file descriptors are available to accept? | `listener/mod.rs` | `accept_pending` calls `pause_after`, which starts a pause, during which `Listener::readable` stops accepting; its length is in `backoff.rs`, the classes of errors in `sys/accept.rs` |
 //! | Where is an event for a reused slot dropped? | `reactor/turn.rs` | `dispatch_special`, because `Slots::take_readable` and `resolve` (`reactor/slots.rs`) return `None` if the generation in the key differs |
 //! | How do unsent bytes reach the close reason? | `reactor/settle.rs` | `finish_close` queries `Dispatcher::unsent` and calls `handle_close`; for a stream, `unsent` in `stream/dispatch.rs` adds up its queue and what the protocol keeps back |
-//! | Where is a panic caught? | `reactor/call.rs` | `read` and `enter` for every callback and query of a channel; `catch_panic` for all code of the user that runs outside of it (its documentation lists that); and in two other places: `add` in `reactor/context.rs` returns a panic of the first queries as an error, `handle_accepted` and `reject` in `listener/mod.rs` reject the connection |
+//! | Where is a panic caught? | `reactor/panic.rs` | `catch_panic`; a table at the top of that file says who calls it for which code of the program, and what follows |
 //! | Where do many posts cause one wake-up? | `reactor/handle.rs` | `post` wakes only a loop that is `Asleep`; see `Attention` |
 //! | What keeps a hang-up from spinning? | `reactor/turn.rs` | `dispatch_hangup` calls `suspend_registration` (`reactor/registration.rs`), which removes the source from the poller until something is wanted from it; see `HungUp` there |
 //! | What bounds a graceful close? | `stream/timeouts.rs` | `stall_deadline`: while output is queued, the stall timeout; once all is written, two seconds without progress (`LINGER_TIMEOUT`), and from then on in total the close timeout (`close_deadline`). Where the system does not report what is unsent, the stall timeout replaces the two seconds; during the handshake of a filter, `handshake_timeout` counts |
@@ -113,7 +113,8 @@
 //! reactor/                 the loop; every channel is a `dyn Dispatcher`
 //!   mod.rs                 Reactor: what a program calls
 //!   turn.rs                the turn, from top to bottom
-//!   call.rs                calling and settling a channel; its errors and panics
+//!   panic.rs               where panics are caught
+//!   call.rs                calling and settling a channel; its errors
 //!   settle.rs              what is watched for a channel, and its removal
 //!   slots.rs               the table of channels, and the life of a slot
 //!   registration.rs        what the poller watches for a channel

@@ -9,7 +9,6 @@ mod unix;
 
 use std::fmt;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -19,7 +18,7 @@ use crate::filter::Filter;
 use crate::listener::accepted::{Accepted, FilterFactory, Handler};
 use crate::listener::rate_limited_log::RateLimitedLog;
 use crate::listener::rejection::Lingering;
-use crate::reactor::{Cause, CloseReason, Context, Dispatcher};
+use crate::reactor::{Cause, CloseReason, Context, Dispatcher, catch_panic};
 use crate::stream::config::StreamConfig;
 use crate::stream::connection_limit::ConnectionLimit;
 use crate::stream::limits::Limits;
@@ -311,7 +310,7 @@ impl Listener {
             let name = peer.clone();
             let config = Rc::clone(&self.config);
             let accepted = Accepted { socket, peer, config, filters: &mut self.filters };
-            let handler = AssertUnwindSafe(|| {
+            let result = catch_panic(|| {
                 if self.sets_nodelay {
                     accepted.socket.set_nodelay();
                 }
@@ -320,10 +319,10 @@ impl Listener {
                 }
                 (self.handler)(cx, accepted)
             });
-            let message = match catch_unwind(handler) {
+            let message = match result {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => format!("{name}: {error}"),
-                Err(payload) => format!("{name}: {}", Cause::from_panic(&*payload)),
+                Err(panic) => format!("{name}: {panic}"),
             };
             cx.count_rejected_by_handler();
             message
@@ -346,9 +345,9 @@ impl Listener {
         if let Some(rejection) = &mut self.rejection
             && self.filters.is_empty()
         {
-            match catch_unwind(AssertUnwindSafe(|| rejection(peer))) {
+            match catch_panic(|| rejection(peer)) {
                 Ok(last) => message = last,
-                Err(payload) => log::error!("{peer}: {}", Cause::from_panic(&*payload)),
+                Err(panic) => log::error!("{peer}: {panic}"),
             }
         }
         self.lingering.reject(cx, socket, message);

@@ -4,8 +4,9 @@
 use std::any::Any;
 use std::io;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use crate::reactor::panic::{catch_panic, log_panic};
 use crate::reactor::{Cause, Context, Dispatcher, TimerId};
 use crate::token::Token;
 
@@ -134,9 +135,9 @@ impl Context {
     #[inline(always)]
     pub(super) fn read(&mut self, token: Token, mut channel: Box<dyn Channel>) {
         self.current_token = token;
-        let outcome = match catch_unwind(AssertUnwindSafe(|| channel.read(token, self))) {
+        let outcome = match catch_panic(|| channel.read(token, self)) {
             Ok(outcome) => outcome,
-            Err(payload) => Outcome::Ended(Box::new(Ending::from_panic(&*payload))),
+            Err(cause) => Outcome::Ended(Box::new(Ending::Failed(cause))),
         };
         match outcome {
             Outcome::WaitsForInput => {
@@ -208,9 +209,9 @@ impl Context {
     ) {
         let Some(mut channel) = self.slots.take(token) else { return };
         let caller = mem::replace(&mut self.current_token, token);
-        let ending = match catch_unwind(AssertUnwindSafe(|| f(&mut *channel, self))) {
+        let ending = match catch_panic(|| f(&mut *channel, self)) {
             Ok(ending) => ending,
-            Err(payload) => Some(Box::new(Ending::from_panic(&*payload))),
+            Err(cause) => Some(Box::new(Ending::Failed(cause))),
         };
         if let Some(ending) = ending {
             self.end_channel(token, &mut *channel, *ending);
@@ -226,7 +227,7 @@ impl Context {
             Ending::Failed(cause) => {
                 // The first cause counts: `handle_error` may close the channel too.
                 let is_first = self.slots.start_closing(token);
-                catch_panic("handle_error", || channel.handle_error(self, &cause));
+                log_panic("handle_error", || channel.handle_error(self, &cause));
                 if is_first {
                     self.queue_close(token, cause);
                 }
@@ -250,24 +251,19 @@ impl Context {
         self.current_token = caller;
         self.slots.put_back(token, channel);
         // A panic is the caller's: this channel is not at fault.
-        result.unwrap_or_else(|payload| std::panic::resume_unwind(payload))
+        result.unwrap_or_else(|payload| resume_unwind(payload))
     }
 
     /// Runs a job that belongs to no channel.
     pub(super) fn run_job(&mut self, job: impl FnOnce(&mut Context)) {
         self.stats.jobs += 1;
         let caller = mem::replace(&mut self.current_token, Token::NONE);
-        catch_panic("job", || job(self));
+        log_panic("job", || job(self));
         self.current_token = caller;
     }
 }
 
 impl Ending {
-    #[cold]
-    fn from_panic(payload: &(dyn Any + Send)) -> Self {
-        Ending::Failed(Cause::from_panic(payload))
-    }
-
     /// Errors that are an ordinary end of a connection are not reported to
     /// `handle_error`: asyncore's `_DISCONNECTED`.
     #[cold]
@@ -289,14 +285,5 @@ impl Ending {
             }
             _ => Ending::Failed(Cause::Error(error)),
         }
-    }
-}
-
-/// Runs code of the user that must not end the loop: jobs, `handle_error`, all that
-/// follows when a channel closes, the destructors of jobs and calls that are dropped,
-/// and `source` of a channel that hung up. A panic is logged.
-pub(super) fn catch_panic(what: &str, f: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
-        log::error!("{what}: {}", Cause::from_panic(&*payload));
     }
 }

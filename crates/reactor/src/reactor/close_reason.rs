@@ -1,6 +1,5 @@
 //! [`CloseReason`]: why a channel ended, and what was lost.
 
-use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -67,20 +66,6 @@ pub enum Cause {
     Panicked(Box<str>),
     /// The reactor ended while the channel was open.
     Shutdown,
-}
-
-impl Cause {
-    /// Creates the cause for a caught panic.
-    pub(crate) fn from_panic(payload: &(dyn Any + Send)) -> Self {
-        let message = if let Some(message) = payload.downcast_ref::<&str>() {
-            message
-        } else if let Some(message) = payload.downcast_ref::<String>() {
-            message
-        } else {
-            "no message"
-        };
-        Cause::Panicked(message.into())
-    }
 }
 
 impl fmt::Display for Cause {

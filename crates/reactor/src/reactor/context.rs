@@ -5,15 +5,14 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use crate::output_buffer::OutputBuffer;
 use crate::poll::Interest;
 use crate::poll::either::Poller;
-use crate::reactor::call::catch_panic;
 use crate::reactor::drain::Drain;
 use crate::reactor::handle::{Handle, Job};
+use crate::reactor::panic::{catch_panic, log_panic};
 use crate::reactor::registration::Registration;
 use crate::reactor::settle::Pending;
 use crate::reactor::slots::Slots;
@@ -147,32 +146,26 @@ impl Context {
         if self.dropping || self.drain.is_expired() {
             return Err(io::Error::other("cannot add a channel: the reactor is shutting down"));
         }
-        let background = catch_unwind(AssertUnwindSafe(|| dispatcher.is_background()))
-            .map_err(|payload| io::Error::other(Cause::from_panic(&*payload)))?;
+        let background = catch_panic(|| dispatcher.is_background()).map_err(io::Error::other)?;
         let Some(token) = self.slots.insert(Box::new(dispatcher), background) else {
             return Err(io::Error::other("cannot add a channel: the reactor is full"));
         };
-        let registered = catch_unwind(AssertUnwindSafe(|| self.register(token)));
-        let error = match registered {
-            Ok(Ok(())) => {
-                self.mark_dirty(token);
-                return Ok(token);
-            }
-            Ok(Err(error)) => error,
-            Err(payload) => io::Error::other(Cause::from_panic(&*payload)),
-        };
-        self.slots.remove(token);
-        Err(error)
+        if let Err(error) = self.register(token) {
+            self.slots.remove(token);
+            return Err(error);
+        }
+        self.mark_dirty(token);
+        Ok(token)
     }
 
     fn register(&mut self, token: Token) -> io::Result<()> {
         let Some(channel) = self.slots.take(token) else { return Ok(()) };
-        let result = catch_unwind(AssertUnwindSafe(|| {
+        let result = catch_panic(|| {
             let interest = Interest::new(channel.readable(), channel.writable());
             self.update_registration(token, channel.source(), interest)
-        }));
+        });
         self.slots.put_back(token, channel);
-        result.unwrap_or_else(|payload| std::panic::resume_unwind(payload))
+        result.unwrap_or_else(|cause| Err(io::Error::other(cause)))
     }
 
     /// Returns another channel, as the type that was added, or `None` if that channel
@@ -327,7 +320,7 @@ impl Context {
     /// channels are dropped without a callback: they belong to the parent.
     pub(super) fn shut_down(&mut self) {
         self.dropping = true;
-        catch_panic("dropping jobs", || self.handle.close());
+        log_panic("dropping jobs", || self.handle.close());
         if !self.poller.owner().is_this_process() {
             return;
         }

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::reactor::Context;
-use crate::reactor::call::{Callback, catch_panic};
+use crate::reactor::call::Callback;
+use crate::reactor::panic::log_panic;
 use crate::reactor::timers::{TimerAction, TimerId};
 
 /// State of a drain, and a request for one, which may arrive in any state.
@@ -115,7 +116,7 @@ impl Context {
         log::warn!(
             "drain timed out: closing open channels: {channels}, pending calls: {calls_count}"
         );
-        catch_panic("dropping calls", || drop(calls));
+        log_panic("dropping calls", || drop(calls));
         self.close_all();
     }
 

@@ -8,6 +8,7 @@ mod dispatcher;
 mod drain;
 mod handle;
 mod inbox;
+mod panic;
 mod registration;
 mod schedule;
 mod settle;
@@ -36,6 +37,7 @@ pub use stats::Stats;
 pub use timers::TimerId;
 
 pub(crate) use context::{READ_BUFFER_SIZE, ReadBuffer};
+pub(crate) use panic::catch_panic;
 
 /// An event loop and the channels it serves, all on one thread.
 ///

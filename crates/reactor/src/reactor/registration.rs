@@ -4,7 +4,7 @@ use std::io;
 
 use crate::poll::Interest;
 use crate::reactor::Context;
-use crate::reactor::call::catch_panic;
+use crate::reactor::panic::log_panic;
 use crate::sys::source::Source;
 use crate::token::Token;
 
@@ -123,7 +123,7 @@ impl Context {
         }
         // A channel that is closing leaves the poller when it is closed.
         let Some(channel) = self.slots.take(token) else { return };
-        catch_panic("source", || {
+        log_panic("source", || {
             self.replace_registration(token, channel.source(), Registration::HungUp);
         });
         self.slots.put_back(token, channel);

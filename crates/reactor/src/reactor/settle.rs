@@ -5,7 +5,8 @@ use std::io;
 use std::time::Instant;
 
 use crate::poll::Interest;
-use crate::reactor::call::{Callback, catch_panic};
+use crate::reactor::call::Callback;
+use crate::reactor::panic::log_panic;
 use crate::reactor::{Cause, CloseReason, Context};
 use crate::sys::source::Source;
 use crate::token::Token;
@@ -132,14 +133,14 @@ impl Context {
         let mut channel = removed.channel;
         let mut reason = CloseReason { cause, unsent: 0 };
         let caller = std::mem::replace(&mut self.current_token, token);
-        catch_panic("closing", || {
+        log_panic("closing", || {
             self.deregister_source(token, channel.source(), removed.registration);
             reason.unsent = channel.unsent();
         });
-        catch_panic("handle_close", || channel.handle_close(self, &reason));
+        log_panic("handle_close", || channel.handle_close(self, &reason));
         // Including those that `handle_close` set.
         self.timers.cancel_channel(token);
-        catch_panic("drop", || drop(channel));
+        log_panic("drop", || drop(channel));
         self.current_token = caller;
         self.record_close(token, reason);
     }
