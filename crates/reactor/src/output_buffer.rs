@@ -155,10 +155,13 @@ impl OutputBuffer {
     /// costs linear time, but does not exceed what the mark allows.
     #[cold]
     fn reserve(&mut self, additional: usize, high: usize) {
-        let needed = self.len() + additional;
-        if needed > self.bytes.capacity() {
-            let capacity = self.bytes.capacity();
-            let capacity = if self.len() < high {
+        let (len, capacity) = (self.len(), self.bytes.capacity());
+        let needed = len + additional;
+        // To move the queue to the front pays if as much was written since the last time.
+        if needed <= capacity && (self.start >= len || capacity >= high) {
+            self.bytes.drain(..self.start);
+        } else {
+            let capacity = if len < high {
                 (2 * capacity).clamp(needed, needed.max(high))
             } else {
                 // A callback sends more than the mark in several messages.
@@ -167,8 +170,6 @@ impl OutputBuffer {
             let mut bytes = Vec::with_capacity(capacity);
             bytes.extend_from_slice(&self.bytes[self.start..]);
             self.bytes = bytes;
-        } else {
-            self.bytes.drain(..self.start);
         }
         self.start = 0;
     }
@@ -414,6 +415,29 @@ mod tests {
         output.clear();
         assert!(output.gather(&[4], HIGH - 1));
         assert_eq!(take(&mut output, HIGH), [4]);
+    }
+
+    #[test]
+    fn acceptance_06_cost_is_linear_in_output() {
+        /// Where the queue starts: if this changes, the queue was copied.
+        fn place(output: &OutputBuffer) -> *const u8 {
+            output.front(0).as_ptr()
+        }
+        let (mut output, mut copied, mut total) = (OutputBuffer::default(), 0, 0);
+        for round in 0..4_096 {
+            let (before, len) = (place(&output), output.len());
+            output.push(&[7; 4_096], usize::MAX);
+            total += 4_096;
+            if place(&output) != before {
+                copied += len;
+            }
+            // A slow reader, until the queue has 6 MiB, and then one in step.
+            let (before, written) = (place(&output), if round < 2_048 { round } else { 4_096 });
+            output.consume(written, || LOW);
+            assert_eq!(place(&output), before.wrapping_add(written), "writing copies nothing");
+        }
+        assert!(output.len() > 6_000_000, "{}", output.len());
+        assert!(copied <= 2 * total, "{copied} bytes copied for {total}");
     }
 
     #[test]
