@@ -25,7 +25,7 @@ Measures echo-server beside other echo servers, in interleaved rounds.
                        reactor-deadlines, reactor-2, reactor-2-batch
   --scenario NAME,...  these only: c1, c64, c1000, p16, big, churn, idle10k,
                        threads, threads1; tls64, tlsbig, tlschurn,
-                       tlsmemory; memory (of idle connections), idle
+                       tlsfull, tlsmemory; memory (of idle connections), idle
                        (processor time after traffic), build (of the workspace,
                        cold)
   --out DIR            where the reports go [target/bench]

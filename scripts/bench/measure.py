@@ -163,6 +163,8 @@ SCENARIOS = {
     "tlsbig": Scenario("TLS 1.3, 16 connections, messages of 64 KiB", 16, size=65536),
     "tlschurn": Scenario("TLS 1.3, 64 at a time, a new connection, which resumes a session, for "
                          "each message of 64 bytes", 64, churn=True),
+    "tlsfull": Scenario("TLS 1.3, 64 at a time, a new connection with a full handshake for each "
+                        "message of 64 bytes", 64, churn=True, options=("--no-resumption",)),
 }  # fmt: skip
 # In these a server may use both cores, and the load too: with two threads of
 # load the server is what they wait for, with one it is the load.

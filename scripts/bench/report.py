@@ -14,7 +14,8 @@ import sys
 LIMIT = "epoll"  # what all are compared with
 CONTROL = "control"  # the same program again: how far it differs is noise
 LIMITS = {"threads": "tokio-multi", "threads1": "tokio-multi", "tls64": "tokio-tls",
-          "tlsbig": "tokio-tls", "tlschurn": "tokio-tls"}  # but here  # fmt: skip
+          "tlsbig": "tokio-tls", "tlschurn": "tokio-tls",
+          "tlsfull": "tokio-tls"}  # but here  # fmt: skip
 PERCENTILES = ("p50", "p90", "p99", "p99.9", "max")
 DISTRIBUTION = ("p10", "p25", "p50", "p75", "p90", "p95", "p99", "p99.9", "p99.99", "max")
 CURVE = ("c1", "c64", "c1000")  # the scenarios that differ in connections only
@@ -219,7 +220,7 @@ def noise(results):
 def scenario(results, name):
     servers = results.taking_part(name)
     yield "heading", 2, f"{name}: {results.scenarios[name]}"
-    unit = "connections" if name.endswith("churn") else "messages"
+    unit = "connections" if name.endswith(("churn", "full")) else "messages"
     limit = LIMITS.get(name, LIMIT)
     to = f"ratio to {limit}"
     limit = limit in servers

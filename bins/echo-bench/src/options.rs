@@ -171,6 +171,10 @@ pub(crate) struct Options {
     #[command(flatten)]
     tls: TlsOptions,
 
+    /// Make every TLS handshake a full one, rather than resume a session
+    #[arg(long, requires = "tls")]
+    no_resumption: bool,
+
     /// Number of load-generating threads
     #[arg(long, value_name = "N", default_value = "1", value_parser = value::count_up_to(MAX_THREADS))]
     threads: NonZeroUsize,
@@ -271,10 +275,11 @@ impl Options {
     ///
     /// Returns an error if a file cannot be used, or the server has no name.
     pub(crate) fn security(&self) -> anyhow::Result<Security> {
-        match self.target() {
+        let security = match self.target() {
             Target::Inet { host, .. } => self.tls.load(Some(&host)),
             Target::Unix(_) => self.tls.load(None),
-        }
+        }?;
+        Ok(if self.no_resumption { security.without_resumption() } else { security })
     }
 
     /// Returns the number of threads, at most one for each connection.

@@ -68,6 +68,17 @@ pub enum Security {
 }
 
 impl Security {
+    /// Makes every handshake a full one: no session is resumed.
+    #[must_use]
+    pub fn without_resumption(self) -> Self {
+        match self {
+            Security::None => Security::None,
+            Security::Tls { client, name } => {
+                Security::Tls { client: client.without_resumption(), name }
+            }
+        }
+    }
+
     /// Protects a connection.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use reactor::{Protocol, Stream};
+use rustls::client::Resumption;
 use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
@@ -93,6 +94,12 @@ impl Client {
         };
         config.alpn_protocols.clone_from(&files.alpn_protocols);
         Ok(Client { config: Arc::new(config) })
+    }
+
+    /// Makes every handshake a full one: no session is resumed.
+    pub fn without_resumption(mut self) -> Self {
+        Arc::make_mut(&mut self.config).resumption = Resumption::disabled();
+        self
     }
 
     /// Creates the filter of a connection to the server `name`: a host name or an IP
