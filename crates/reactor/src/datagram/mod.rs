@@ -231,7 +231,7 @@ impl<P: DatagramProtocol> Dispatcher for Datagram<P> {
 
     fn handle_read(&mut self, cx: &mut Context) -> io::Result<()> {
         let mut buffer = cx.lend_read_buffer();
-        let result = self.receive_pending(cx, &mut *buffer);
+        let result = self.receive_pending(cx, &mut buffer[..READ_BUFFER_SIZE]);
         cx.return_read_buffer(buffer);
         result
     }
