@@ -66,30 +66,76 @@ impl ActiveState {
 }
 
 /// The filters of a stream.
-#[expect(clippy::struct_excessive_bools, reason = "each is independent of the others")]
 pub(super) struct Filtering {
-    /// `None` after the last one has given way, until the protocol has read `input`.
+    /// `None` after the last one has given way, until the protocol has read its input.
     pub(super) current: Option<Box<dyn Filter>>,
     /// Those that follow, the next one last.
     pub(super) later: Vec<Box<dyn Filter>>,
     pub(super) phase: FilterPhase,
-    /// What the protocol is to read.
-    pub(super) input: Vec<u8>,
-    /// The protocol's input ends after `input`.
-    pub(super) input_ends: bool,
-    /// The socket's input has ended.
-    pub(super) wire_ended: bool,
-    /// The last write took less than it was offered.
-    pub(super) wire_blocked: bool,
-    /// The protocol is to be notified that the filter is ready.
-    pub(super) ready_pending: bool,
+    pub(super) wire: Wire,
+    pub(super) input: ProtocolInput,
+    pub(super) notified: Notified,
     /// The protocol is to be notified of a drain once the filter is ready.
     pub(super) drain_pending: bool,
-    /// The connection was in use before.
-    pub(super) is_upgrade: bool,
     /// The filter has failed, and closes the stream.
     pub(super) closes_stream: bool,
     pub(super) failure: Failure,
+}
+
+/// The socket, as its filter sees it.
+#[derive(Default)]
+pub(super) struct Wire {
+    /// Its input has ended.
+    pub(super) has_ended: bool,
+    /// The last write took less than it was offered.
+    pub(super) is_blocked: bool,
+}
+
+/// What has passed the filter, and the protocol is to read.
+#[derive(Default)]
+pub(super) struct ProtocolInput {
+    pub(super) bytes: Vec<u8>,
+    /// The end follows `bytes`.
+    pub(super) ends: bool,
+}
+
+impl ProtocolInput {
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && !self.ends
+    }
+}
+
+/// State machine for what the protocol was notified of: `Unconnected`, or `Connected` if the
+/// connection was in use before. When a filter is ready, `ConnectDue` or `UpgradeDue` until
+/// the protocol is notified; then `Connected`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Notified {
+    Unconnected,
+    ConnectDue,
+    Connected,
+    UpgradeDue,
+}
+
+impl Notified {
+    pub(super) fn is_due(self) -> bool {
+        matches!(self, Notified::ConnectDue | Notified::UpgradeDue)
+    }
+
+    /// The state after a filter is ready.
+    fn after_ready(self) -> Self {
+        match self {
+            Notified::Unconnected | Notified::ConnectDue => Notified::ConnectDue,
+            Notified::Connected | Notified::UpgradeDue => Notified::UpgradeDue,
+        }
+    }
+
+    /// The state after a failure, of which the protocol is notified instead.
+    pub(super) fn after_failure(self) -> Self {
+        match self {
+            Notified::Unconnected | Notified::ConnectDue => Notified::Unconnected,
+            Notified::Connected | Notified::UpgradeDue => Notified::Connected,
+        }
+    }
 }
 
 /// State machine for the error of a filter: `Pending` until the protocol has received
@@ -120,13 +166,10 @@ impl Filtering {
             current: Some(filter),
             later: Vec::new(),
             phase: FilterPhase::Waiting,
-            input: Vec::new(),
-            input_ends: false,
-            wire_ended: false,
-            wire_blocked: false,
-            ready_pending: false,
+            wire: Wire::default(),
+            input: ProtocolInput::default(),
+            notified: Notified::Unconnected,
             drain_pending: false,
-            is_upgrade: false,
             closes_stream: false,
             failure: Failure::None,
         }
@@ -137,16 +180,15 @@ impl Filtering {
         self.phase == FilterPhase::Open
             && self.current.is_some()
             && self.input.is_empty()
-            && !self.input_ends
-            && !self.wire_ended
-            && !self.ready_pending
+            && !self.wire.has_ended
+            && !self.notified.is_due()
             && matches!(self.failure, Failure::None)
     }
 
     pub(super) fn set_ready(&mut self) {
         if matches!(self.phase, FilterPhase::Waiting | FilterPhase::Handshake { .. }) {
             self.phase = FilterPhase::Open;
-            self.ready_pending = true;
+            self.notified = self.notified.after_ready();
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use crate::output_buffer::SendMode;
 use crate::reactor::{Cause, Context, Dispatcher, READ_BUFFER_SIZE};
 use crate::stream::Stream;
+use crate::stream::active::Notified;
 use crate::stream::protocol::Protocol;
 
 impl<P: Protocol> Stream<P> {
@@ -51,7 +52,7 @@ impl<P: Protocol> Stream<P> {
     /// Notifies the protocol of what has passed the filter.
     #[cold]
     pub(super) fn deliver(&mut self, cx: &mut Context) -> io::Result<()> {
-        if self.connection.take_ready() {
+        if self.connection.is_notice_due() {
             self.call_ready(cx)?;
         }
         while self.connection.has_undelivered() && self.may_deliver(cx) {
@@ -82,13 +83,13 @@ impl<P: Protocol> Stream<P> {
 
     /// The filter is ready: the protocol starts, or continues.
     fn call_ready(&mut self, cx: &mut Context) -> io::Result<()> {
+        let before = self.connection.record_notice();
         self.connection.report_connected(cx);
         if !self.connection.is_open() {
             return Ok(());
         }
-        let is_upgrade = self.connection.replace_upgrade();
         let (protocol, mut io) = self.parts_mut(cx, SendMode::Burst);
-        let result = if is_upgrade {
+        let result = if before == Some(Notified::UpgradeDue) {
             protocol.handle_upgrade(&mut io)
         } else {
             protocol.handle_connect(&mut io)

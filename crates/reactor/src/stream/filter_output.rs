@@ -49,7 +49,7 @@ impl Connection {
         if self.is_connecting() || self.has_write_rate() || self.write_half == WriteHalf::Failed {
             return Ok(());
         }
-        let is_blocked = self.filtering_mut().is_some_and(|filtering| filtering.wire_blocked);
+        let is_blocked = self.filtering_mut().is_some_and(|filtering| filtering.wire.is_blocked);
         let Some(output) = self.output.as_mut().filter(|output| !is_blocked && !output.is_empty())
         else {
             return Ok(());
@@ -64,7 +64,7 @@ impl Connection {
         }
         self.record_written(written);
         if let Some(filtering) = self.filtering_mut() {
-            filtering.wire_blocked = is_blocked;
+            filtering.wire.is_blocked = is_blocked;
         }
         Ok(())
     }
@@ -101,7 +101,7 @@ impl Connection {
             output.set_blocked(true);
         }
         if let Some(filtering) = self.filtering_mut() {
-            filtering.wire_blocked = is_blocked;
+            filtering.wire.is_blocked = is_blocked;
         }
     }
 

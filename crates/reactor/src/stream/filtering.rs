@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::filter::{Filter, Flow};
 use crate::reactor::Cause;
-use crate::stream::active::{Failure, FilterPhase, Filtering};
+use crate::stream::active::{Failure, FilterPhase, Filtering, Notified};
 use crate::stream::closing::{CloseState, ReadHalf, WriteHalf};
 use crate::stream::connection::{Connection, ReadOutcome};
 
@@ -39,13 +39,13 @@ impl Connection {
             return Err(io::Error::new(ErrorKind::NotConnected, message));
         }
         let mut filtering = Filtering::new(Box::new(filter));
-        filtering.is_upgrade = true;
+        filtering.notified = Notified::Connected;
         let mut rest = rest.to_vec();
         if let Some(previous) = self.filtering_mut() {
-            rest.append(&mut previous.input);
+            rest.append(&mut previous.input.bytes);
         }
         if let Some(output) = &mut self.output {
-            filtering.wire_blocked = output.is_blocked();
+            filtering.wire.is_blocked = output.is_blocked();
             output.start_filter();
             output.set_blocked(true);
         }
@@ -146,7 +146,7 @@ impl Connection {
         };
         goes_on
             && !self.is_connecting()
-            && self.filtering().is_some_and(|filtering| !filtering.wire_ended)
+            && self.filtering().is_some_and(|filtering| !filtering.wire.has_ended)
             && self.active.as_ref().is_none_or(|active| active.pending_error.is_none())
             && !self.is_read_throttled()
             && !self.holds_back_input()
@@ -164,7 +164,7 @@ impl Connection {
         match (outcome, self.filtering_mut()) {
             (ReadOutcome::Data(read), Some(_)) => ReadOutcome::Raw(read),
             (ReadOutcome::Eof, Some(filtering)) => {
-                filtering.wire_ended = true;
+                filtering.wire.has_ended = true;
                 // The protocol's input has its own end.
                 self.read_half = read_half;
                 ReadOutcome::RawEof
@@ -180,9 +180,9 @@ impl Connection {
         lend: impl FnOnce() -> Vec<u8>,
     ) -> io::Result<()> {
         if let Some(filtering) = self.filtering_mut()
-            && filtering.input.capacity() == 0
+            && filtering.input.bytes.capacity() == 0
         {
-            filtering.input = lend();
+            filtering.input.bytes = lend();
         }
         self.run_filter(|filter, flow| filter.received(raw, flow))
     }
@@ -190,7 +190,7 @@ impl Connection {
     /// Reports the end of the socket's input to the filter.
     pub(super) fn pass_end(&mut self) -> Result<(), Cause> {
         let is_ready = !self.is_handshaking();
-        if self.filtering().is_some_and(|filtering| filtering.input_ends) {
+        if self.filtering().is_some_and(|filtering| filtering.input.ends) {
             return Ok(());
         }
         self.run_filter(Filter::ended).map_err(|error| match error.kind() {
@@ -206,13 +206,13 @@ impl Connection {
         let Some(filtering) = self.filtering_mut() else { return Ok(()) };
         let Some(filter) = &mut filtering.current else { return Ok(()) };
         let mut wire = Vec::new();
-        let mut flow = Flow::new(&mut filtering.input, &mut wire);
+        let mut flow = Flow::new(&mut filtering.input.bytes, &mut wire);
         let result = step(&mut **filter, &mut flow);
         let report = flow.report;
         if report.is_ready && report.rest.is_none() {
             filtering.set_ready();
         }
-        filtering.input_ends |= report.has_ended;
+        filtering.input.ends |= report.has_ended;
         if let Some(peer) = report.peer {
             self.peer = peer.into();
         }
@@ -232,7 +232,7 @@ impl Connection {
         if filtering.current.is_some() {
             return self.begin_filter(rest);
         }
-        filtering.input.append(rest);
+        filtering.input.bytes.append(rest);
         filtering.set_ready();
         // What is queued is written when the socket is writable.
         if let Some(output) = &mut self.output {
@@ -247,7 +247,7 @@ impl Connection {
         let Some(filtering) = self.filtering() else { return false };
         matches!(filtering.failure, Failure::Pending(_))
             || (self.is_open()
-                && ((filtering.ready_pending && !self.is_handshaking())
+                && (self.is_notice_due()
                     || (self.has_undelivered() && self.accepts_input() && readable())))
     }
 
@@ -261,26 +261,27 @@ impl Connection {
 
     /// Returns `true` if there is input that the protocol has not received.
     pub(super) fn has_undelivered(&self) -> bool {
-        self.filtering()
-            .is_some_and(|filtering| !filtering.input.is_empty() || filtering.input_ends)
+        self.filtering().is_some_and(|filtering| !filtering.input.is_empty())
     }
 
-    pub(super) fn take_ready(&mut self) -> bool {
+    /// Returns `true` if the protocol is to be notified now that the filter is ready.
+    pub(super) fn is_notice_due(&self) -> bool {
         !self.is_handshaking()
-            && self.filtering_mut().is_some_and(|filtering| mem::take(&mut filtering.ready_pending))
+            && self.filtering().is_some_and(|filtering| filtering.notified.is_due())
     }
 
-    /// Returns `true` if the protocol was connected before; from now on it is.
-    pub(super) fn replace_upgrade(&mut self) -> bool {
-        self.filtering_mut().is_some_and(|filtering| mem::replace(&mut filtering.is_upgrade, true))
+    /// Records that the protocol is notified. Returns what it was notified of before.
+    pub(super) fn record_notice(&mut self) -> Option<Notified> {
+        let filtering = self.filtering_mut()?;
+        Some(mem::replace(&mut filtering.notified, Notified::Connected))
     }
 
     /// Returns up to `max` bytes for the protocol; what remains is kept.
     pub(super) fn take_input(&mut self, max: usize) -> Vec<u8> {
         let Some(filtering) = self.filtering_mut() else { return Vec::new() };
-        let mut input = mem::take(&mut filtering.input);
+        let mut input = mem::take(&mut filtering.input.bytes);
         if input.len() > max {
-            filtering.input = input.split_off(max);
+            filtering.input.bytes = input.split_off(max);
         }
         input
     }
@@ -289,7 +290,7 @@ impl Connection {
     /// protocol is to be notified.
     pub(super) fn take_input_end(&mut self) -> bool {
         let Some(filtering) = self.filtering() else { return false };
-        let is_due = filtering.input_ends && filtering.input.is_empty();
+        let is_due = filtering.input.ends && filtering.input.bytes.is_empty();
         if !is_due || self.read_half == ReadHalf::Eof {
             return false;
         }
@@ -300,7 +301,9 @@ impl Connection {
     /// Removes what is left of filters that have given way, once all was delivered.
     pub(super) fn drop_spent_filter(&mut self) {
         let is_spent = self.filtering().is_some_and(|filtering| {
-            filtering.current.is_none() && filtering.input.is_empty() && !filtering.ready_pending
+            filtering.current.is_none()
+                && filtering.input.bytes.is_empty()
+                && !filtering.notified.is_due()
         });
         if is_spent && let Some(active) = &mut self.active {
             active.filtering = None;
@@ -318,7 +321,7 @@ impl Connection {
     /// Returns `true` if the socket's input has not ended, although the protocol's may
     /// have.
     pub(super) fn is_wire_open(&self) -> bool {
-        self.filtering().is_some_and(|filtering| !filtering.wire_ended)
+        self.filtering().is_some_and(|filtering| !filtering.wire.has_ended)
     }
 
     /// Records that the filter has failed, unless it has before.
@@ -354,7 +357,7 @@ impl Connection {
         if let Some(filtering) = self.filtering_mut() {
             filtering.closes_stream = was_open;
             filtering.phase = FilterPhase::Finished;
-            filtering.ready_pending = false;
+            filtering.notified = filtering.notified.after_failure();
         }
         true
     }
