@@ -196,7 +196,9 @@ impl Connection {
         self.run_filter(Filter::ended).map_err(|error| match error.kind() {
             ErrorKind::UnexpectedEof if is_ready => Cause::Truncated,
             _ => Cause::Error(error),
-        })
+        })?;
+        // A filter that is not ready by now waits for input that cannot come.
+        if self.is_handshaking() { Err(Cause::PeerClosed) } else { Ok(()) }
     }
 
     fn run_filter(

@@ -419,6 +419,41 @@ fn end_without_the_end_of_the_filter_is_truncation() {
     assert_eq!(log.lines(), ["a error: no END", "a close: no END"], "in the handshake");
 }
 
+/// Waits for a byte that does not come.
+struct Silent;
+
+impl Filter for Silent {
+    fn start(&mut self, _: &mut Flow<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn received(&mut self, _: &mut [u8], flow: &mut Flow<'_>) -> io::Result<()> {
+        flow.give_way(b"");
+        Ok(())
+    }
+
+    fn send(&mut self, _: &[u8], _: &mut Vec<u8>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn end_during_the_handshake_closes_the_stream() {
+    for sent in [&b""[..], b"x"] {
+        let mut reactor = Reactor::new().unwrap();
+        let log = Log::default();
+        let (mut peer, ours) = tcp_pair();
+        let limits = Limits { handshake_timeout: None, ..Limits::default() };
+        let stream = Stream::new(ours, Probe::passive("a", &log)).unwrap().with_limits(limits);
+        reactor.add(stream.with_filter(Silent).with_filter(Silent)).unwrap();
+        peer.write_all(sent).unwrap();
+        peer.shutdown(Shutdown::Write).unwrap();
+        run(&mut reactor);
+        assert_eq!(log.lines(), ["a close: closed by the peer"]);
+        assert_eq!(read_to_end(&peer), b"");
+    }
+}
+
 #[test]
 fn abort_and_errors_send_no_end() {
     for is_error in [false, true] {
