@@ -47,6 +47,8 @@ struct Filtered {
     pieces: VecDeque<Piece>,
     /// How many bytes of the user the pieces stand for.
     pieces_len: usize,
+    /// How many bytes of the user were accepted, and rejected by the filter.
+    lost: usize,
 }
 
 /// A part of the queue that a filter produced at once.
@@ -218,7 +220,9 @@ impl OutputBuffer {
     /// Returns how many bytes of the user are not written completely. What the filter
     /// adds does not count.
     pub(crate) fn user_len(&self) -> usize {
-        self.filtered.as_ref().map_or(0, |filtered| filtered.plain.len() + filtered.pieces_len)
+        self.filtered
+            .as_ref()
+            .map_or(0, |filtered| filtered.plain.len() + filtered.pieces_len + filtered.lost)
     }
 
     /// Appends output that passes the filter later.
@@ -238,7 +242,7 @@ impl OutputBuffer {
     ///
     /// # Errors
     ///
-    /// Returns the error of the filter.
+    /// Returns the error of the filter. `data` does not count then.
     pub(crate) fn pass(
         &mut self,
         data: &[u8],
@@ -248,7 +252,7 @@ impl OutputBuffer {
     ) -> io::Result<()> {
         let mut filtered = self.filtered.take().unwrap_or_default();
         let mut plain = std::mem::take(&mut filtered.plain);
-        let mut result = Ok(());
+        let (mut result, mut passed) = (Ok(()), 0);
         let pieces = || plain.chunks(max_piece).chain(data.chunks(max_piece));
         let additional = pieces().map(|piece| piece.len() + Self::PIECE_OVERHEAD).sum();
         if self.bytes.capacity() - self.bytes.len() < additional {
@@ -260,12 +264,31 @@ impl OutputBuffer {
             let len = self.bytes.len().checked_sub(before);
             let Some(len) = len.filter(|_| result.is_ok()) else { break };
             filtered.push_piece(len, piece.len());
+            passed += piece.len();
         }
         self.congested |= self.len() >= high;
+        filtered.lost += plain.len().saturating_sub(passed);
+        let passed_of_data = passed.saturating_sub(plain.len());
         plain.clear();
         filtered.plain = plain;
         self.filtered = Some(filtered);
+        if result.is_err() {
+            self.reject(passed_of_data);
+        }
         result
+    }
+
+    /// Does not count the last `len` bytes of the user that have passed the filter: the
+    /// stream is lost, and its user is told that they were not accepted.
+    #[cold]
+    pub(crate) fn reject(&mut self, mut len: usize) {
+        let Some(filtered) = &mut self.filtered else { return };
+        for piece in filtered.pieces.iter_mut().rev() {
+            let rejected = piece.user_len.min(len);
+            piece.user_len -= rejected;
+            filtered.pieces_len -= rejected;
+            len -= rejected;
+        }
     }
 
     /// Removes the pieces of which the first `written` bytes were consumed.
@@ -451,5 +474,25 @@ mod tests {
         assert!(output.is_blocked());
         assert_eq!(take(&mut output, usize::MAX), b"c");
         assert!(!output.is_blocked());
+    }
+
+    /// What was accepted before remains counted, and what is rejected now is not.
+    #[test]
+    fn failure_of_a_filter_keeps_the_count_of_accepted_output() {
+        for fails_at in 0..4 {
+            let mut output = OutputBuffer::default();
+            output.push_plain(&[1; 20]);
+            let mut pieces = 0;
+            let result = output.pass(&[2; 20], 10, HIGH, |piece, wire| {
+                if pieces == fails_at {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
+                pieces += 1;
+                wire.extend(piece);
+                Ok(())
+            });
+            assert!(result.is_err());
+            assert_eq!(output.user_len(), 20, "fails at piece {fails_at}");
+        }
     }
 }

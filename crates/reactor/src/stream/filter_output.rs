@@ -39,8 +39,16 @@ impl Connection {
         if !self.can_pass() {
             return Ok(());
         }
-        let result = self.pass_output(data).and_then(|()| self.write_filtered());
-        result.map_err(|error| self.fail_write(error))
+        if let Err(error) = self.pass_output(data) {
+            return Err(self.fail_write(error));
+        }
+        if let Err(error) = self.write_filtered() {
+            if let Some(output) = &mut self.output {
+                output.reject(data.len());
+            }
+            return Err(self.fail_write(error));
+        }
+        Ok(())
     }
 
     /// Writes output that has passed a filter, unless the socket or the rate must allow it
@@ -80,7 +88,7 @@ impl Connection {
             self.finish_filter()?;
             self.write_filtered()?;
             self.finish_shutdown()?;
-            let spent = self.output.take_if(|out| out.is_empty() && out.plain_len() == 0);
+            let spent = self.output.take_if(|out| out.is_empty() && out.user_len() == 0);
             if let Some(mut output) = spent {
                 output.set_blocked(false);
                 return Ok(Some(output));

@@ -307,7 +307,7 @@ impl Connection {
         if let Some(rate) = self.write_throttle() {
             rate.consume(written, now);
         }
-        self.output.take_if(|output| output.is_empty() && output.plain_len() == 0);
+        self.output.take_if(|output| output.is_empty() && output.user_len() == 0);
         self.finish_shutdown()
     }
 

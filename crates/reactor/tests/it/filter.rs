@@ -13,8 +13,8 @@ use reactor::{
 };
 
 use crate::common::{
-    Call, DEADLINE, Echo, Log, Probe, assert_echo, assert_idle, pattern, run, run_with, tcp_pair,
-    turn_all, turn_until,
+    Call, DEADLINE, Echo, Log, Probe, assert_echo, assert_idle, pattern, reset, run, run_with,
+    tcp_pair, turn_all, turn_until,
 };
 
 const HELLO: &[u8] = b"HELLO\n";
@@ -638,6 +638,40 @@ fn unsent_counts_bytes_of_the_user() {
     let received = decode_all(&wire).0.len();
     // What was written may still be lost in the reset.
     assert!(unsent > 0 && unsent <= sent - received, "{unsent} unsent, {received} received");
+}
+
+/// Output that `send` rejects, because the connection is lost, was not accepted.
+#[test]
+fn rejected_output_does_not_count_as_unsent() {
+    for (small, large) in [(0, 20_000), (1_000, 20_000), (0, 100_000)] {
+        let (mut reactor, log) = (Reactor::new().unwrap(), Log::default());
+        let probe = Probe::new("a", &log, move |call, io| {
+            match call {
+                Call::Connect => drop(io.set_timer(Duration::from_millis(100))),
+                Call::Timer => {
+                    io.send(&pattern(small))?;
+                    let error = io.send(&pattern(large)).unwrap_err();
+                    assert!(error.kind() != ErrorKind::WouldBlock, "{error}");
+                }
+                _ => {}
+            }
+            Ok(())
+        });
+        let (token, mut peer) = add(&mut reactor, Limits::default(), probe);
+        peer.write_all(HELLO).unwrap();
+        turn_until(&mut reactor, |_| log.has("connect"));
+        let stream = reactor.get_mut::<Stream<Probe>>(token).unwrap();
+        stream.socket_options().unwrap().set_recv_buffer_size(1 << 20).unwrap();
+        // So much input that the timer expires before the reset behind it is read.
+        peer.write_all(&frames(&pattern(150_000))).unwrap();
+        reset(peer);
+        std::thread::sleep(Duration::from_millis(150));
+        run(&mut reactor);
+        let end = log.lines().pop().unwrap();
+        let unsent = end.split_once(", ").map_or("0", |(_, rest)| rest);
+        let unsent: usize = unsent.split(' ').next().unwrap().parse().unwrap();
+        assert_eq!(unsent, small, "{end}");
+    }
 }
 
 #[test]
