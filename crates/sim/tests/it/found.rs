@@ -1,27 +1,42 @@
 //! Defects of the library that worlds have found, each as a conversation that showed it.
 
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+
+use reactor::{Filter, Flow, Reactor, Stream};
 use sim::{Fault, Faults, Link, Sim, check};
 
-use crate::common::{LATENCY, Log, MINUTE, On, add_client, add_server, echo, pattern};
+use crate::common::{
+    LATENCY, Log, MINUTE, On, Probe, add_client, add_server, echo, passive, pattern, server_addr,
+};
+
+/// What the servers below send.
+const LEN: usize = 100_000;
+
+/// Adds a server that sends [`LEN`] bytes and resets the connection, to a client that reads
+/// some of them at a time.
+fn add_aborting_server(sim: &mut Sim, log: &Log) {
+    sim.set_link(Link::default().with_latency(LATENCY, LATENCY).with_buffers(LEN, LEN));
+    sim.set_faults(Faults::none().with(Fault::ShortRead, 1_000_000));
+    add_server(sim, log, |on, io| {
+        if on == On::Connect {
+            io.send(&pattern(LEN))?;
+            assert_eq!(io.unsent(), 0, "the system has taken all");
+            io.abort();
+        }
+        Ok(())
+    });
+}
 
 /// The world of echo-server with seed 79: a peer had sent all, and ended its output just after
 /// a reset had arrived. What had arrived before the reset was lost, because shutdown(2) fails
 /// with another error than a write.
 #[test]
 fn input_before_a_reset_is_read_after_shutdown() {
-    const LEN: usize = 100_000;
     check(0..100, |sim: &mut Sim| {
-        sim.set_link(Link::default().with_latency(LATENCY, LATENCY).with_buffers(LEN, LEN));
-        sim.set_faults(Faults::none().with(Fault::ShortRead, 1_000_000));
         let log = Log::new();
-        add_server(sim, &log, |on, io| {
-            if on == On::Connect {
-                io.send(&pattern(LEN))?;
-                assert_eq!(io.unsent(), 0, "the system has taken all");
-                io.abort();
-            }
-            Ok(())
-        });
+        add_aborting_server(sim, &log);
         let shuts_down_after = 1 + sim.choose(10);
         let mut reads = 0;
         add_client(sim, &log, move |on, io| match on {
@@ -37,5 +52,54 @@ fn input_before_a_reset_is_read_after_shutdown() {
         }
         let is_reset = log.has("client closed: Connection reset by peer");
         if is_reset { Ok(()) } else { Err(format!("{:?}", log.lines()).into()) }
+    });
+}
+
+/// Passes bytes on as they are.
+struct Transparent;
+
+impl Filter for Transparent {
+    fn received(&mut self, raw: &mut [u8], flow: &mut Flow<'_>) -> io::Result<()> {
+        flow.plain.extend_from_slice(raw);
+        Ok(())
+    }
+
+    fn send(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> io::Result<()> {
+        wire.extend_from_slice(plain);
+        Ok(())
+    }
+}
+
+/// The swarm with seed 520: with a filter, output that `send` had rejected, because the
+/// connection was lost, was counted as unsent.
+#[test]
+fn rejected_output_of_a_filtered_stream_is_not_unsent() {
+    check(0..100, |sim: &mut Sim| {
+        let log = Log::new();
+        add_aborting_server(sim, &log);
+        let sends_after = 1 + sim.choose(10);
+        let (noted, has_failed) = (log.clone(), Rc::new(Cell::new(false)));
+        let failed = Rc::clone(&has_failed);
+        sim.machine("client", [10, 0, 0, 2], move |reactor: &mut Reactor| {
+            let (failed, mut reads) = (Rc::clone(&failed), 0);
+            let probe = Probe::new("client", &noted, move |on, io| match on {
+                On::Read(_) => {
+                    reads += 1;
+                    if reads == sends_after {
+                        failed.set(io.send(&pattern(20_000)).is_err());
+                    }
+                    Ok(())
+                }
+                on => passive(on, io),
+            });
+            let stream = Stream::connect([server_addr()], probe).with_filter(Transparent);
+            reactor.add(stream).map(drop)
+        })?;
+        sim.rest(MINUTE)?;
+        if has_failed.get() && log.lines().iter().any(|line| line.contains("unsent")) {
+            return Err(format!("{:?}", log.lines()).into());
+        }
+        sim.note(if has_failed.get() { "rejected" } else { "accepted" });
+        Ok(())
     });
 }
