@@ -7,6 +7,9 @@
 # figures can be shown. Some take minutes, root, or a network namespace, and run
 # from here only; what cannot be had is shown as skipped, with the reason.
 #
+# Those that can be simulated also happen in 1,000 worlds each, in
+# crates/sim/examples/fault_rows.
+#
 #   scripts/faults.sh           all of them
 #   scripts/faults.sh 12 31     these rows
 #   scripts/faults.sh --quick   without those that take more than some seconds

@@ -320,13 +320,10 @@ impl World {
             return Err(Errno::INVAL.into());
         };
         let Some(&id) = listener.pending.front() else { return Err(Errno::AGAIN.into()) };
-        let fault = [
-            (Fault::Interrupt, Errno::INTR),
-            (Fault::NoDescriptors, Errno::MFILE),
-            (Fault::AcceptAborted, Errno::CONNABORTED),
-        ]
-        .map(|(fault, error)| listener.dice.draw(fault, &faults).map(|_| (fault, error)));
+        let fault = [Fault::Interrupt, Fault::NoDescriptors, Fault::AcceptAborted]
+            .map(|fault| listener.dice.draw(fault, &faults).map(|details| (fault, details)));
         let fault = fault.into_iter().flatten().next();
+        let fault = fault.map(|(fault, mut details)| (fault, accept_error(fault, &mut details)));
         is_full?;
         if !matches!(fault, Some((Fault::Interrupt | Fault::NoDescriptors, _))) {
             listener.pending.pop_front();
@@ -376,6 +373,16 @@ impl World {
         self.pump(id);
         self.update_end_ready(id);
         Ok(())
+    }
+}
+
+/// Returns the error of accept(2) that `fault` stands for.
+fn accept_error(fault: Fault, details: &mut Rng) -> Errno {
+    const SHORTAGES: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    match fault {
+        Fault::Interrupt => Errno::INTR,
+        Fault::AcceptAborted => Errno::CONNABORTED,
+        _ => SHORTAGES[details.up_to(SHORTAGES.len()) - 1],
     }
 }
 

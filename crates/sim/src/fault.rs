@@ -26,7 +26,7 @@ pub enum Fault {
     Refuse,
     /// accept(2) fails with `ECONNABORTED`, and the connection is lost.
     AcceptAborted,
-    /// accept(2) fails with `EMFILE`.
+    /// accept(2) fails with `EMFILE`, `ENFILE`, `ENOBUFS` or `ENOMEM`.
     NoDescriptors,
     /// A datagram is lost.
     DatagramLoss,
