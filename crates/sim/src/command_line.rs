@@ -61,7 +61,8 @@ fn run_one(
 ) -> io::Result<u8> {
     let (outcome, again) = (run_seed(seed, &scenario), run_seed(seed, &scenario));
     if let Some(path) = trace {
-        fs::write(path, trace_page(seed, &scenario))
+        let command = format!("{command} -- --seed {seed}");
+        fs::write(path, trace_page(seed, &command, &scenario))
             .map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?;
     }
     writeln!(out, "faults: {}", outcome.faults)?;

@@ -1,148 +1,144 @@
 //! The trace of a world as one page of HTML: a sequence diagram.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::outcome::Outcome;
 use crate::trace::{EventKind, TraceEvent};
 
-/// The width of a machine's column and the height of a row, in pixels.
-const COLUMN: usize = 260;
-const ROW: usize = 22;
-const LEFT: usize = 130;
+/// The most events of a diagram: the last ones, which tell why a world failed.
+const MAX_ROWS: usize = 20_000;
 
-/// The most rows of a diagram; the last ones, which tell why a world failed.
-const MAX_ROWS: usize = 5000;
+/// A page with more events starts without the system calls.
+const MAX_WITH_CALLS: usize = 300;
 
-const STYLE: &str = "
-body { font: 14px system-ui, sans-serif; margin: 16px; color: #1b1f24; background: #fff }
-h1 { font-size: 18px } .failure { color: #b3261e; font-weight: 600 } .note { color: #57606a }
-label { margin-right: 16px } header.names { position: sticky; top: 0; background: #fff }
-svg text { font: 12px ui-monospace, monospace; fill: #1b1f24 } svg .time { fill: #57606a }
-.life { stroke: #d0d7de } .message { stroke: #0550ae; stroke-width: 1.5 }
-.lost, .fault text { fill: #b3261e } .fault circle { fill: #b3261e }
-.timer circle { fill: #9a6700 } .world circle { fill: #1a7f37 } .call text { fill: #57606a }
-.hide-call .call, .hide-timer .timer { display: none }
-";
+/// Longer than this without an event is worth a line.
+const GAP: Duration = Duration::from_secs(1);
 
-const SCRIPT: &str = "
-for (const kind of ['call', 'timer']) {
-  const box = document.getElementById('show-' + kind);
-  const update = () => { document.body.classList.toggle('hide-' + kind, !box.checked); layout(); };
-  box.addEventListener('change', update);
-}
-function layout() {
-  let y = 0;
-  for (const row of document.querySelectorAll('svg .row')) {
-    if (getComputedStyle(row).display === 'none') continue;
-    row.setAttribute('transform', 'translate(0 ' + y + ')');
-    y += 22;
-  }
-  document.querySelector('svg.diagram').setAttribute('height', y + 22);
-  document.querySelectorAll('.life').forEach((line) => line.setAttribute('y2', y + 22));
-  document.body.dataset.rows = String(Math.round(y / 22));
-}
-layout();
-";
+/// The kinds of events, what the legend calls them, and the class of their rows.
+const KINDS: [(EventKind, &str, &str); 5] = [
+    (EventKind::Message, "messages, on arrival", "message"),
+    (EventKind::Fault, "faults", "fault"),
+    (EventKind::World, "starts and ends of programs, signals", "world"),
+    (EventKind::Timer, "timers", "timer"),
+    (EventKind::Call, "system calls", "call"),
+];
 
-/// Returns the page for one world.
-pub(crate) fn page(outcome: &Outcome, machines: &[String], events: &[TraceEvent]) -> String {
-    let width = LEFT + COLUMN * machines.len().max(1);
-    let skipped = events.len().saturating_sub(MAX_ROWS);
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+/// Returns the page for one world. `command` runs it again.
+pub(crate) fn page(
+    outcome: &Outcome,
+    command: &str,
+    machines: &[(String, IpAddr)],
+    events: &[TraceEvent],
+) -> String {
     let mut page = String::new();
-    let out = &mut page;
-    let (seed, hash) = (outcome.seed, outcome.hash);
     // Writing to a string does not fail.
-    let _ = write!(
-        out,
-        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\n\
-         <title>Seed {seed}</title>\n<style>{STYLE}</style>\n\
-         <body>\n<h1>Seed {seed}</h1>\n"
-    );
-    let _ = match &outcome.failure {
-        Some(failure) => writeln!(out, "<p class=\"failure\">Failed: {}</p>", escape(failure)),
-        None => writeln!(out, "<p>Passed.</p>"),
-    };
-    let _ = writeln!(
-        out,
-        "<p class=\"note\">{:.6} simulated seconds, {} events, hash {hash:016x}. Faults: {}.{}</p>",
-        outcome.elapsed.as_secs_f64(),
-        events.len(),
-        escape(&outcome.faults.to_string()),
-        if skipped > 0 {
-            format!(" The first {skipped} events are not shown.")
-        } else {
-            String::new()
-        }
-    );
-    let _ = writeln!(
-        out,
-        "<p><label><input type=\"checkbox\" id=\"show-call\" checked> system calls</label>\
-         <label><input type=\"checkbox\" id=\"show-timer\" checked> timers</label></p>"
-    );
-    let _ = writeln!(out, "<header class=\"names\"><svg width=\"{width}\" height=\"28\">");
-    for (index, name) in machines.iter().enumerate() {
-        let x = column(index);
-        let _ = writeln!(
-            out,
-            "<text x=\"{x}\" y=\"18\" text-anchor=\"middle\" font-weight=\"bold\">{}</text>",
-            escape(name)
-        );
-    }
-    let height = (events.len() - skipped + 1) * ROW;
-    let _ = writeln!(
-        out,
-        "</svg></header>\n<svg class=\"diagram\" width=\"{width}\" height=\"{height}\">\n\
-         <defs><marker id=\"arrow\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" \
-         markerHeight=\"8\" orient=\"auto-start-reverse\"><path d=\"M0 0L8 4L0 8z\" \
-         fill=\"#0550ae\"/></marker></defs>"
-    );
-    for index in 0..machines.len() {
-        let x = column(index);
-        let _ =
-            writeln!(out, "<line class=\"life\" x1=\"{x}\" y1=\"0\" x2=\"{x}\" y2=\"{height}\"/>");
-    }
-    for (row, event) in events[skipped..].iter().enumerate() {
-        write_row(out, row, event);
-    }
-    let _ = write!(out, "</svg>\n<script>{SCRIPT}</script>\n</body></html>\n");
+    let _ = write_page(&mut page, outcome, command, machines, events);
     page
 }
 
-fn write_row(out: &mut String, row: usize, event: &TraceEvent) {
-    let class = match event.kind {
-        EventKind::Message => "message-row",
-        EventKind::Call => "call",
-        EventKind::Fault => "fault",
-        EventKind::Timer => "timer",
-        EventKind::World => "world",
+fn write_page(
+    out: &mut String,
+    outcome: &Outcome,
+    command: &str,
+    machines: &[(String, IpAddr)],
+    events: &[TraceEvent],
+) -> fmt::Result {
+    let (seed, hash) = (outcome.seed, outcome.hash);
+    let (class, verdict) = match &outcome.failure {
+        Some(failure) => ("failed", format!("Failed: {}", escape(failure))),
+        None => ("passed", "Passed".to_owned()),
     };
-    let y = row * ROW;
-    let text = escape(&event.text);
-    let at = event.at.as_secs_f64();
-    let _ = write!(
+    write!(
         out,
-        "<g class=\"row {class}\" transform=\"translate(0 {y})\"><text class=\"time\" x=\"4\" \
-         y=\"15\">{at:.6}</text>"
-    );
-    let from = column(event.machine);
-    let _ = match event.to.map(column) {
-        Some(to) if to != from => write!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n\
+         <title>Seed {seed} {class}</title>\n<style>\n:root {{ --machines: {} }}\n{STYLE}</style>\n\
+         <h1>Seed {seed}</h1>\n<p class=\"verdict {class}\">{verdict}</p>\n\
+         <p>Run it again: <code>{}</code></p>\n",
+        machines.len(),
+        escape(command)
+    )?;
+    write!(
+        out,
+        "<p class=\"facts\">{:.6} simulated seconds, hash {hash:016x}. Faults: {}.</p>\n<nav>",
+        outcome.elapsed.as_secs_f64(),
+        escape(&outcome.faults.to_string()),
+    )?;
+    for (kind, name, class) in KINDS {
+        let count = events.iter().filter(|event| event.kind == kind).count();
+        let is_shown = kind != EventKind::Call || events.len() <= MAX_WITH_CALLS;
+        let checked = if is_shown { " checked" } else { "" };
+        write!(
             out,
-            "<line class=\"message\" x1=\"{from}\" y1=\"18\" x2=\"{to}\" y2=\"18\" \
-             marker-end=\"url(#arrow)\"/><text x=\"{}\" y=\"14\" text-anchor=\"middle\">{text}</text>",
-            usize::midpoint(from, to)
-        ),
-        _ => write!(
+            "<label class=\"{class}\"><input type=\"checkbox\" name=\"{class}\"{checked}>\
+             <i></i> {count} {name}</label>"
+        )?;
+    }
+    write!(
+        out,
+        "<input type=\"search\" placeholder=\"only events with this text\">\
+         <output></output><a href=\"#end\">to the end</a></nav>\n<main>\n<header><span>seconds</span>"
+    )?;
+    for (index, (name, ip)) in machines.iter().enumerate() {
+        let name = escape(name);
+        write!(
             out,
-            "<circle cx=\"{from}\" cy=\"11\" r=\"4\"/><text x=\"{}\" y=\"15\">{text}</text>",
-            from + 10
-        ),
-    };
-    out.push_str("</g>\n");
+            "<button value=\"m{index}\" title=\"only {name}\">{name} <small>{ip}</small></button>"
+        )?;
+    }
+    write!(out, "</header>\n<div class=\"lanes\">")?;
+    for index in 0..machines.len() {
+        write!(out, "<i style=\"grid-column:{}\"></i>", center(index))?;
+    }
+    writeln!(out, "</div>")?;
+    let skipped = events.len().saturating_sub(MAX_ROWS);
+    if skipped > 0 {
+        writeln!(out, "<div class=\"gap\">the first {skipped} events are not here</div>")?;
+    }
+    let mut before = None;
+    for event in &events[skipped..] {
+        write_row(out, event, before)?;
+        before = Some(event.at);
+    }
+    write!(
+        out,
+        "<p id=\"end\" class=\"verdict {class}\">{verdict}</p>\n</main>\n\
+         <script>\n{SCRIPT}</script>\n</html>\n"
+    )
 }
 
-fn column(machine: usize) -> usize {
-    LEFT + COLUMN / 2 + machine * COLUMN
+/// `before` is the time of the row above.
+fn write_row(out: &mut String, event: &TraceEvent, before: Option<Duration>) -> fmt::Result {
+    let passed = event.at.saturating_sub(before.unwrap_or_default());
+    if passed >= GAP {
+        writeln!(out, "<div class=\"gap\">{:.1} s later</div>", passed.as_secs_f64())?;
+    }
+    let class = KINDS.iter().find(|(kind, ..)| *kind == event.kind).map_or("", |kind| kind.2);
+    let (at, text) = (event.at.as_secs_f64(), escape(&event.text));
+    let same = if before == Some(event.at) { " same" } else { "" };
+    let (from, to) = (event.machine, event.to.unwrap_or(event.machine));
+    write!(out, "<div class=\"row {class}{same} m{from} m{to}\"><time>{at:.6}</time>")?;
+    let (start, end) = (center(from.min(to)), center(from.max(to)));
+    if start == end {
+        writeln!(out, "<b class=\"dot\" style=\"grid-column:{start}/span 2\">{text}</b></div>")
+    } else {
+        let direction = if from < to { "right" } else { "left" };
+        writeln!(
+            out,
+            "<b class=\"{direction}\" style=\"grid-column:{start}/{end}\"><span>{text}</span></b></div>"
+        )
+    }
+}
+
+/// Returns the line of the grid in the middle of a machine's column, which consists of two:
+/// line 1 is on the left of the time, line 2 on its right.
+fn center(machine: usize) -> usize {
+    3 + 2 * machine
 }
 
 fn escape(text: &str) -> String {
@@ -151,7 +147,7 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::net::Ipv6Addr;
 
     use super::*;
     use crate::fault::{FaultCounts, Faults};
@@ -167,6 +163,7 @@ mod tests {
             notes: Vec::new(),
             failure: Some("<b>".to_owned()),
         };
+        let machine = |name: &str| (name.to_owned(), Ipv6Addr::UNSPECIFIED.into());
         let event = TraceEvent {
             at: Duration::from_millis(5),
             kind: EventKind::Message,
@@ -174,8 +171,10 @@ mod tests {
             to: Some(1),
             text: "\"<script>\"".to_owned(),
         };
-        let page = page(&outcome, &["a".to_owned(), "b".to_owned()], &[event]);
+        let page = page(&outcome, "a && b", &[machine("a"), machine("<i>")], &[event]);
         assert!(page.contains("Failed: &lt;b&gt;"));
+        assert!(page.contains("<code>a &amp;&amp; b</code>"));
+        assert!(page.contains(">&lt;i&gt; <small>::</small>"));
         assert!(page.contains("&quot;&lt;script&gt;&quot;"));
         assert_eq!(page.matches("<script>").count(), 1);
     }

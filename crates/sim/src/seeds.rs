@@ -45,12 +45,18 @@ fn run_in(sim: &mut Sim, seed: u64, scenario: impl Fn(&mut Sim) -> ScenarioResul
 }
 
 /// Runs `scenario` in the world of `seed` once more, and returns the trace as a page of
-/// HTML.
-pub fn trace_page(seed: u64, scenario: impl Fn(&mut Sim) -> ScenarioResult) -> String {
+/// HTML. The page names the `command` that runs this seed again.
+pub fn trace_page(
+    seed: u64,
+    command: &str,
+    scenario: impl Fn(&mut Sim) -> ScenarioResult,
+) -> String {
     let mut sim = Sim::new(seed);
     sim.record_events();
     let outcome = run_in(&mut sim, seed, scenario);
-    html::page(&outcome, &sim.machine_names(), &sim.events())
+    let world = sim.world.borrow();
+    let machines = world.machines.iter().map(|machine| (machine.name.clone(), machine.ip));
+    html::page(&outcome, command, &machines.collect::<Vec<_>>(), world.trace.events())
 }
 
 /// What happened in many worlds.
@@ -156,28 +162,19 @@ impl fmt::Display for Summary {
     }
 }
 
-/// Checks `scenario` in the worlds of `seeds`, for a test. If the environment variable
-/// `SIM_SEED` is set, only in the world of that seed, which it also describes on a page of
-/// HTML in the directory for temporary files.
+/// Checks `scenario` in the worlds of `seeds`, for a test; if the environment variable
+/// `SIM_SEED` is set, only in the world of that seed.
 ///
 /// # Panics
 ///
-/// Panics if the scenario fails in one of the worlds, with the seed and the command that runs
-/// it again; if two runs of one seed differ; or if a fault was declared (its rate was not 0)
-/// and happened in no world.
+/// Panics if the scenario fails in one of the worlds; if two runs of one seed differ; or if a
+/// fault was declared (its rate was not 0) and happened in no world. The message of a failure
+/// contains its seed, the command that runs it again, and the path of a page of HTML with what
+/// happened, in the directory for temporary files.
 #[expect(clippy::panic, reason = "so does a test fail")]
 pub fn check(seeds: Range<u64>, scenario: impl Fn(&mut Sim) -> ScenarioResult + Sync) {
-    if let Some(seed) = env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok()) {
-        let path = env::temp_dir().join(format!("sim-{seed}.html"));
-        let outcome = run_seed(seed, &scenario);
-        if fs::write(&path, trace_page(seed, &scenario)).is_ok() {
-            println!("what happened: {}", path.display());
-        }
-        if let Some(failure) = outcome.failure {
-            panic!("seed {seed}: {failure}");
-        }
-        return;
-    }
+    let only = env::var("SIM_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seeds = only.map_or(seeds, |seed| seed..seed + 1);
     let summary = run_seeds(seeds.clone(), &scenario);
     if let Some(first) = summary.failures.first() {
         let seed = first.seed;
@@ -185,15 +182,26 @@ pub fn check(seeds: Range<u64>, scenario: impl Fn(&mut Sim) -> ScenarioResult + 
         let again = run_seed(seed, &scenario);
         assert_eq!(again.hash, first.hash, "seed {seed}: two runs differ");
         let test = thread::current().name().unwrap_or("the test").to_owned();
+        // Set by `cargo test`.
+        let package = env::var("CARGO_PKG_NAME").map(|name| format!("-p {name} "));
+        let package = package.unwrap_or_default();
+        let command = format!("SIM_SEED={seed} cargo test {package}{test}");
+        let path = env::temp_dir().join(format!("{}-{seed}.html", test.replace("::", "-")));
+        let page = match fs::write(&path, trace_page(seed, &command, &scenario)) {
+            Ok(()) => path.display().to_string(),
+            Err(error) => format!("{}: {error}", path.display()),
+        };
         panic!(
             "{} of {} seeds failed; seed {seed}: {failure}\n\
-             run it again: SIM_SEED={seed} cargo test {test}",
+             run it again: {command}\n\
+             what happened: {page}",
             summary.failures.len(),
-            seeds.end - seeds.start
+            seeds.end - seeds.start,
         );
     }
     let missing = summary.missing_faults();
-    assert!(missing.is_empty(), "these faults were declared and never happened: {missing:?}");
+    let is_complete = only.is_some() || missing.is_empty();
+    assert!(is_complete, "these faults were declared and never happened: {missing:?}");
     let again = run_seeds(seeds, &scenario);
     assert_eq!(again.hash, summary.hash, "two runs of the same seeds differ");
 }

@@ -9,4 +9,5 @@ mod faults;
 mod found;
 mod machines;
 mod network;
+mod page;
 mod replay;
