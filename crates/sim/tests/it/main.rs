@@ -11,3 +11,4 @@ mod machines;
 mod network;
 mod page;
 mod replay;
+mod shrinking;
