@@ -57,6 +57,8 @@ const fn tls_row(number: u8, words: &'static str, scenario: Scenario) -> Row {
     Row { number, words, scenario, is_repeatable: false }
 }
 
+const COMMAND: &str = "cargo run --release -p sim --example fault_rows";
+
 const ROWS: &[Row] = &[
     row(1, "EMFILE on accept: a pause, bytes lost by others 0", accept::no_descriptors),
     row(2, "ENFILE, ENOBUFS, ENOMEM on accept: the same", accept::no_resources),
@@ -185,7 +187,9 @@ fn run_row(row: &Row, seeds: Range<u64>) -> Option<String> {
 fn run_one(row: &Row, seed: u64, trace: Option<&str>) -> anyhow::Result<Option<String>> {
     let outcome = run_seed(seed, run(row.scenario));
     if let Some(path) = trace {
-        fs::write(path, trace_page(seed, run(row.scenario))).with_context(|| path.to_owned())?;
+        let command = format!("{COMMAND} -- {} --seed {seed}", row.number);
+        let page = trace_page(seed, &command, run(row.scenario));
+        fs::write(path, page).with_context(|| path.to_owned())?;
     }
     Ok(outcome.failure)
 }
