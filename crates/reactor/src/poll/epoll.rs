@@ -158,7 +158,7 @@ fn decode(event: &epoll::Event) -> Event {
     let flags = event.flags;
     Event {
         key: usize::try_from(event.data.u64()).unwrap_or(usize::MAX),
-        ready: Ready::from_poll_bits(flags.bits()),
+        ready: Ready(flags.bits()),
     }
 }
 

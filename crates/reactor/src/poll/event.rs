@@ -33,7 +33,7 @@ impl Interest {
 /// What a source is ready for, as the bits of poll(2), which epoll(7) has too: only what
 /// is asked for needs to be decoded.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ready(u32);
+pub(crate) struct Ready(pub(super) u32);
 
 impl Ready {
     const IN: u32 = 0x1;
@@ -52,10 +52,6 @@ impl Ready {
     /// Adds urgent data, if `is_urgent`.
     pub(crate) fn with_urgent(self, is_urgent: bool) -> Self {
         if is_urgent { Ready(self.0 | Self::PRI) } else { self }
-    }
-
-    pub(super) fn from_poll_bits(bits: u32) -> Self {
-        Ready(bits)
     }
 
     pub(crate) fn readable(self) -> bool {
