@@ -69,7 +69,7 @@ impl ChatProtocol for Guest {
     }
 }
 
-fn scenario(sim: &mut Sim) -> ScenarioResult {
+pub(crate) fn scenario(sim: &mut Sim) -> ScenarioResult {
     let latency = Duration::from_millis(sim.choose(200));
     sim.set_link(Link::default().with_latency(latency, latency).with_buffers(8192, 8192));
     sim.set_faults(Faults::of_streams().with(Fault::Reset, 500));

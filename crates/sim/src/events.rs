@@ -10,7 +10,6 @@ use crate::connect::latency;
 use crate::dice::Dice;
 use crate::fault::Fault;
 use crate::socket::Object;
-use crate::trace::EventKind;
 use crate::world::{Command, Event, World, nanos, pair, stream};
 
 const SECOND: u64 = 1_000_000_000;
@@ -102,11 +101,10 @@ impl World {
             _ if !self.machines[machine].is_up => return,
             _ => self.commands.push(Command::Crash(machine)),
         }
-        self.counts.record(fault);
         let machines = (machine, (other != machine).then_some(other));
         let lasts = Duration::from_nanos(lasts).as_secs_f64();
         let text = || format!("{fault} for {lasts:.1} s");
-        self.trace.record(self.now, EventKind::Fault, machines, &[fault as u64], text);
+        self.record_fault_between(machines, fault, text);
         self.schedule(end, Event::EndFault { fault, machine, other });
     }
 

@@ -18,9 +18,9 @@ const GAP: Duration = Duration::from_secs(1);
 
 /// The kinds of events, what the legend calls them, and the class of their rows.
 const KINDS: [(EventKind, &str, &str); 5] = [
-    (EventKind::Message, "messages, on arrival", "message"),
+    (EventKind::Message, "messages", "message"),
     (EventKind::Fault, "faults", "fault"),
-    (EventKind::World, "starts and ends of programs, signals", "world"),
+    (EventKind::World, "starts, ends, signals", "world"),
     (EventKind::Timer, "timers", "timer"),
     (EventKind::Call, "system calls", "call"),
 ];

@@ -31,7 +31,7 @@ pub struct TraceEvent {
     pub kind: EventKind,
     /// The machine that it happened to, or from which a message came.
     pub machine: usize,
-    /// The machine at which a message arrived, or the other one of a partition.
+    /// The machine at which a message arrived, or the other one if a fault is between two.
     pub to: Option<usize>,
     /// What it was, in a few words.
     pub text: String,

@@ -220,10 +220,18 @@ impl World {
 
     /// Records that `fault` happens to `machine`.
     pub(crate) fn record_fault(&mut self, machine: usize, fault: Fault) {
+        self.record_fault_between((machine, None), fault, || fault.name().to_owned());
+    }
+
+    /// Records that `fault` happens to a machine, or between two.
+    pub(crate) fn record_fault_between(
+        &mut self,
+        machines: (usize, Option<usize>),
+        fault: Fault,
+        text: impl FnOnce() -> String,
+    ) {
         self.counts.record(fault);
-        let numbers = [fault as u64];
-        let text = || fault.name().to_owned();
-        self.trace.record(self.now, EventKind::Fault, (machine, None), &numbers, text);
+        self.trace.record(self.now, EventKind::Fault, machines, &[fault as u64], text);
     }
 
     /// Draws whether `fault` happens to the end of a connection. Returns a random stream
@@ -231,8 +239,9 @@ impl World {
     pub(crate) fn draw(&mut self, end: EndId, fault: Fault) -> Option<Rng> {
         let end = self.ends.get_mut(&end)?;
         let details = end.dice.draw(fault, &self.faults)?;
-        let machine = end.machine;
-        self.record_fault(machine, fault);
+        let is_on_the_way = matches!(fault, Fault::Loss | Fault::Delay | Fault::Reset);
+        let machines = (end.machine, is_on_the_way.then_some(end.peer_machine));
+        self.record_fault_between(machines, fault, || fault.name().to_owned());
         Some(details)
     }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report of a failure")]
 #![allow(clippy::unit_arg, reason = "`Ok(io.close())` keeps the reactions short")]
 
+mod chat;
 mod common;
 mod datagrams;
 mod echo_server;

@@ -119,7 +119,7 @@ fn a_failing_world_is_reduced_to_the_fault_that_matters() {
         let smallest = reduce(test_seed);
         assert_eq!(smallest.faults, [Fault::DatagramDuplicate], "{smallest:?}");
         assert!(run(&smallest).failure.is_some());
-        // Nothing can be left away.
+        // Nothing can be left out.
         let with_fewer = [
             Parameters { faults: Vec::new(), ..smallest.clone() },
             Parameters { clients: smallest.clients - 1, ..smallest.clone() },
