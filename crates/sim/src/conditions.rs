@@ -27,7 +27,7 @@ impl Sim {
         self.world.borrow_mut().machines[machine.0].backlog = backlog;
     }
 
-    /// Adds a host name to the zone that all machines resolve names in.
+    /// Adds a host name to the zone that all machines resolve names in. `localhost` is there.
     pub fn add_name(&mut self, name: &str, ips: impl IntoIterator<Item = IpAddr>) {
         self.world.borrow_mut().zone.insert(name.to_owned(), ips.into_iter().collect());
     }

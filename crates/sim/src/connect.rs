@@ -109,6 +109,8 @@ impl World {
         let Address::Inet(addr) = *to else {
             return self.connect_unix(machine, to, number, dice);
         };
+        let addr = reached_addr(addr);
+        let to = &Address::Inet(addr);
         let ip = self.source_ip(machine, addr.ip());
         let from = from.unwrap_or(SocketAddr::new(unspecified(ip), 0));
         let Address::Inet(mut local) = self.bind_address(machine, &Address::Inet(from))? else {
@@ -386,15 +388,30 @@ fn accept_error(fault: Fault, details: &mut Rng) -> Errno {
     }
 }
 
-/// Returns `true` if a listener at `at` receives what is sent to `to`, or two listeners
-/// conflict.
-fn overlaps(at: &Address, to: &Address) -> bool {
+/// Returns `true` if a socket at `at` receives what is sent to `to`, or two sockets conflict.
+pub(crate) fn overlaps(at: &Address, to: &Address) -> bool {
     match (at, to) {
         (Address::Inet(at), Address::Inet(to)) => {
-            let is_any = at.ip().is_unspecified() || to.ip().is_unspecified();
-            at.port() == to.port() && (is_any || at.ip() == to.ip())
+            at.port() == to.port()
+                && (at.ip() == to.ip() || covers(at.ip(), to.ip()) || covers(to.ip(), at.ip()))
         }
         _ => at == to,
+    }
+}
+
+/// Returns `true` if `any` is the unspecified address of a family to which `ip` belongs. That
+/// of IPv6 includes IPv4 (ipv6(7), `IPV6_V6ONLY`).
+fn covers(any: IpAddr, ip: IpAddr) -> bool {
+    any.is_unspecified() && (any.is_ipv6() || ip.is_ipv4())
+}
+
+/// Returns where a packet to `addr` goes: on Linux, the unspecified address is that of
+/// loopback.
+pub(crate) fn reached_addr(addr: SocketAddr) -> SocketAddr {
+    match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, addr.port()).into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, addr.port()).into(),
+        _ => addr,
     }
 }
 

@@ -8,7 +8,7 @@ use reactor::Address;
 use reactor::kernel::{Fd, Packet};
 use rustix::io::Errno;
 
-use crate::connect::latency;
+use crate::connect::{latency, overlaps, reached_addr};
 use crate::fault::Fault;
 use crate::socket::{Datagram, DatagramSocket, Object, Sender};
 use crate::trace::EventKind;
@@ -31,6 +31,7 @@ impl World {
         peer: Option<SocketAddr>,
     ) -> io::Result<Fd> {
         self.check_limit(machine)?;
+        let peer = peer.map(reached_addr);
         let ip = peer.map_or(self.machines[machine].ip, |peer| self.source_ip(machine, peer.ip()));
         let local = match at {
             Some(at) => self.bind_address(machine, at)?,
@@ -39,7 +40,7 @@ impl World {
         let is_taken = self.open_descriptors().any(|(_, other)| match &other.object {
             Object::Datagram(socket) => {
                 let is_same_host = self.machines[other.machine].ip == self.machines[machine].ip;
-                is_same_host && receives(&socket.local, &local)
+                is_same_host && overlaps(&socket.local, &local)
             }
             _ => false,
         });
@@ -78,7 +79,7 @@ impl World {
     ) -> io::Result<()> {
         let own_ip = self.machines[machine].ip;
         let source_ip = match to {
-            Some(Address::Inet(to)) => self.source_ip(machine, to.ip()),
+            Some(Address::Inet(to)) => self.source_ip(machine, reached_addr(*to).ip()),
             _ => own_ip,
         };
         let socket = self.datagram_socket(fd)?;
@@ -90,7 +91,10 @@ impl World {
         if data.len() > MAX_DATAGRAM {
             return Err(Errno::MSGSIZE.into());
         }
-        let to = to.cloned().or(socket.peer.clone()).ok_or(Errno::DESTADDRREQ)?;
+        let to = match to.cloned().or(socket.peer.clone()).ok_or(Errno::DESTADDRREQ)? {
+            Address::Inet(to) => Address::Inet(reached_addr(to)),
+            to => to,
+        };
         let local = match (socket.local.clone(), &to) {
             (Address::Inet(mut local), Address::Inet(_)) => {
                 if let Some(ip) = from {
@@ -114,7 +118,7 @@ impl World {
         };
         let reached = reached.into_iter().find(|&at| {
             self.open_descriptors().any(|(_, other)| match &other.object {
-                Object::Datagram(socket) => other.machine == at && receives(&socket.local, &to),
+                Object::Datagram(socket) => other.machine == at && overlaps(&socket.local, &to),
                 _ => false,
             })
         });
@@ -163,7 +167,7 @@ impl World {
         let found = self.open_descriptors().find(|(_, descriptor)| match &descriptor.object {
             Object::Datagram(socket) => {
                 let is_from_peer = socket.peer.as_ref().is_none_or(|peer| *peer == datagram.from);
-                descriptor.machine == machine && receives(&socket.local, to) && is_from_peer
+                descriptor.machine == machine && overlaps(&socket.local, to) && is_from_peer
             }
             _ => false,
         });
@@ -218,16 +222,5 @@ impl World {
         let len = data.len();
         self.record_call(machine, &[len as u64], || format!("receive {len} bytes from {from}"));
         Ok(Packet { len, from, to: to.filter(|_| is_any) })
-    }
-}
-
-/// Returns `true` if a socket at `local` receives what is sent to `to`.
-fn receives(local: &Address, to: &Address) -> bool {
-    match (local, to) {
-        (Address::Inet(local), Address::Inet(to)) => {
-            let is_any = local.ip().is_unspecified() || to.ip().is_unspecified();
-            local.port() == to.port() && (is_any || local.ip() == to.ip())
-        }
-        _ => local == to,
     }
 }

@@ -1,7 +1,7 @@
 //! What happens by itself: the events of the world in their order, and its chaos.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use reactor::kernel::{Completion, Fd};
@@ -147,7 +147,7 @@ impl World {
         let found = match host.parse::<IpAddr>() {
             Ok(ip) => Some(vec![ip]),
             Err(_) if has_failed => None,
-            Err(_) => self.zone.get(host.strip_suffix('.').unwrap_or(host)).cloned(),
+            Err(_) => self.lookup(host.strip_suffix('.').unwrap_or(host)),
         };
         let result = match found {
             Some(ips) => Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()),
@@ -157,6 +157,12 @@ impl World {
             )),
         };
         self.schedule(self.now + delay, Event::Resolved { machine, completion, result });
+    }
+
+    /// Returns the addresses of `name`. Each host knows itself as `localhost` (RFC 6761).
+    fn lookup(&self, name: &str) -> Option<Vec<IpAddr>> {
+        let found = self.zone.get(name).cloned();
+        found.or_else(|| (name == "localhost").then(|| vec![Ipv4Addr::LOCALHOST.into()]))
     }
 
     // --- signals ------------------------------------------------------------
