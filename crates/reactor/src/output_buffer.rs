@@ -185,10 +185,19 @@ impl OutputBuffer {
             self.clear();
         } else {
             self.blocked = true;
-            if self.congested && self.len() <= low() {
-                self.congested = false;
-                self.excess = 0;
+            if self.congested {
+                self.end_congestion(low());
             }
+        }
+    }
+
+    /// Ends the congestion if the queue is back at the low mark. A record of a filter counts
+    /// until all of it is written.
+    #[cold]
+    fn end_congestion(&mut self, low: usize) {
+        if self.len() <= low && self.user_len() <= low {
+            self.congested = false;
+            self.excess = 0;
         }
     }
 
@@ -266,12 +275,12 @@ impl OutputBuffer {
             filtered.push_piece(len, piece.len());
             passed += piece.len();
         }
-        self.congested |= self.len() >= high;
         filtered.lost += plain.len().saturating_sub(passed);
         let passed_of_data = passed.saturating_sub(plain.len());
         plain.clear();
         filtered.plain = plain;
         self.filtered = Some(filtered);
+        self.congested |= self.len().max(self.user_len()) >= high;
         if result.is_err() {
             self.reject(passed_of_data);
         }
@@ -292,7 +301,7 @@ impl OutputBuffer {
     }
 
     /// Removes the pieces of which the first `written` bytes were consumed.
-    pub(crate) fn remove_pieces(&mut self, written: usize) {
+    pub(crate) fn remove_pieces(&mut self, written: usize, low: usize) {
         let is_empty = self.is_empty();
         if let Some(filtered) = &mut self.filtered {
             if is_empty {
@@ -300,6 +309,9 @@ impl OutputBuffer {
             } else {
                 filtered.remove_pieces(written);
             }
+        }
+        if self.congested {
+            self.end_congestion(low);
         }
     }
 

@@ -63,13 +63,11 @@ impl Connection {
             return Ok(());
         };
         let written = write_once(&self.endpoint, output.front(MAX_WRITE))?;
-        output.consume(written, || self.config.limits.low_water());
-        output.remove_pieces(written);
+        let low_water = self.config.limits.low_water();
+        output.consume(written, || low_water);
+        output.remove_pieces(written, low_water);
         output.set_blocked(true);
         let is_blocked = !output.is_empty();
-        if is_blocked {
-            output.record_rest(true);
-        }
         self.record_written(written);
         if let Some(filtering) = self.filtering_mut() {
             filtering.wire.is_blocked = is_blocked;
@@ -103,9 +101,9 @@ impl Connection {
     /// Records that output which has passed a filter was written.
     #[cold]
     pub(super) fn record_filtered(&mut self, written: usize) {
-        let is_blocked = self.queued() > 0;
+        let (is_blocked, low_water) = (self.queued() > 0, self.limits().low_water());
         if let Some(output) = &mut self.output {
-            output.remove_pieces(written);
+            output.remove_pieces(written, low_water);
             output.set_blocked(true);
         }
         if let Some(filtering) = self.filtering_mut() {
@@ -140,6 +138,9 @@ impl Connection {
         };
         let filter = active.filtering.as_mut().and_then(|filtering| filtering.current.as_mut());
         let Some(filter) = filter else { return Ok(()) };
+        if output.plain_len() > 0 || !data.is_empty() {
+            output.record_rest(output.is_empty());
+        }
         output.pass(data, MAX_PIECE, high_water, |plain, wire| filter.send(plain, wire))
     }
 

@@ -602,6 +602,29 @@ fn invariant_5_peer_that_does_not_read_stops_the_input() {
     assert!(end.starts_with("a close: timed out: stall timeout, "), "{end}");
 }
 
+/// Also where the output waits for its rate, or for the rest of a record that counts until
+/// all of it is written.
+#[test]
+fn invariant_5_replies_that_wait_for_their_rate_stop_the_input() {
+    let write_rate = NonZeroU64::new(200_000);
+    for limits in [
+        Limits { write_rate, ..Limits::default() },
+        Limits { write_rate, high_water: 900, low_water: 500, ..Limits::default() },
+    ] {
+        // One reply above the mark is accepted, and no more.
+        let limits = Limits { max_excess: 0, ..limits };
+        let (mut reactor, log) = (Reactor::new().unwrap(), Log::default());
+        let (_, peer) = add(&mut reactor, limits, echo(&log));
+        let data = pattern(150_000);
+        let wire = converse(&mut reactor, move || {
+            (&peer).write_all(&[HELLO, &frames(&data), &[END]].concat()).unwrap();
+            read_to_end(&peer)
+        });
+        assert!(!log.has("error"), "{:?}", log.lines());
+        assert_eq!(decode_all(&wire).0, pattern(150_000));
+    }
+}
+
 #[test]
 fn unsent_counts_bytes_of_the_user() {
     let (mut reactor, log) = (Reactor::new().unwrap(), Log::default());
