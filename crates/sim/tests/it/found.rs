@@ -2,9 +2,10 @@
 
 use std::cell::Cell;
 use std::io;
+use std::num::NonZeroU64;
 use std::rc::Rc;
 
-use reactor::{Filter, Flow, Reactor, Stream};
+use reactor::{Filter, Flow, Limits, Listener, Reactor, Stream};
 use sim::{Fault, Faults, Link, Sim, check};
 
 use crate::common::{
@@ -101,5 +102,40 @@ fn rejected_output_of_a_filtered_stream_is_not_unsent() {
         }
         sim.note(if has_failed.get() { "rejected" } else { "accepted" });
         Ok(())
+    });
+}
+
+/// The swarm with seeds 1264, 1559 and 2011: with a filter, replies that waited did not stop
+/// the input, or not for long enough, and the next reply was rejected.
+#[test]
+fn replies_of_a_filtered_stream_stop_the_input() {
+    check(0..25, |sim: &mut Sim| {
+        sim.set_link(Link::default().with_latency(LATENCY, LATENCY).with_buffers(4096, 4096));
+        let high_water = 1 + usize::try_from(sim.choose(70_000))?;
+        let low_water = usize::try_from(sim.choose(high_water as u64))?;
+        let write_rate = NonZeroU64::new(sim.choose(3) * 20_000);
+        // One reply above the mark is accepted, and no more.
+        let limits =
+            Limits { high_water, low_water, max_excess: 0, write_rate, ..Limits::default() };
+        let log = Log::new();
+        let noted = log.clone();
+        sim.machine("server", [10, 0, 0, 1], move |reactor: &mut Reactor| {
+            let log = noted.clone();
+            let accept = move |_: &_| Ok(Probe::new("server", &log, echo));
+            let listener = Listener::bind(server_addr(), accept)?.with_limits(limits);
+            reactor.add(listener.with_filter(|_| Ok(Transparent))).map(drop)
+        })?;
+        add_client(sim, &log, |on, io| {
+            if on == On::Connect {
+                io.send(&pattern(LEN))?;
+                io.shutdown()?;
+            }
+            passive(on, io)
+        });
+        sim.rest(60 * MINUTE)?;
+        if log.received("client") == pattern(LEN) && log.has("client closed: closed by the peer") {
+            return Ok(());
+        }
+        Err(format!("{:?}", log.lines()).into())
     });
 }
