@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs the README's server and its clients in 10,000 simulated worlds with all faults, and
-# each fault of scripts/faults.sh that can be simulated in 1,000. Checks that a seed decides
-# everything: the worlds of 1,000 seeds are the same when they run twice, in debug and
-# release builds, and on both polling backends. Last, checks that the simulation finds the
-# defects of scripts/defects.sh.
+# Runs the README's server and its clients in 10,000 simulated worlds with all faults, each
+# fault of scripts/faults.sh that can be simulated in 1,000, and random programs in 2,000.
+# Checks that a seed decides everything: the worlds of 1,000 seeds are the same when they
+# run twice, in debug and release builds, and on both polling backends. Last, checks that
+# the simulation finds the defects of scripts/defects.sh.
 set -euo pipefail
 
 if [[ ${1-} == -h || ${1-} == --help ]]; then
@@ -63,6 +63,8 @@ compare() {
     printf '%s --seeds %s: %s in all builds\n' "$1" "$2" "$hash"
 }
 
+run swarm 0..2000 --release
+printf '%s\n' "$summary"
 compare ten_messages 0..1000
 compare conversations 0..50
 scripts/defects.sh
