@@ -24,12 +24,15 @@
 #![allow(clippy::too_many_lines, reason = "a list of scripts has no parts")]
 #![allow(clippy::unnecessary_wraps, reason = "scripts have one type")]
 
+mod chat;
 mod connect;
 mod endings;
+mod filters;
 mod listeners;
 mod log;
 mod loops;
 mod peer;
+mod pressure;
 mod run;
 mod script;
 mod streams;
@@ -54,6 +57,9 @@ fn main() -> ExitCode {
         connect::scripts(),
         listeners::scripts(),
         loops::scripts(),
+        pressure::scripts(),
+        chat::scripts(),
+        filters::scripts(),
     ]
     .into_iter()
     .flatten()

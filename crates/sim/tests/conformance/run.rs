@@ -2,7 +2,7 @@
 //! programs, and what they noted.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -37,6 +37,8 @@ struct Run {
     programs: BTreeMap<&'static str, Handle>,
     /// The streams by their names.
     streams: BTreeMap<String, (Handle, Token)>,
+    /// Those that are to be cued once they exist.
+    early_cues: BTreeSet<String>,
     listener: Option<Token>,
     shared: Option<SocketAddr>,
     requests: Vec<Request>,
@@ -63,6 +65,7 @@ pub(crate) fn start(place: Place, number: u16) {
         names: BTreeMap::new(),
         programs: BTreeMap::new(),
         streams: BTreeMap::new(),
+        early_cues: BTreeSet::new(),
         listener: None,
         shared: None,
         requests: Vec::new(),
@@ -102,6 +105,9 @@ pub(crate) fn number_name(name: &'static str) -> String {
 
 pub(crate) fn add_stream(name: &str, handle: Handle, token: Token) {
     with(|run| run.streams.insert(name.to_owned(), (handle, token)));
+    if with(|run| run.early_cues.remove(name)) {
+        cue(name);
+    }
 }
 
 pub(crate) fn note_read(name: &str, data: &[u8]) {
@@ -202,10 +208,12 @@ pub(crate) fn try_post(
     with(|run| run.programs[program].clone()).post(job)
 }
 
-/// Calls the reaction of a stream with [`On::Cue`], from a job of its program.
+/// Calls the reaction of a stream with [`On::Cue`], from a job of its program, once it is
+/// connected.
 pub(crate) fn cue(stream: &str) {
     let Some((handle, token)) = with(|run| run.streams.get(stream).cloned()) else {
-        return note(format!("no stream {stream} to cue"));
+        with(|run| run.early_cues.insert(stream.to_owned()));
+        return;
     };
     let job = move |cx: &mut Context| {
         cx.with_stream(token, |peer: &mut Peer, io| peer.react(On::Cue, "cue", io));

@@ -163,12 +163,13 @@ fn note_machine(log: &mut Log, name: &str, machine: MachineId, sim: &mut Sim) {
 /// The worlds differ in what a program must not see.
 fn set_conditions(sim: &mut Sim, seed: u64) {
     let ms = Duration::from_millis;
-    match seed % 4 {
-        0 => {}
-        1 => sim.set_link(Link::default().with_latency(Duration::ZERO, Duration::ZERO)),
-        2 => sim.set_link(Link::default().with_latency(ms(20), ms(20))),
-        _ => sim.set_link(Link::default().with_latency(ms(1), ms(1)).with_buffers(9_000, 3_000)),
-    }
+    let link = Link::default().with_buffers(64_000, 16_000);
+    sim.set_link(match seed % 4 {
+        0 => link,
+        1 => link.with_latency(Duration::ZERO, Duration::ZERO),
+        2 => link.with_latency(ms(20), ms(20)),
+        _ => link.with_latency(ms(1), ms(1)).with_buffers(40_000, 3_000),
+    });
     if seed >= 4 {
         let invisible = Faults::none()
             .with(Fault::ShortRead, 300_000)
