@@ -28,7 +28,8 @@ const MAX_EMPTY_MESSAGES: usize = 1024;
 
 /// The [`Protocol`] of a stream that carries a [`ChatProtocol`].
 ///
-/// While the peer does not read what was pushed, no further message is parsed. So a
+/// While the peer does not read what was pushed, no further message is parsed, unless
+/// [`Limits::read_while_congested`](crate::Limits::read_while_congested) is set. So a
 /// protocol that replies to each message with one stays within the stream's limits.
 #[must_use]
 pub struct Chat<P> {

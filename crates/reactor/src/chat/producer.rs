@@ -13,7 +13,8 @@ pub enum Produced {
     /// Nothing is available yet. The producer is called again after
     /// [`ChatIo::resume_output`](crate::ChatIo::resume_output). The call to
     /// `resume_output` must not depend on receiving another message: parsing stops when
-    /// too much output is queued behind the producer.
+    /// too much output is queued behind the producer, unless
+    /// [`Limits::read_while_congested`](crate::Limits::read_while_congested) is set.
     Later,
     /// There is no more.
     End,

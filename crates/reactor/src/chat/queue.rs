@@ -100,7 +100,9 @@ impl ChatState {
     }
 
     fn is_queue_full(&self, connection: &Connection) -> bool {
-        self.queued_bytes >= connection.high_water() || self.output.len() >= MAX_QUEUED_ITEMS
+        let is_full =
+            self.queued_bytes >= connection.high_water() || self.output.len() >= MAX_QUEUED_ITEMS;
+        is_full && !connection.reads_while_congested()
     }
 
     pub(super) fn cancel_message_timer(&mut self, io: &mut Io<'_>) {

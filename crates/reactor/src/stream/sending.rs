@@ -379,7 +379,11 @@ impl Connection {
     /// so that two peers that both send first do not wait for each other.
     pub(crate) fn holds_back_input(&self) -> bool {
         self.output.as_ref().is_some_and(|output| output.holds_back_input())
-            && !self.limits().read_while_congested
+            && !self.reads_while_congested()
+    }
+
+    pub(crate) fn reads_while_congested(&self) -> bool {
+        self.limits().read_while_congested
     }
 
     pub(crate) fn high_water(&self) -> usize {

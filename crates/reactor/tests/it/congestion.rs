@@ -424,3 +424,35 @@ fn invariant_4_output_behind_producer_counts_as_unsent() {
     assert_eq!(log.lines(), ["closed, 8 bytes unsent"]);
     assert_eq!(theirs.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
+
+/// Output that waits behind a producer does not stop it either.
+#[test]
+fn invariant_5_chat_that_reads_while_congested_parses_all_messages() {
+    struct Asks(Log);
+    impl ChatProtocol for Asks {
+        fn handle_connect(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
+            chat.push_with_producer(|_: &mut Vec<u8>| Ok(Produced::Later))?;
+            // Many, and more bytes than the mark.
+            (0..100).try_for_each(|_| chat.push(&[0; 1000]))
+        }
+        fn found_terminator(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
+            self.0.note(String::from_utf8(chat.take_collected()).unwrap());
+            Ok(())
+        }
+    }
+    for read_while_congested in [false, true] {
+        let (ours, mut theirs) = local_pair().unwrap();
+        let log = Log::default();
+        let mut reactor = Reactor::new().unwrap();
+        let limits = Limits { read_while_congested, ..Limits::default() };
+        let chat = Stream::new(ours, Chat::new("\n", Asks(log.clone()))).unwrap();
+        reactor.add(chat.with_limits(limits)).unwrap();
+        turn_all(&mut reactor);
+        theirs.write_all(b"a\nb\n").unwrap();
+        turn_all(&mut reactor);
+        theirs.write_all(b"c\n").unwrap();
+        turn_all(&mut reactor);
+        let expected: &[&str] = if read_while_congested { &["a", "b", "c"] } else { &[] };
+        assert_eq!(log.lines(), expected);
+    }
+}
