@@ -5,7 +5,9 @@ use std::io;
 use std::num::NonZeroU64;
 use std::rc::Rc;
 
-use reactor::{Filter, Flow, Limits, Listener, Reactor, Stream};
+use reactor::{
+    Chat, ChatIo, ChatProtocol, Filter, Flow, Limits, Listener, Reactor, Stream, producer_from_iter,
+};
 use sim::{Fault, Faults, Link, Sim, check};
 
 use crate::common::{
@@ -137,5 +139,56 @@ fn replies_of_a_filtered_stream_stop_the_input() {
             return Ok(());
         }
         Err(format!("{:?}", log.lines()).into())
+    });
+}
+
+/// The swarm's chats with seed 41: a client that was to read in any case did not, while much
+/// was queued behind a producer, and the server waited for it to read.
+#[test]
+fn chat_that_reads_while_congested_does_not_wait_for_its_output() {
+    /// Replies to each line.
+    struct Replies;
+    impl ChatProtocol for Replies {
+        fn found_terminator(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
+            chat.push(&[b'x'; 2000])?;
+            chat.push(b"\n")
+        }
+    }
+    /// Sends all requests at once, behind a producer.
+    struct Asks(usize);
+    impl ChatProtocol for Asks {
+        fn handle_connect(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
+            chat.push_with_producer(producer_from_iter(["first\n"]))?;
+            (1..self.0).try_for_each(|_| chat.push(&[&[b'y'; 500][..], b"\n"].concat()))
+        }
+        fn found_terminator(&mut self, chat: &mut ChatIo<'_>) -> io::Result<()> {
+            chat.take_collected();
+            self.0 -= 1;
+            if self.0 == 0 {
+                chat.close_when_done();
+            }
+            Ok(())
+        }
+    }
+    check(0..50, |sim: &mut Sim| {
+        sim.set_link(Link::default().with_latency(LATENCY, LATENCY).with_buffers(1000, 1000));
+        let limits = Limits { high_water: 1000, stall_timeout: None, ..Limits::default() };
+        sim.machine("server", [10, 0, 0, 1], move |reactor: &mut Reactor| {
+            let listener = Listener::bind(server_addr(), |_| Ok(Chat::new("\n", Replies)))?;
+            reactor.add(listener.with_limits(limits)).map(drop)
+        })?;
+        let count = 70 + usize::try_from(sim.choose(100))?;
+        let client = sim.machine("client", [10, 0, 0, 2], move |reactor: &mut Reactor| {
+            let stream = Stream::connect([server_addr()], Chat::new("\n", Asks(count)));
+            let limits = Limits { read_while_congested: true, ..limits };
+            let token = reactor.add(stream.with_limits(limits))?;
+            // Otherwise each end waits for the other, forever.
+            reactor.context().call_later(30 * MINUTE, move |cx| {
+                assert!(!cx.channels().iter().any(|channel| channel.token == token));
+            });
+            Ok(())
+        })?;
+        sim.rest(60 * MINUTE)?;
+        if sim.has_ended(client) { Ok(()) } else { Err("the client has not ended".into()) }
     });
 }
