@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, reason = "a panic in a world is the report of a failure")]
 
 mod actors;
+mod chat;
 mod echo;
 mod filters;
 mod rng;
@@ -19,8 +20,9 @@ const COMMAND: &str = "cargo run --release -p sim --example swarm";
 
 fn scenario(sim: &mut Sim) -> ScenarioResult {
     let mut rng = Rng(sim.choose(u64::MAX));
-    match rng.below(2) {
+    match rng.below(3) {
         0 => actors::scenario(sim, &mut rng),
+        1 => chat::scenario(sim, &mut rng),
         _ => echo::scenario(sim, &mut rng),
     }
 }
