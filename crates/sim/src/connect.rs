@@ -3,17 +3,15 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
 
 use reactor::Address;
 use reactor::kernel::Fd;
 use rustix::io::Errno;
 
-use crate::dice::Dice;
 use crate::fault::Fault;
 use crate::link::Link;
 use crate::rng::Rng;
-use crate::socket::{End, EndId, EndState, FinState, Listener, Object, Segment, SocketNumber};
+use crate::socket::{End, EndId, EndState, FinState, Listener, Object, Segment};
 use crate::trace::EventKind;
 use crate::world::{Event, World, nanos, stream};
 
@@ -33,6 +31,10 @@ impl World {
     ) -> io::Result<Fd> {
         self.check_limit(machine)?;
         let at = self.bind_address(machine, at)?;
+        if let Err(error) = self.take_path(machine, &at) {
+            self.probe_path(machine, &at);
+            return Err(error);
+        }
         let is_taken = self.open_descriptors().any(|(_, other)| match &other.object {
             Object::Listener(listener) => {
                 self.machines[other.machine].ip == self.machines[machine].ip
@@ -133,7 +135,7 @@ impl World {
     }
 
     /// Opens a descriptor for the end `id`.
-    fn attach(&mut self, machine: usize, id: EndId) -> Fd {
+    pub(crate) fn attach(&mut self, machine: usize, id: EndId) -> Fd {
         let fd = self.open(machine, Object::Stream(id));
         if let Some(end) = self.ends.get_mut(&id) {
             end.fd = Some(fd);
@@ -141,40 +143,7 @@ impl World {
         fd
     }
 
-    /// A Unix socket is connected at once, if there is room in the listener's queue.
-    fn connect_unix(
-        &mut self,
-        machine: usize,
-        to: &Address,
-        number: SocketNumber,
-        mut dice: Dice,
-    ) -> io::Result<Fd> {
-        let Some(listener) = self.find_listener(machine, to, &mut dice.rng) else {
-            return Err(Errno::NOENT.into());
-        };
-        let peer_machine = self.descriptor(listener)?.machine;
-        if self.is_backlog_full(listener, peer_machine) {
-            return Err(Errno::AGAIN.into());
-        }
-        let link = Link::default().with_latency(Duration::ZERO, Duration::ZERO);
-        let unnamed = Address::Unix(None);
-        let end =
-            End::new(machine, unnamed.clone(), to.clone(), peer_machine, link, (number, dice));
-        let id = self.add_end(end);
-        let fd = self.attach(machine, id);
-        let other = self.add_embryo(id, peer_machine, to.clone(), unnamed, listener);
-        for (end, other) in [(id, other), (other, id)] {
-            if let Some(end) = self.ends.get_mut(&end) {
-                end.state = EndState::Open;
-                end.other = Some(other);
-            }
-        }
-        self.record_call(machine, &[id], || format!("connect to {to}"));
-        self.queue_connection(other, listener);
-        Ok(fd)
-    }
-
-    fn add_embryo(
+    pub(crate) fn add_embryo(
         &mut self,
         client: EndId,
         machine: usize,
@@ -195,7 +164,7 @@ impl World {
 
     /// Returns `true` if a listener has more connections that it has not accepted than its
     /// backlog. As on Linux, one more than the backlog fits.
-    fn is_backlog_full(&self, listener: Fd, machine: usize) -> bool {
+    pub(crate) fn is_backlog_full(&self, listener: Fd, machine: usize) -> bool {
         let backlog = self.machines[machine].backlog;
         // Counting is slow, and seldom needed: few worlds have more connections than this.
         self.ends.len() > backlog

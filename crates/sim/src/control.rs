@@ -14,12 +14,13 @@ impl Sim {
     // --- what happens to machines -------------------------------------------
 
     /// Ends the program of a machine as SIGKILL does: the system closes its sockets, and what
-    /// was written to them is still sent. In the program's memory, channels close with
+    /// was written to them is still sent. The paths of its Unix sockets remain. In the program's memory, channels close with
     /// [`Cause::Shutdown`](reactor::Cause::Shutdown).
     pub fn kill(&mut self, machine: MachineId) {
         {
             let mut world = self.world.borrow_mut();
             world.record_world(machine.0, &[1], || "killed".to_owned());
+            world.leave_paths(machine.0);
             world.close_all(machine.0);
         }
         self.end_program(machine.0);
@@ -31,6 +32,7 @@ impl Sim {
         {
             let mut world = self.world.borrow_mut();
             world.record_world(machine.0, &[2], || "power lost".to_owned());
+            world.leave_paths(machine.0);
             world.lose_connections(machine.0);
             world.machines[machine.0].is_up = false;
         }

@@ -12,10 +12,18 @@ use crate::connect::{latency, overlaps, reached_addr};
 use crate::fault::Fault;
 use crate::socket::{Datagram, DatagramSocket, Object, Sender};
 use crate::trace::EventKind;
+use crate::unix::Found;
 use crate::world::{Event, World, stream};
 
 /// The longest payload of a datagram (UDP over IPv4).
 const MAX_DATAGRAM: usize = 65_507;
+
+/// The longest one over a Unix socket (Linux: `wmem_default`, less what the kernel adds).
+const MAX_UNIX_DATAGRAM: usize = 212_960;
+
+/// How many datagrams a Unix socket holds beyond the first one, before their senders have to
+/// wait (Linux: `net.unix.max_dgram_qlen`).
+const MAX_QUEUED: usize = 10;
 
 /// How many bytes a socket holds until they are received (Linux: `rmem_default`).
 const RECEIVE_BUFFER: usize = 212_992;
@@ -37,6 +45,7 @@ impl World {
             Some(at) => self.bind_address(machine, at)?,
             None => self.bind_address(machine, &Address::Inet(SocketAddr::new(ip, 0)))?,
         };
+        self.take_path(machine, &local)?;
         let is_taken = self.open_descriptors().any(|(_, other)| match &other.object {
             Object::Datagram(socket) => {
                 let is_same_host = self.machines[other.machine].ip == self.machines[machine].ip;
@@ -78,6 +87,7 @@ impl World {
         from: Option<IpAddr>,
     ) -> io::Result<()> {
         let own_ip = self.machines[machine].ip;
+        let is_foreign = from.is_some_and(|from| !self.has_address(machine, from));
         let source_ip = match to {
             Some(Address::Inet(to)) => self.source_ip(machine, reached_addr(*to).ip()),
             _ => own_ip,
@@ -88,8 +98,12 @@ impl World {
             self.update_ready(fd);
             return Err(error.into());
         }
-        if data.len() > MAX_DATAGRAM {
+        let is_unix = !matches!(socket.local, Address::Inet(_));
+        if data.len() > if is_unix { MAX_UNIX_DATAGRAM } else { MAX_DATAGRAM } {
             return Err(Errno::MSGSIZE.into());
+        }
+        if is_foreign {
+            return Err(Errno::NETUNREACH.into());
         }
         let to = match to.cloned().or(socket.peer.clone()).ok_or(Errno::DESTADDRREQ)? {
             Address::Inet(to) => Address::Inet(reached_addr(to)),
@@ -111,24 +125,17 @@ impl World {
         let is_lost = dice.draw(Fault::DatagramLoss, &self.faults).is_some();
         let is_doubled = dice.draw(Fault::DatagramDuplicate, &self.faults).is_some();
         let is_late = dice.draw(Fault::DatagramReorder, &self.faults).is_some();
-        let reached = match &to {
-            Address::Inet(to) => self.machines_at(machine, to.ip()),
-            // A Unix socket: it is there, or it is not.
-            _ => self.machines_at(machine, own_ip),
+        let Address::Inet(addr) = to else {
+            self.datagram_socket(fd)?.dice = dice;
+            let datagram = Datagram { sender, data: data.to_vec(), from: local, to: None };
+            return self.send_unix(&to, datagram);
         };
-        let reached = reached.into_iter().find(|&at| {
+        let reached = self.machines_at(machine, addr.ip()).into_iter().find(|&at| {
             self.open_descriptors().any(|(_, other)| match &other.object {
                 Object::Datagram(socket) => other.machine == at && overlaps(&socket.local, &to),
                 _ => false,
             })
         });
-        let Address::Inet(addr) = to else {
-            self.datagram_socket(fd)?.dice = dice;
-            let target = reached.ok_or(Errno::CONNREFUSED)?;
-            let datagram = Datagram { sender, data: data.to_vec(), from: local, to: None };
-            self.schedule(self.now, Event::Datagram { machine: target, to, datagram });
-            return Ok(());
-        };
         // A host without such a socket answers; one that does not exist is silent.
         let host = reached.or_else(|| self.machines_at(machine, addr.ip()).first().copied());
         let link = host.map_or(self.link, |host| self.link_between(machine, host));
@@ -155,6 +162,22 @@ impl World {
             let (to, datagram) = (Address::Inet(addr), datagram.clone());
             self.schedule(at, Event::Datagram { machine: host, to, datagram });
         }
+        Ok(())
+    }
+
+    /// A Unix datagram is with its receiver at once.
+    fn send_unix(&mut self, to: &Address, datagram: Datagram) -> io::Result<()> {
+        let target = match self.find_path(datagram.sender.machine, to) {
+            Found::Datagram(target) => target,
+            Found::Listener(_) => return Err(Errno::PROTOTYPE.into()),
+            Found::Left => return Err(Errno::CONNREFUSED.into()),
+            Found::Nothing => return Err(Errno::NOENT.into()),
+        };
+        let machine = self.descriptor(target)?.machine;
+        if self.datagram_socket(target)?.received.len() > MAX_QUEUED {
+            return Err(Errno::AGAIN.into());
+        }
+        self.on_datagram(machine, to, datagram);
         Ok(())
     }
 
@@ -188,7 +211,7 @@ impl World {
         };
         if let Ok(socket) = self.datagram_socket(fd) {
             let held: usize = socket.received.iter().map(|datagram| datagram.data.len()).sum();
-            if held + len <= RECEIVE_BUFFER {
+            if held + len <= RECEIVE_BUFFER || datagram.to.is_none() {
                 socket.received.push_back(datagram);
             }
         }

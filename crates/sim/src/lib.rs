@@ -225,6 +225,7 @@ mod simulation;
 mod socket;
 mod stream;
 mod trace;
+mod unix;
 mod world;
 
 pub use command_line::main;

@@ -1,9 +1,10 @@
 //! [`World`]: the machines, what they have open, what is on its way, and the time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use reactor::Address;
@@ -133,6 +134,8 @@ pub(crate) struct World {
     /// Between which machines nothing passes, and until when.
     pub(crate) partitions: BTreeMap<(usize, usize), u64>,
     pub(crate) zone: BTreeMap<String, Vec<IpAddr>>,
+    /// The files of Unix sockets whose programs did not remove them, by host.
+    pub(crate) left_paths: BTreeSet<(IpAddr, PathBuf)>,
     pub(crate) faults: Faults,
     /// Those whose rate was not 0 at some time.
     pub(crate) declared: Faults,
@@ -159,6 +162,7 @@ impl World {
             links: BTreeMap::new(),
             partitions: BTreeMap::new(),
             zone: BTreeMap::new(),
+            left_paths: BTreeSet::new(),
             faults: Faults::none(),
             declared: Faults::none(),
             counts: FaultCounts::default(),

@@ -18,7 +18,7 @@ use crate::sys::socket_file::SocketFile;
 use crate::sys::socket_options::SocketOptions;
 use crate::sys::socket_path::SocketPath;
 use crate::sys::source::Source;
-use crate::sys::unix_address::path_address;
+use crate::sys::unix_address::{named, path_address, unix_sock_addr};
 
 /// A stream socket. Its methods are those of [`socket::Socket`].
 #[derive(Debug)]
@@ -32,6 +32,14 @@ fn open(
     create: impl FnOnce(&dyn Kernel) -> io::Result<kernel::Fd>,
 ) -> Option<io::Result<kernel::OwnedFd>> {
     kernel::current().map(|kernel| create(&*kernel).map(kernel::OwnedFd))
+}
+
+/// Like [`open`], with the address of a Unix socket.
+fn open_path(
+    path: &Path,
+    create: impl FnOnce(&dyn Kernel, &Address) -> io::Result<kernel::Fd>,
+) -> Option<io::Result<kernel::OwnedFd>> {
+    open(|kernel| unix_sock_addr(path).and_then(|_| create(kernel, &path_address(path))))
 }
 
 impl Socket {
@@ -55,7 +63,7 @@ impl Socket {
     }
 
     pub(crate) fn connect_unix(path: &Path, options: &SocketOptions) -> io::Result<Self> {
-        match open(|kernel| kernel.connect(&path_address(path), None)) {
+        match open_path(path, |kernel, to| kernel.connect(to, None)) {
             Some(opened) => opened.map(Socket::Simulated),
             None => socket::Socket::connect_unix(path, options).map(Socket::System),
         }
@@ -72,8 +80,9 @@ impl Socket {
         path: &Path,
         file: SocketFile,
     ) -> io::Result<(Self, Option<SocketPath>)> {
-        if let Some(opened) = open(|kernel| kernel.listen(&path_address(path), false)) {
-            return opened.map(|fd| (Socket::Simulated(fd), None));
+        if let Some(bound) = open_path(path, |kernel, at| kernel.listen(at, false)) {
+            let fd = bound.map_err(|error| named(path, &error))?;
+            return Ok((Socket::Simulated(fd), None));
         }
         let (socket, path) = socket::Socket::listen_path(path, file)?;
         Ok((Socket::System(socket), path))
@@ -294,8 +303,9 @@ impl DatagramSocket {
         path: &Path,
         file: SocketFile,
     ) -> io::Result<(Self, Option<SocketPath>)> {
-        if let Some(opened) = open(|kernel| kernel.open_datagram(Some(&path_address(path)), None)) {
-            return opened.map(|fd| (DatagramSocket::Simulated(fd), None));
+        if let Some(bound) = open_path(path, |kernel, at| kernel.open_datagram(Some(at), None)) {
+            let fd = bound.map_err(|error| named(path, &error))?;
+            return Ok((DatagramSocket::Simulated(fd), None));
         }
         let (socket, path) = datagram_socket::DatagramSocket::bind_path(path, file)?;
         Ok((DatagramSocket::System(socket), path))

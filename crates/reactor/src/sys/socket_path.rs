@@ -15,7 +15,7 @@ use crate::sys::datagram_socket::DatagramSocket;
 use crate::sys::process::Owner;
 use crate::sys::socket::Socket;
 use crate::sys::socket_file::SocketFile;
-use crate::sys::unix_address::{is_abstract, shown, unix_sock_addr};
+use crate::sys::unix_address::{is_abstract, named, unix_sock_addr};
 
 /// How often to try to lock a directory that another program has locked.
 const MAX_LOCK_ATTEMPTS: u32 = 100;
@@ -45,8 +45,7 @@ impl SocketPath {
         bind: impl Fn(&SockAddr) -> io::Result<T>,
         start: impl Fn(&T) -> io::Result<()>,
     ) -> io::Result<(T, Option<Self>)> {
-        let named =
-            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", shown(path)));
+        let named = |error| named(path, &error);
         let addr = unix_sock_addr(path).map_err(named)?;
         if is_abstract(path) {
             file.check_none().map_err(named)?;

@@ -26,7 +26,7 @@ pub(super) fn path_address(path: &Path) -> Address {
 }
 
 /// Returns `path` for an error message of one line.
-pub(super) fn shown(path: &Path) -> String {
+fn shown(path: &Path) -> String {
     match path.as_os_str().as_bytes() {
         [0, name @ ..] => format!("@{}", String::from_utf8_lossy(name).escape_debug()),
         bytes if bytes.iter().any(u8::is_ascii_control) => {
@@ -34,6 +34,11 @@ pub(super) fn shown(path: &Path) -> String {
         }
         _ => path.display().to_string(),
     }
+}
+
+/// Returns an error that names `path`.
+pub(super) fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", shown(path)))
 }
 
 /// Returns `true` if `path` is a zero byte and a name: there is no such file.

@@ -26,6 +26,7 @@
 
 mod chat;
 mod connect;
+mod datagrams;
 mod endings;
 mod filters;
 mod listeners;
@@ -36,6 +37,7 @@ mod pressure;
 mod run;
 mod script;
 mod streams;
+mod unix;
 
 use std::panic;
 use std::process::ExitCode;
@@ -60,6 +62,8 @@ fn main() -> ExitCode {
         pressure::scripts(),
         chat::scripts(),
         filters::scripts(),
+        unix::scripts(),
+        datagrams::scripts(),
     ]
     .into_iter()
     .flatten()

@@ -1,14 +1,16 @@
 //! [`Script`]: two programs, run on loopback and in worlds.
 
 use std::io;
+use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use reactor::Reactor;
+use reactor::{Listener, Reactor};
 use rustix::process::{Signal, getpid, kill_process};
 use sim::{Fault, Faults, Link, MachineId, Sim};
 
 use crate::log::Log;
+use crate::peer::{Peer, passive};
 use crate::run::{self, Place, Request};
 
 /// Longer than any script takes, even on a busy machine.
@@ -27,6 +29,7 @@ pub(crate) struct Script {
     pub(crate) name: String,
     server: Setup,
     client: Setup,
+    leaves_path: bool,
 }
 
 pub(crate) fn script(
@@ -34,7 +37,8 @@ pub(crate) fn script(
     server: impl Fn(&mut Reactor) -> io::Result<()> + 'static,
     client: impl Fn(&mut Reactor) -> io::Result<()> + 'static,
 ) -> Script {
-    Script { name: name.into(), server: Rc::new(server), client: Rc::new(client) }
+    let (server, client): (Setup, Setup) = (Rc::new(server), Rc::new(client));
+    Script { name: name.into(), server, client, leaves_path: false }
 }
 
 /// Appends what the loop of a program counted, and how many channels are still open, to the
@@ -53,6 +57,11 @@ fn note_program(log: &mut Log, name: &str, reactor: Option<&mut Reactor>) {
 }
 
 impl Script {
+    /// Before it starts, a server at the script's path is killed, and leaves the path behind.
+    pub(crate) fn after_killed_server(self) -> Self {
+        Script { leaves_path: true, ..self }
+    }
+
     /// Runs the script in worlds and on loopback.
     ///
     /// # Errors
@@ -79,6 +88,10 @@ impl Script {
     /// longer become that.
     fn run_on_loopback(&self, number: u16, expected: &Log) -> Result<Log, String> {
         run::start(Place::Loopback, number);
+        if self.leaves_path {
+            // Dropping it does not remove the path.
+            UnixListener::bind(run::path()).map_err(|error| error.to_string())?;
+        }
         let mut programs = Vec::new();
         for (name, setup) in [("server", &self.server), ("client", &self.client)] {
             let mut reactor = Reactor::new().map_err(|error| error.to_string())?;
@@ -108,6 +121,10 @@ impl Script {
             }
             equal_turns = if log == *expected { equal_turns + 1 } else { 0 };
             if equal_turns == 3 || started_at.elapsed() > DEADLINE {
+                if self.leaves_path {
+                    // One that a listener has replaced is removed with that one.
+                    let _ = std::fs::remove_file(run::path());
+                }
                 // The programs end here.
                 return Ok(log);
             }
@@ -120,6 +137,14 @@ impl Script {
         // A panic is seen by the callbacks, as on loopback.
         sim.allow_panics();
         set_conditions(&mut sim, seed);
+        if self.leaves_path {
+            let accept = |_: &_| Ok(Peer::new("killed", passive));
+            let setup = move |reactor: &mut Reactor| {
+                reactor.add(Listener::bind_unix(run::path(), accept)?).map(drop)
+            };
+            let killed = sim.machine("killed", [10, 0, 0, 1], setup);
+            sim.kill(killed.map_err(|error| error.to_string())?);
+        }
         // Two programs of one host.
         let mut add = |name: &'static str, setup: &Setup| {
             let setup = Rc::clone(setup);
