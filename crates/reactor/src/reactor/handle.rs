@@ -201,7 +201,8 @@ enum Attention {
     Awake,
     /// The loop may be waiting.
     Asleep,
-    /// The queue contains jobs that the loop has not taken.
+    /// The queue contains jobs that the loop has not taken; none if one was posted while
+    /// `take_jobs` was between its two steps, and so was taken with the others.
     Posted,
 }
 
@@ -252,3 +253,23 @@ impl fmt::Display for ReactorClosed {
 }
 
 impl Error for ReactorClosed {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reactor::Reactor;
+
+    /// A job that is posted between the two steps of `take_jobs` leaves `Posted` behind.
+    #[test]
+    fn invariant_11_loop_sleeps_although_the_job_that_was_posted_is_taken() {
+        let mut reactor = Reactor::new().unwrap();
+        let handle = reactor.handle();
+        let taken = handle.clone();
+        let leave_mark = move |_: &mut Context| {
+            taken.0.replace_attention(Attention::Posted);
+        };
+        handle.post(leave_mark).unwrap();
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+        assert!(handle.0.is_asleep(), "the next post would not wake the loop");
+    }
+}

@@ -234,7 +234,8 @@ impl Context {
 
     /// Prepares for the wait: from here on, the next post wakes the loop.
     fn park(&mut self) {
-        if self.jobs.is_empty() && !self.handle.try_sleep() {
+        // Not once only: the job that was posted may have been taken before.
+        while self.jobs.is_empty() && !self.handle.try_sleep() {
             self.handle.take_jobs(&mut self.jobs);
         }
     }
