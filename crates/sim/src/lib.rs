@@ -191,14 +191,28 @@
 //!
 //! [`check`] detects a program that does not do the same in two runs.
 //!
+//! # How faithful it is
+//!
+//! A conformance suite, `tests/conformance`, runs 410 scripts both on Linux's loopback network
+//! and in worlds, and compares what callbacks see: their order, the bytes, the errors of calls,
+//! and the causes of closes. All are equal. These cannot be compared:
+//!
+//! * a connection to a host that is silent, and a full queue of a listener: loopback has
+//!   neither;
+//! * a name that is not resolved, which depends on the name servers;
+//! * a connection that is given up while it is established, or data that crosses a reset: there
+//!   the outcome depends on the time on a real network too;
+//! * SIGINT and SIGTERM, and a signal that no program handles: they would end the suite.
+//!
 //! # What is not simulated
 //!
-//! * pipes, terminals, files, threads, and blocking name resolution (`Listener::bind` with a
+//! * pipes, terminals, files (so that no Unix path is anything but a socket, and no directory is
+//!   missing), threads, and blocking name resolution (`Listener::bind` with a
 //!   host name); [`Stream::connect_host`](reactor::Stream::connect_host) uses the world's names;
 //! * sockets that are created outside of the reactor, socket options, urgent data, multicast,
-//!   credentials, and binding to IPv4 and IPv6 at once;
+//!   credentials, and binding to IPv4 and IPv6 separately on one port;
 //! * acknowledgements that are lost or late, and the limit on a closed connection whose peer
-//!   does not read; a full datagram socket drops what arrives, a Unix one too;
+//!   does not read;
 //! * the time that a callback takes: the clock stands still within a turn.
 
 #[cfg(not(unix))]

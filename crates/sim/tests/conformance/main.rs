@@ -101,6 +101,11 @@ fn main() -> ExitCode {
         started_at.elapsed(),
         if failed == 0 { "all equal".to_owned() } else { format!("{failed} DIFFER") }
     );
+    let documented = format!("runs {} scripts", scripts.len());
+    if !include_str!("../../src/lib.rs").contains(&documented) {
+        println!("conformance: src/lib.rs does not say that the suite {documented}");
+        failed += 1;
+    }
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -343,7 +343,7 @@ fn resets() -> Vec<Script> {
             },
             |reactor| {
                 dial(reactor, |on, io| match on {
-                    On::Connect => io.send(&pattern(20 * LARGE)),
+                    On::Connect => io.send(&pattern(8 * LARGE)),
                     _ => passive(on, io),
                 })
             },
