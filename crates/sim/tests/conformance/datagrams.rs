@@ -183,7 +183,6 @@ fn udp() -> Vec<Script> {
                         count += 1;
                         if count == 1 { react(io) } else { Ok(io.close()) }
                     }
-                    // It stays open in a drain, for the next datagram.
                     _ => Ok(()),
                 })
             },
@@ -274,11 +273,40 @@ fn udp() -> Vec<Script> {
         }),
         answered("UDP: a handler panics", |_| std::panic::panic_any(PANIC)),
         answered("UDP: a handler closes", |io| Ok(io.close())),
-        answered("UDP: a program stops", |io| Ok(io.context().stop())),
-        answered("UDP: a drain", |io| {
-            io.context().drain(std::time::Duration::from_secs(3600));
-            Ok(())
-        }),
+        script(
+            "UDP: a program stops",
+            |reactor| {
+                serve(reactor, |on, io| match on {
+                    Arrived(..) => Ok(io.context().stop()),
+                    _ => Ok(()),
+                })
+            },
+            |reactor| {
+                ask(reactor, |on, io| match on {
+                    Add => {
+                        io.send(b"x")?;
+                        Ok(io.close())
+                    }
+                    _ => Ok(()),
+                })
+            },
+        ),
+        script(
+            "UDP: a socket that stays open in a drain",
+            |reactor| {
+                let mut client = None;
+                serve(reactor, move |on, io| match on {
+                    Arrived(b"end", _) => Ok(io.close()),
+                    Arrived(_, from) => {
+                        client = Some(from.clone());
+                        Ok(io.context().drain(std::time::Duration::from_secs(3600)))
+                    }
+                    Drain => io.send_to(b"go on", client.as_ref().unwrap()),
+                    _ => Ok(()),
+                })
+            },
+            |reactor| ask(reactor, sends(b"x".to_vec())),
+        ),
         script(
             "UDP: a socket writes when there is room",
             |reactor| {

@@ -292,10 +292,10 @@ fn upgrades() -> Vec<Script> {
 }
 
 fn proxied() -> Vec<Script> {
-    let header = |name: &str, header: &'static [u8]| {
+    let header = |name: &str, header: &'static [u8], is_complete: bool| {
         script(
             name,
-            |reactor| {
+            move |reactor| {
                 let accept = |_: &_| {
                     Ok(Peer::new("server", |on, io: &mut Io<'_>| match on {
                         On::Connect => {
@@ -308,7 +308,8 @@ fn proxied() -> Vec<Script> {
                         _ => echo(on, io),
                     }))
                 };
-                let limits = Limits { handshake_timeout: Some(moment()), ..no_limits() };
+                let handshake_timeout = (!is_complete).then(moment);
+                let limits = Limits { handshake_timeout, ..no_limits() };
                 let listener = Listener::bind(run::addr(), accept)?.with_limits(limits);
                 let trusted = ["127.0.0.0/8".parse().unwrap()];
                 add_listener(reactor, proxy_protocol::listen(listener, trusted)).map(drop)
@@ -321,10 +322,10 @@ fn proxied() -> Vec<Script> {
         )
     };
     vec![
-        header("PROXY protocol", b"PROXY TCP4 192.0.2.1 192.0.2.2 4321 80\r\nx"),
-        header("PROXY protocol: the proxy's own connection", b"PROXY UNKNOWN\r\nx"),
-        header("PROXY protocol: no header", b"GET / HTTP/1.0\r\n\r\n"),
-        header("PROXY protocol: half a header", b"PROXY TCP4 192.0."),
+        header("PROXY protocol", b"PROXY TCP4 192.0.2.1 192.0.2.2 4321 80\r\nx", true),
+        header("PROXY protocol: the proxy's own connection", b"PROXY UNKNOWN\r\nx", true),
+        header("PROXY protocol: no header", b"GET / HTTP/1.0\r\n\r\n", true),
+        header("PROXY protocol: half a header", b"PROXY TCP4 192.0.", false),
         script(
             "PROXY protocol: a proxy that is not trusted",
             |reactor| {

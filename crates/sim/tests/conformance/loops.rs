@@ -18,6 +18,8 @@ use crate::script::{Script, script};
 /// The shortest time that differs from the next one, on any clock.
 const STEP: Duration = Duration::from_millis(2);
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 pub(crate) fn scripts() -> Vec<Script> {
     let mut scripts = timers();
     scripts.extend(jobs());
@@ -83,7 +85,7 @@ fn timers() -> Vec<Script> {
         }),
         alone("a timer after which the loop stops", |cx| {
             cx.call_later(STEP, Context::stop);
-            cx.call_later(moment(), says("never"));
+            cx.call_later(HOUR, says("never"));
             Ok(())
         }),
         alone("a timer of no channel", |cx| {
@@ -161,7 +163,7 @@ fn jobs() -> Vec<Script> {
         }),
         alone("a job stops the loop, and the next one is not run", |cx| {
             cx.handle().stop().unwrap();
-            cx.call_later(STEP, says("never"));
+            cx.call_later(HOUR, says("never"));
             Ok(())
         }),
         script(
@@ -323,7 +325,7 @@ fn signals() -> Vec<Script> {
         script(
             "a signal drains the server, and its client finishes",
             |reactor| {
-                let handler = |cx: &mut Context, _| cx.drain(Duration::from_secs(3600));
+                let handler = |cx: &mut Context, _| cx.drain(HOUR);
                 reactor.add(Signals::new(&[SIGUSR1], handler)?)?;
                 listen(reactor, |on, io| match on {
                     On::Read(_) => Ok(run::signal_server(SIGUSR1)),
@@ -426,8 +428,7 @@ fn reconnectors() -> Vec<Script> {
         script("a client is closed during its pause", idle, |reactor| {
             let connector = Connector::to_addrs([run::addr()]);
             let connect = move || Ok(connector.connect(Peer::new("client", passive)));
-            let hour = Duration::from_secs(3600);
-            let client = Reconnector::new(connect).with_pauses(hour, hour);
+            let client = Reconnector::new(connect).with_pauses(HOUR, HOUR);
             let client = client.with_handler(|cx, reason, _| {
                 note_as("reconnector", reason.to_string());
                 let token = cx.token();

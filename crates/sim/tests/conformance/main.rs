@@ -15,6 +15,7 @@
 //! Scripts order their steps by events, so that it does not matter how fast the machine is.
 //!
 //! `cargo test -p sim --test conformance -- PART` runs the scripts whose names contain PART.
+//! `--repeat COUNT` runs each this often on loopback; worlds do not change.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -69,9 +70,11 @@ fn main() -> ExitCode {
     .flatten()
     .collect();
     let mut args = std::env::args().skip(1);
-    let mut parts = Vec::new();
+    let (mut parts, mut repeat) = (Vec::new(), 1);
     while let Some(arg) = args.next() {
-        if OPTIONS_WITH_VALUE.contains(&&*arg) {
+        if arg == "--repeat" {
+            repeat = args.next().and_then(|count| count.parse().ok()).expect("--repeat COUNT");
+        } else if OPTIONS_WITH_VALUE.contains(&&*arg) {
             args.next();
         } else if !arg.starts_with('-') {
             parts.push(arg);
@@ -87,7 +90,7 @@ fn main() -> ExitCode {
         }
         count += 1;
         let script_started_at = Instant::now();
-        let result = script.compare(number);
+        let result = script.compare(number, repeat);
         slowest = slowest.max((script_started_at.elapsed(), &script.name));
         if let Err(page) = result {
             failed += 1;
@@ -96,8 +99,8 @@ fn main() -> ExitCode {
     }
     let (took, name) = slowest;
     println!(
-        "conformance: {count} scripts, each on loopback and in {WORLDS} worlds, in {:.1?} (slowest: \
-         {name}, {took:.1?}): {}",
+        "conformance: {count} scripts, each {repeat} times on loopback and in {WORLDS} worlds, in \
+         {:.1?} (slowest: {name}, {took:.1?}): {}",
         started_at.elapsed(),
         if failed == 0 { "all equal".to_owned() } else { format!("{failed} DIFFER") }
     );

@@ -62,12 +62,12 @@ impl Script {
         Script { leaves_path: true, ..self }
     }
 
-    /// Runs the script in worlds and on loopback.
+    /// Runs the script in worlds, and on loopback this often.
     ///
     /// # Errors
     ///
     /// Returns a page that shows the first difference.
-    pub(crate) fn compare(&self, number: u16) -> Result<(), String> {
+    pub(crate) fn compare(&self, number: u16, repeat: u32) -> Result<(), String> {
         let in_world = |seed| {
             let log = self.run_in_world(number, seed);
             run::end();
@@ -78,10 +78,13 @@ impl Script {
             let differs = expected.compare("seed 0", &in_world(seed)?, &format!("seed {seed}"));
             differs.map_or(Ok(()), |page| Err(format!("the worlds differ; {page}")))?;
         }
-        let real = self.run_on_loopback(number, &expected);
-        run::end();
-        let real = real.map_err(|what| format!("loopback: {what}"))?;
-        real.compare("loopback", &expected, "world").map_or(Ok(()), Err)
+        for _ in 0..repeat {
+            let real = self.run_on_loopback(number, &expected);
+            run::end();
+            let real = real.map_err(|what| format!("loopback: {what}"))?;
+            real.compare("loopback", &expected, "world").map_or(Ok(()), Err)?;
+        }
+        Ok(())
     }
 
     /// Runs the script until its log is `expected` and nothing more happens, or can no
