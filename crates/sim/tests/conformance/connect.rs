@@ -224,7 +224,6 @@ fn try_listen(reactor: &mut Reactor, what: &str, addr: SocketAddr) -> io::Result
 }
 
 fn listening() -> Vec<Script> {
-    let port = || run::addr().port();
     vec![
         script(
             "an address in use",
@@ -248,10 +247,12 @@ fn listening() -> Vec<Script> {
             idle,
         ),
         script(
-            "another address of the same port",
-            move |reactor| {
-                try_listen(reactor, "first", run::addr())?;
-                try_listen(reactor, "second", SocketAddr::from(([127, 0, 0, 1], port() + 7_321)))
+            "another port of the same address",
+            |reactor| {
+                let SocketAddr::V4(mut addr) = run::addr() else { unreachable!("it is IPv4") };
+                try_listen(reactor, "first", addr.into())?;
+                addr.set_port(addr.port() + 1);
+                try_listen(reactor, "second", addr.into())
             },
             idle,
         ),
