@@ -54,6 +54,10 @@ const OPTIONS_WITH_VALUE: [&str; 5] =
 pub(crate) const PANIC: &str = "as the script says";
 
 fn main() -> ExitCode {
+    if !cfg!(target_os = "linux") {
+        println!("conformance: not run: worlds are like Linux, and this is another system");
+        return ExitCode::SUCCESS;
+    }
     let scripts: Vec<Script> = [
         endings::scripts(),
         streams::scripts(),
