@@ -84,8 +84,8 @@ pub trait Filter: Any {
 
     /// Called when the connection has ended, unless [`Flow::end`] was called before.
     /// Returns `UnexpectedEof` if the filter's own end is missing: the stream closes with
-    /// [`Cause::Truncated`](crate::Cause::Truncated), if the filter was ready. A filter that
-    /// does not become ready here closes the stream too, with
+    /// [`Cause::Truncated`](crate::Cause::Truncated), if the filter was ready. If
+    /// it is not ready after this call, the stream closes with
     /// [`Cause::PeerClosed`](crate::Cause::PeerClosed). Default: this is also the end of the
     /// protocol's input.
     fn ended(&mut self, flow: &mut Flow<'_>) -> io::Result<()> {

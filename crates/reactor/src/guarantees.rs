@@ -7,11 +7,11 @@
 //!   delivered to a new channel that reuses its slot or descriptor.
 //! - Bytes that [`send`](Connection::send) accepted are written in order. The
 //!   [`CloseReason`] counts those that could not be written. [`close`](Connection::close)
-//!   writes queued output first. If some output could not be sent, or the connection ended
-//!   in another way than by a close, it is reset, so that a TCP peer can detect the loss.
+//!   writes queued output first. If output was lost, or the connection did not end by a
+//!   close, it is reset, so that a TCP peer notices.
 //! - With a [`Filter`], such as TLS, the same holds for the bytes of the protocol. A
 //!   connection that ends before the filter's own end is [`Cause::Truncated`], never a
-//!   clean end. What a filter that fails still has to send, such as an alert, is sent.
+//!   clean end. If a filter fails, its last output, such as an alert, is still sent.
 //! - The memory of a connection is bounded by its [`Limits`]. If a peer does not read the
 //!   replies, the stream stops reading from it, and closes after the stall timeout.
 //! - An error or a panic in a callback closes that channel and no other.
@@ -22,12 +22,14 @@
 //!
 //! # Limits
 //!
-//! What a stream may cost is set by its [`Limits`]. These limits are fixed:
+//! What a stream may cost is set by its [`Limits`]. These are limits of the library, of which only
+//! that of a chat message can be changed:
 //!
 //! | what | at most | file | constant |
 //! | --- | ---: | --- | --- |
 //! | bytes that one event reads; for a filter 88 more | 65,536 | `reactor/context.rs` | `READ_BUFFER_SIZE` |
 //! | connections that one event accepts | 64 | `listener/mod.rs` | `MAX_ACCEPTS_PER_EVENT` |
+//! | connections that a listener accepts while it drains | 4,096 | `listener/mod.rs` | `MAX_ACCEPTS_WHILE_DRAINING` |
 //! | posted jobs in one turn | 1,024 | `reactor/turn.rs` | `MAX_JOBS_PER_TURN` |
 //! | timers in one turn | 1,024 | `reactor/turn.rs` | `MAX_TIMERS_PER_TURN` |
 //! | messages of an inbox in one turn | 1,024 | `reactor/inbox.rs` | `MAX_MESSAGES_PER_TURN` |

@@ -8,19 +8,22 @@
 //! This is the whole path of an echoed message, and a good order in which to read the
 //! code. Paths are relative to `src/`.
 //!
-//! 1. `reactor/turn.rs`: [`Reactor::run`] calls `turn` in a loop. It waits in
+//! 1. `reactor/turn.rs`: [`Reactor::run`] calls `run_turn` in a loop. It waits in
 //!    `Poller::wait` (`poll/mod.rs`), on Linux mostly in `EpollFastPath::wait`
 //!    (`poll/epoll.rs`), until the kernel reports that a socket is readable.
-//! 2. `turn` passes each event to `dispatch_event`. The event contains a key: the slot of
+//! 2. `run_turn` passes each event to `dispatch_event`. The event contains a key: the slot of
 //!    the channel, and the generation of its [`Token`]. `Slots::take_readable`
 //!    (`reactor/slots.rs`) takes the channel's [`Dispatcher`] out of its slot, so that it
 //!    can receive a [`Context`] over all others. Other events go through `dispatch_other`.
 //!    It leaves the rare ones to `dispatch_special`: urgent data, hang-ups, and channels
-//!    that an earlier callback touched. That also drops events whose generation differs.
+//!    that an earlier callback touched. `dispatch_special` also drops an event if its
+//!    generation is not the one in the slot. (If callbacks are measured, or an event disarms
+//!    its source, as on illumos, all events take the longer way, and `Context::call` replaces
+//!    `Context::read`.)
 //! 3. `reactor/call.rs`: `Context::read` calls `Channel::read`, which calls the
 //!    dispatcher's `handle_read`, then *settles* it: it closes the channel if it has
-//!    finished, and updates what is watched for it (steps 6 and 7). Errors and panics are
-//!    caught here.
+//!    finished, and updates what is watched for it (steps 6 and 7). Errors and panics end
+//!    here (`end_channel`, and `catch_panic` in `reactor/panic.rs`).
 //! 4. `stream/dispatch.rs`: the dispatcher is a [`Stream`]. Its `handle_read` borrows
 //!    the reactor's read buffer, reads once (`receive` in `stream/connection.rs`), and
 //!    calls [`Protocol::handle_read`] with an [`Io`] and the bytes.
@@ -29,8 +32,9 @@
 //! 6. `reactor/call.rs`: `Channel::read` then queries `poll_close` (`stream/dispatch.rs`),
 //!    which writes the gathered output with one system call. If the kernel accepts all of
 //!    it, the buffer is returned; what it does not accept stays queued.
-//! 7. If the stream only waits for input (`waits_for_input`), as it did before
-//!    (`put_back_waiting` in `reactor/slots.rs`), the event is finished. Otherwise, for
+//! 7. If the stream still waits for input only, nothing needs to change, and the event is
+//!    finished: `waits_for_input`, and `put_back_waiting` in `reactor/slots.rs`, check that.
+//!    Otherwise, for
 //!    example because output is queued, `update_watched` queries `update_deadline`,
 //!    `readable` and `writable`. If there is a deadline, or the interest differs from what
 //!    is watched (`is_watched`), `watch` (`reactor/settle.rs`) changes the timers and, by
@@ -43,20 +47,20 @@
 //!
 //! | question | file | function |
 //! | --- | --- | --- |
-//! | When does reading stop for a peer that does not read? | `stream/connection.rs` | `wants_read` returns `false` while `holds_back_input` (`stream/sending.rs`) returns `true`: from when queued replies reach the high-water mark until the queue is down to the low one, unless `Limits::read_while_congested` is set |
+//! | When does reading stop for a peer that does not read? | `stream/connection.rs` | `wants_read` returns `false` while `holds_back_input` (`stream/sending.rs`) is `true`. That starts when a queue that includes replies reaches the high-water mark, and ends at the low-water mark (`congested` in `output_buffer.rs`). `Limits::read_while_congested` turns it off |
 //! | When does a chat stop parsing for such a peer? | `chat/mod.rs` | `parse` |
-//! | What happens when no file descriptors are available to accept? | `listener/mod.rs` | `accept_pending` calls `pause_after`, which starts a pause, during which `Listener::readable` stops accepting; its length is in `backoff.rs`, the classes of errors in `sys/accept.rs` |
+//! | What happens when no file descriptors are available to accept? | `listener/mod.rs` | `accept_pending` calls `pause_after`, which starts a pause, during which `Listener::readable` stops accepting; `Listener::handle_deadline` ends it; its length is in `backoff.rs`, the classes of errors in `sys/accept.rs` (all that are not listed there pause) |
 //! | Where is an event for a reused slot dropped? | `reactor/turn.rs` | `dispatch_special`, because `Slots::take_readable` and `resolve` (`reactor/slots.rs`) return `None` if the generation in the key differs |
 //! | How do unsent bytes reach the close reason? | `reactor/settle.rs` | `finish_close` queries `Dispatcher::unsent` and calls `handle_close`; for a stream, `unsent` in `stream/dispatch.rs` adds up its queue and what the protocol keeps back |
-//! | Where is a panic caught? | `reactor/panic.rs` | `catch_panic`; a table at the top of that file says who calls it for which code of the program, and what follows |
+//! | Where is a panic caught? | `reactor/panic.rs` | `catch_panic`; a table at the top of that file says which code of the program is called where, and what a panic in it does |
 //! | Where do many posts cause one wake-up? | `reactor/handle.rs` | `post` wakes only a loop that is `Asleep`; see `Attention` |
 //! | What keeps a hang-up from spinning? | `reactor/turn.rs` | `dispatch_hangup` calls `suspend_registration` (`reactor/registration.rs`), which removes the source from the poller until something is wanted from it; see `HungUp` there |
-//! | What bounds a graceful close? | `stream/timeouts.rs` | `stall_deadline`: while output is queued, the stall timeout; once all is written, two seconds without progress (`LINGER_TIMEOUT`), and from then on in total the close timeout (`close_deadline`). Where the system does not report what is unsent, the stall timeout replaces the two seconds; during the handshake of a filter, `handshake_timeout` counts |
+//! | What bounds a graceful close? | `stream/timeouts.rs` | `stall_deadline` and `close_deadline`. Before the kernel has taken all output: the stall timeout. After that: two seconds without progress (`LINGER_TIMEOUT`), and never longer than the close timeout in total. While it cannot be measured what the kernel has not sent, the stall timeout replaces the two seconds (`expire_linger`). The handshake of a filter has its own limit, `handshake_timeout` |
 //! | Where is the registered interest decided? | `reactor/call.rs` | `update_watched`; a stream's part is `readable` and `writable` in `stream/dispatch.rs`, and their shortcut `waits_for_input`; the first registration is by `register` in `reactor/context.rs` |
-//! | Where are socket options set on accepted streams? | `listener/mod.rs` | `handle_accepted`, before the protocol exists, and `with_socket_options`, on the listening socket. For streams that connect, it is `connect_bound` in `sys/socket.rs`. A new option is a field of `SocketOptions` and a line of `set_on`, both in `sys/socket_options.rs`, which also says what each system lacks |
-//! | How does a program run on a virtual clock and a simulated network? | `sys/kernel.rs` | `enter`, with the feature `sim`: while it calls its function, `now` in `sys/clock.rs` reads the clock of a `Kernel`, and the sockets and signals (`sys/either.rs`), pollers (`poll/either.rs`), look-ups of names and random numbers that are created belong to it. `crates/sim` is one |
+//! | Where are socket options set on accepted streams? | `listener/mod.rs` | `handle_accepted`, before the protocol exists, and `with_socket_options`, on the listening socket. For streams that connect, it is `connect_bound` in `sys/socket.rs`. A new option is a field of `SocketOptions` and a line of `set_on`, both in `sys/socket_options.rs`, which also says what each system lacks; nothing else must change |
+//! | How does a program run on a virtual clock and a simulated network? | `sys/kernel.rs` | `enter` runs a function with a `Kernel` in place of the system (feature `sim`), so that no file must change: `now` in `sys/clock.rs` reads the clock of that kernel, and new sockets and signals (`sys/either.rs`) and pollers (`poll/either.rs`) are those of that kernel, as are look-ups of names and random numbers. `crates/sim` provides one |
 //! | How does input reach a protocol through a filter? | `stream/deliver.rs` | `handle_raw` passes it through the filter (`pass_input` in `stream/filtering.rs`), and `deliver` calls the protocol, now, or as soon as it reads again (`update_deadline` in `stream/dispatch.rs`) |
-//! | Where does output pass a filter? | `stream/filter_output.rs` | `flush_blocked`, after the callback that sent it (`pass_output`), or `send_filtered` during the callback, if it sends much; what ends it, such as `close_notify`, is sent by `finish_filter` |
+//! | Where does output pass a filter? | `stream/filter_output.rs` | Usually in `flush_blocked` (`pass_output`), after the callback that sent it. A large `send` passes it at once, in `send_filtered`. `finish_filter` sends what ends the output, such as `close_notify`. A layer such as `crates/tls` implements `Filter` (`filter.rs`), and nothing here must change |
 //!
 //! # The modules
 //!

@@ -29,9 +29,9 @@
 #![doc = include_str!("../examples/echo.rs")]
 //! ```
 //!
-//! An `Err` from a callback closes this connection and no other, and is reported through
-//! the [`log`] crate, as are rejected connections, and accept(2) failing because no file
-//! descriptors are available. To see that, add `env_logger` to the program, call
+//! An `Err` from a callback closes this connection and no other. It is logged with the
+//! [`log`] crate. So are rejected connections, and failures to accept because there are no
+//! file descriptors. To see that, add `env_logger` to the program, call
 //! `env_logger::init()` first, and run it with `RUST_LOG=warn`, or `RUST_LOG=reactor=debug`
 //! for more.
 //!
@@ -79,9 +79,9 @@
 //! ## 5. A client that reconnects
 //!
 //! A client is a [`Stream`] that connects, in the same loop or in one of its own; a
-//! [`Connector`] says where to and how. Connecting never blocks and never fails at once:
-//! every failure arrives in `handle_close`, the unknown name, the refused connection and
-//! the lost one. A [`Reconnector`] then connects again, after pauses that grow, until the
+//! [`Connector`] says where to and how. Connecting never blocks and never returns an
+//! error: each failure (an unknown name, a refused connection, a lost one) is reported to
+//! `handle_close`. A [`Reconnector`] then connects again, after pauses that grow, until the
 //! client itself closes a connection. [`Reactor::run`] returns once nothing is left to do.
 //!
 //! The example `reconnect` also takes commands from another thread.
@@ -118,7 +118,7 @@
 //! | a limit on connections, also over several threads | [`Listener::with_max_connections`], [`ConnectionLimit`] |
 //! | listening on every address of a name | [`Listener::bind_all`] |
 //! | a message to connections over the limit | [`Listener::with_rejection`] |
-//! | a layer such as TLS between socket and protocol | [`Filter`], [`Stream::with_filter`], [`Listener::with_filter`], [`Connection::start_filter`] |
+//! | a layer such as TLS (which is the crate `tls`) between socket and protocol | [`Filter`], [`Stream::with_filter`], [`Listener::with_filter`], [`Connection::start_filter`] |
 //! | pausing a listener, or the input of a stream | [`Listener::pause`], [`Connection::pause`] |
 //! | socket options before a connection starts | [`Listener::with_socket_options`], [`Connector::with_socket_options`] |
 //! | socket options later, and any that the system has | [`Connection::set_socket_options`], [`Connection::socket_options`] |

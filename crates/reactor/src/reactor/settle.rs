@@ -72,7 +72,7 @@ impl Context {
         }
     }
 
-    /// Step 4: settles each channel in the queue, and those that are queued by that.
+    /// Step 4: settles each channel in the queue, and those that this queues.
     /// If they are too many, the next turn continues: channels that close and add
     /// others forever must not delay timers.
     pub(super) fn settle_pending(&mut self) {

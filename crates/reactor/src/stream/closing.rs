@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::sys::socket::SendQueue;
 
-/// How long a closing stream waits while none of its last bytes leave, and then for
-/// input or the end of its peer.
+/// How long a closing stream waits without progress: first for its last bytes to be sent,
+/// then for the peer to send more or to close.
 pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// State machine for the end of a stream.

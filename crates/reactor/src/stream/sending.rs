@@ -218,9 +218,8 @@ impl Connection {
         !self.is_connecting() && !self.has_write_rate()
     }
 
-    /// Sets how output counts that is sent from now on. If the queue has reached the
-    /// high-water mark when a callback starts, nothing can be sent in it, unless it is a
-    /// callback for input.
+    /// Sets how output that is sent from now on counts. If the queue is at the high-water
+    /// mark when a callback starts, that callback cannot send, unless it handles input.
     #[cold]
     pub(crate) fn set_send_mode(&mut self, mode: SendMode) {
         let is_full = self.unsent() > 0 && self.unsent() >= self.limits().high_water;

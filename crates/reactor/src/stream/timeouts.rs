@@ -155,7 +155,7 @@ impl Connection {
         linger.since.checked_add(self.limits().close_timeout?)
     }
 
-    /// Does not cover a stream that is closing: that has an end of its own.
+    /// Returns `None` for a stream that is closing, because other timeouts limit that.
     fn idle_deadline(&self) -> Option<Instant> {
         if !self.close_state.is_open() {
             return None;

@@ -296,7 +296,8 @@ impl Socket {
         }
     }
 
-    /// Not if there is only an error: an entry of the error queue says nothing of output.
+    /// Returns `false` if only an error is reported, because an entry in the error queue does
+    /// not show that output can be written.
     fn check_writable(&self) -> bool {
         poll_now(self.0.as_fd(), PollFlags::OUT).intersects(PollFlags::OUT | PollFlags::HUP)
     }

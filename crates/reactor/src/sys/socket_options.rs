@@ -127,7 +127,7 @@ fn named(option: &str) -> impl FnOnce(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("cannot set {option}: {error}"))
 }
 
-/// The system would take what is left below a second for zero.
+/// Rounds up to whole seconds, because the system would cut a part of a second to zero.
 fn whole_seconds(duration: Duration) -> Duration {
     let seconds = duration.as_secs();
     Duration::from_secs(if duration.subsec_nanos() > 0 {
