@@ -43,6 +43,8 @@ pub(crate) struct OutputBuffer {
 struct Filtered {
     /// Output that has not passed the filter yet.
     plain: Vec<u8>,
+    /// Some of `plain` was sent in reply to input.
+    has_replies: bool,
     /// What the queue consists of, if it has passed a filter.
     pieces: VecDeque<Piece>,
     /// How many bytes of the user the pieces stand for.
@@ -108,6 +110,19 @@ impl OutputBuffer {
         self.has_replies |= self.mode == SendMode::Reply;
     }
 
+    /// Like [`record_rest`](Self::record_rest), for what passes a filter now: what was
+    /// gathered, and more if `has_more`.
+    pub(crate) fn record_passed(&mut self, has_more: bool) {
+        if self.is_empty() {
+            self.has_replies = false;
+            self.excess = 0;
+        }
+        self.has_replies |= has_more && self.mode == SendMode::Reply;
+        if let Some(filtered) = &mut self.filtered {
+            self.has_replies |= std::mem::take(&mut filtered.has_replies);
+        }
+    }
+
     /// Accepts `len` bytes above the high mark, unless they exceed `max`.
     pub(crate) fn accept_excess(&mut self, len: usize, max: usize) -> bool {
         let excess = self.excess.saturating_add(len);
@@ -159,7 +174,8 @@ impl OutputBuffer {
     fn reserve(&mut self, additional: usize, high: usize) {
         let (len, capacity) = (self.len(), self.bytes.capacity());
         let needed = len + additional;
-        // To move the queue to the front pays if as much was written since the last time.
+        // To move the queue to the front pays if as much was written since the last time. At
+        // the mark there is no choice: memory is bounded, rather than the cost linear.
         if needed <= capacity && (self.start >= len || capacity >= high) {
             self.bytes.drain(..self.start);
         } else {
@@ -236,7 +252,10 @@ impl OutputBuffer {
 
     /// Appends output that passes the filter later.
     pub(crate) fn push_plain(&mut self, data: &[u8]) {
-        self.filtered.get_or_insert_default().plain.extend_from_slice(data);
+        let is_reply = self.mode == SendMode::Reply;
+        let filtered = self.filtered.get_or_insert_default();
+        filtered.plain.extend_from_slice(data);
+        filtered.has_replies |= is_reply;
     }
 
     /// Appends what the filter itself sends. Input waits for it as for replies.
@@ -279,6 +298,10 @@ impl OutputBuffer {
         let passed_of_data = passed.saturating_sub(plain.len());
         plain.clear();
         filtered.plain = plain;
+        if self.is_empty() {
+            // The filter turned it into nothing: there is nothing to write.
+            filtered.remove_all_pieces();
+        }
         self.filtered = Some(filtered);
         self.congested |= self.len().max(self.user_len()) >= high;
         if result.is_err() {

@@ -173,6 +173,30 @@ fn half_open_handshake_uses_little_memory() {
     }
 }
 
+/// The buffer that a busy connection has used is not kept by one that waits.
+#[test]
+fn half_open_handshake_keeps_no_buffer_of_others() {
+    const ROUNDS: i64 = 8;
+    let mut world = World::new(|| Echo);
+    let mut kept = Vec::new();
+    let mut round = |world: &mut World| {
+        let (replied, handle) = world.open(1, 60_000);
+        world.turn_until(|_| replied.try_recv().is_ok());
+        kept.push((handle, world.half_open(1, &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3])));
+    };
+    round(&mut world);
+    let before = CountingAllocator::held();
+    for _ in 0..ROUNDS {
+        round(&mut world);
+    }
+    let each = (CountingAllocator::held() - before) / ROUNDS;
+    println!("{each} bytes per connection and handshake");
+    assert!(each < 30_000, "{each} bytes");
+    for (handle, _) in kept {
+        handle.stop().unwrap();
+    }
+}
+
 #[test]
 fn input_is_bounded_while_the_protocol_does_not_read() {
     const LEN: usize = 4 << 20;

@@ -30,8 +30,8 @@ impl Interest {
     }
 }
 
-/// What a source is ready for, as the bits of poll(2), which epoll(7) has too: only what
-/// is asked for needs to be decoded.
+/// What a source is ready for, as the bits of epoll(7): only what is asked for needs to be
+/// decoded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ready(pub(super) u32);
 

@@ -121,7 +121,8 @@ impl Connection {
         self.endpoint.source()
     }
 
-    /// Returns `true` if nothing but input is to be waited for, and without a timeout.
+    /// Returns `true` if nothing but input is to be waited for, and without a timeout. A
+    /// stream that cannot send is never said to rest.
     #[inline(always)]
     pub(super) fn is_resting(&self) -> bool {
         self.active.is_none() && self.is_idle()

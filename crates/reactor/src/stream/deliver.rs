@@ -23,6 +23,10 @@ impl<P: Protocol> Stream<P> {
     #[cold]
     pub(super) fn handle_raw(&mut self, cx: &mut Context, raw: &mut [u8]) -> io::Result<()> {
         let result = self.connection.pass_input(raw, || cx.lend_input_buffer());
+        let spare = self.connection.take_empty_input();
+        if spare.capacity() > 0 {
+            cx.return_input_buffer(spare);
+        }
         self.finish_step(cx, result)
     }
 

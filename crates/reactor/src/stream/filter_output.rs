@@ -79,7 +79,7 @@ impl Connection {
     /// passes a filter.
     #[cold]
     pub(super) fn flush_blocked(&mut self) -> io::Result<Option<Box<OutputBuffer>>> {
-        if self.is_filtered() {
+        if self.is_filtered() && !self.close_state.has_ended() {
             if self.can_pass() {
                 self.pass_output(&[])?;
             }
@@ -139,7 +139,7 @@ impl Connection {
         let filter = active.filtering.as_mut().and_then(|filtering| filtering.current.as_mut());
         let Some(filter) = filter else { return Ok(()) };
         if output.plain_len() > 0 || !data.is_empty() {
-            output.record_rest(output.is_empty());
+            output.record_passed(!data.is_empty());
         }
         output.pass(data, MAX_PIECE, high_water, |plain, wire| filter.send(plain, wire))
     }

@@ -190,13 +190,12 @@ impl Connection {
     /// Reports the end of the socket's input to the filter.
     pub(super) fn pass_end(&mut self) -> Result<(), Cause> {
         let is_ready = !self.is_handshaking();
-        if self.filtering().is_some_and(|filtering| filtering.input.ends) {
-            return Ok(());
+        if !self.filtering().is_some_and(|filtering| filtering.input.ends) {
+            self.run_filter(Filter::ended).map_err(|error| match error.kind() {
+                ErrorKind::UnexpectedEof if is_ready => Cause::Truncated,
+                _ => Cause::Error(error),
+            })?;
         }
-        self.run_filter(Filter::ended).map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof if is_ready => Cause::Truncated,
-            _ => Cause::Error(error),
-        })?;
         // A filter that is not ready by now waits for input that cannot come.
         if self.is_handshaking() { Err(Cause::PeerClosed) } else { Ok(()) }
     }
@@ -286,6 +285,17 @@ impl Connection {
             filtering.input.bytes = input.split_off(max);
         }
         input
+    }
+
+    /// Returns the buffer for the protocol's input, if there is none: a stream that waits
+    /// keeps no buffer.
+    pub(super) fn take_empty_input(&mut self) -> Vec<u8> {
+        match self.filtering_mut() {
+            Some(filtering) if filtering.input.bytes.is_empty() => {
+                mem::take(&mut filtering.input.bytes)
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Takes the end of the protocol's input, once that is read. Returns `true` if the

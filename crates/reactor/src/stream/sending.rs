@@ -12,7 +12,8 @@ use crate::sys::endpoint::Endpoint;
 /// The largest write: a peer that reads fast must not delay the others.
 pub(super) const MAX_WRITE: usize = 1024 * 1024;
 
-/// Output of one callback is gathered up to this size, and then written.
+/// Output of one callback that passes a filter is gathered up to this size, and then written;
+/// other output up to [`Connection::gather_limit`], at most one byte less.
 pub(super) const MAX_GATHERED: usize = 64 * 1024;
 
 /// Output of this size is written at once rather than copied.

@@ -455,6 +455,128 @@ fn end_during_the_handshake_closes_the_stream() {
 }
 
 #[test]
+fn filter_that_ends_the_input_before_it_is_ready_does_not_hang() {
+    struct Early;
+    impl Filter for Early {
+        fn start(&mut self, _: &mut Flow<'_>) -> io::Result<()> {
+            Ok(())
+        }
+        fn received(&mut self, _: &mut [u8], flow: &mut Flow<'_>) -> io::Result<()> {
+            flow.end();
+            Ok(())
+        }
+        fn send(&mut self, _: &[u8], _: &mut Vec<u8>) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let (mut reactor, log) = (Reactor::new().unwrap(), Log::default());
+    let (mut peer, ours) = tcp_pair();
+    let limits = Limits { handshake_timeout: None, ..Limits::default() };
+    let stream = Stream::new(ours, Probe::passive("a", &log)).unwrap().with_limits(limits);
+    reactor.add(stream.with_filter(Early)).unwrap();
+    peer.write_all(b"x").unwrap();
+    turn_all(&mut reactor);
+    assert_eq!(log.lines(), [""; 0]);
+    peer.shutdown(Shutdown::Write).unwrap();
+    run(&mut reactor);
+    assert_eq!(log.lines(), ["a close: closed by the peer"]);
+}
+
+/// Sends nothing for spaces.
+struct NoSpaces;
+
+impl Filter for NoSpaces {
+    fn received(&mut self, raw: &mut [u8], flow: &mut Flow<'_>) -> io::Result<()> {
+        flow.plain.extend_from_slice(raw);
+        Ok(())
+    }
+
+    fn send(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> io::Result<()> {
+        wire.extend(plain.iter().filter(|&&byte| byte != b' '));
+        Ok(())
+    }
+}
+
+#[test]
+fn output_that_a_filter_turns_into_nothing_does_not_wait() {
+    let (mut reactor, log) = (Reactor::new().unwrap(), Log::default());
+    let (mut peer, ours) = tcp_pair();
+    let limits = Limits { high_water: 100, low_water: 10, ..Limits::default() };
+    let stream = Stream::new(ours, echo(&log)).unwrap().with_limits(limits);
+    let token = reactor.add(stream.with_filter(NoSpaces)).unwrap();
+    peer.write_all(&[b' '; 200]).unwrap();
+    turn_until(&mut reactor, |_| log.has("read"));
+    turn_all(&mut reactor);
+    assert_eq!(reactor.get_mut::<Stream<Probe>>(token).unwrap().unsent(), 0);
+    peer.write_all(b"more").unwrap();
+    peer.shutdown(Shutdown::Write).unwrap();
+    run(&mut reactor);
+    assert_eq!(read_to_end(&peer), b"more");
+}
+
+/// Output that is no reply does not stop the input, whether it passes a filter or not.
+#[test]
+fn invariant_5_filtered_output_of_handle_connect_does_not_stop_the_input() {
+    struct First(bool);
+    impl Filter for First {
+        fn start(&mut self, _: &mut Flow<'_>) -> io::Result<()> {
+            Ok(())
+        }
+        fn received(&mut self, raw: &mut [u8], flow: &mut Flow<'_>) -> io::Result<()> {
+            if !std::mem::replace(&mut self.0, true) {
+                flow.ready();
+            }
+            flow.plain.extend_from_slice(raw);
+            Ok(())
+        }
+        fn send(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> io::Result<()> {
+            wire.extend(plain);
+            Ok(())
+        }
+    }
+    for is_filtered in [false, true] {
+        let (mut reactor, log) = (Reactor::new().unwrap(), Log::default());
+        let (mut peer, ours) = tcp_pair();
+        let probe = Probe::new("a", &log, |call, io| match call {
+            Call::Connect => {
+                io.send(&vec![0; 8 << 20])?;
+                io.send(b"tail")
+            }
+            _ => Ok(()),
+        });
+        let stream = Stream::new(ours, probe).unwrap();
+        let stream = if is_filtered { stream.with_filter(First(false)) } else { stream };
+        reactor.add(stream).unwrap();
+        for input in [&b"1"[..], b"22", b"333"] {
+            peer.write_all(input).unwrap();
+            let read = format!("read {}", input.len());
+            turn_until(&mut reactor, |_| log.has(&read));
+        }
+    }
+}
+
+#[test]
+fn abort_discards_filtered_output_too() {
+    for is_filtered in [false, true] {
+        let (mut reactor, log) = (Reactor::new().unwrap(), Log::default());
+        let (mut peer, ours) = tcp_pair();
+        let probe = Probe::new("a", &log, |call, io| {
+            if call == Call::Connect {
+                io.send(b"secret")?;
+                io.abort();
+            }
+            Ok(())
+        });
+        let stream = Stream::new(ours, probe).unwrap();
+        let stream = if is_filtered { stream.with_filter(NoSpaces) } else { stream };
+        reactor.add(stream).unwrap();
+        run(&mut reactor);
+        assert_eq!(log.lines(), ["a connect", "a close: closed, 6 bytes unsent"], "{is_filtered}");
+        assert!(!matches!(peer.read(&mut [0; 10]), Ok(1..)), "{is_filtered}");
+    }
+}
+
+#[test]
 fn abort_and_errors_send_no_end() {
     for is_error in [false, true] {
         let (mut reactor, log) = (Reactor::new().unwrap(), Log::default());
