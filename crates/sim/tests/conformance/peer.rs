@@ -7,6 +7,8 @@ use reactor::{
     Cause, CloseReason, Io, Limits, Listener, Protocol, Reactor, Stream, TimerId, Token,
 };
 
+pub(crate) use testing::pattern;
+
 use crate::run;
 
 /// A callback and its arguments.
@@ -249,10 +251,4 @@ pub(crate) fn echo(on: On<'_>, io: &mut Io<'_>) -> io::Result<()> {
 pub(crate) fn wait(io: &mut Io<'_>) -> io::Result<()> {
     io.set_timer(run::moment());
     Ok(())
-}
-
-/// Returns bytes of which no two parts are alike.
-pub(crate) fn pattern(len: usize) -> Vec<u8> {
-    let byte = |index: usize| (index.wrapping_mul(0x9e37_79b1) >> 7).to_le_bytes()[0];
-    (0..len).map(byte).collect()
 }

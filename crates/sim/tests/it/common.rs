@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use reactor::{CloseReason, Io, Limits, Listener, Protocol, Stream, TimerId};
 use sim::{Fault, Faults, Link, MachineId, Sim};
+pub(crate) use testing::pattern;
 
 /// How long one packet takes in these worlds, exactly.
 pub(crate) const LATENCY: Duration = Duration::from_millis(10);
@@ -208,10 +209,4 @@ pub(crate) fn add_client(
         reactor.add(Stream::connect([server_addr()], probe).with_limits(limits)).map(drop)
     };
     sim.machine("client", [10, 0, 0, 2], setup).unwrap()
-}
-
-/// Returns bytes of which no two parts are alike.
-pub(crate) fn pattern(len: usize) -> Vec<u8> {
-    let byte = |index: usize| (index.wrapping_mul(0x9e37_79b1) >> 7).to_le_bytes()[0];
-    (0..len).map(byte).collect()
 }
