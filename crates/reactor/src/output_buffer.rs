@@ -103,24 +103,25 @@ impl OutputBuffer {
     /// before.
     #[cold]
     pub(crate) fn record_rest(&mut self, is_first: bool) {
-        if is_first {
-            self.has_replies = false;
-            self.excess = 0;
-        }
-        self.has_replies |= self.mode == SendMode::Reply;
+        self.record_queued(is_first, self.mode == SendMode::Reply);
     }
 
     /// Like [`record_rest`](Self::record_rest), for what passes a filter now: what was
     /// gathered, and more if `has_more`.
     pub(crate) fn record_passed(&mut self, has_more: bool) {
-        if self.is_empty() {
+        let gathered = self.filtered.as_mut();
+        let has_replied =
+            gathered.is_some_and(|filtered| std::mem::take(&mut filtered.has_replies));
+        let is_reply = has_more && self.mode == SendMode::Reply;
+        self.record_queued(self.is_empty(), has_replied || is_reply);
+    }
+
+    fn record_queued(&mut self, is_first: bool, is_reply: bool) {
+        if is_first {
             self.has_replies = false;
             self.excess = 0;
         }
-        self.has_replies |= has_more && self.mode == SendMode::Reply;
-        if let Some(filtered) = &mut self.filtered {
-            self.has_replies |= std::mem::take(&mut filtered.has_replies);
-        }
+        self.has_replies |= is_reply;
     }
 
     /// Accepts `len` bytes above the high mark, unless they exceed `max`.
@@ -311,7 +312,7 @@ impl OutputBuffer {
     }
 
     /// Does not count the last `len` bytes of the user that have passed the filter: the
-    /// stream is lost, and its user is told that they were not accepted.
+    /// connection is lost, and `send` returns an error for them.
     #[cold]
     pub(crate) fn reject(&mut self, mut len: usize) {
         let Some(filtered) = &mut self.filtered else { return };
