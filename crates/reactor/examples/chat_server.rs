@@ -10,9 +10,9 @@
 //! the next message is rejected, and the peer is closed. With less output, the
 //! stall timeout closes it.
 //!
-//! All are told who joins and who leaves. One who left may have missed lines:
-//! TCP does not tell which. The example `chat` of `crates/sim` tests that nobody
-//! misses a line unless its sender is told so.
+//! The server announces who joins and who leaves. A peer that left may have
+//! missed lines; TCP does not report which. The example `chat` of `crates/sim`
+//! tests that each line reaches all peers, or that its sender is notified.
 
 use std::cell::RefCell;
 use std::env;

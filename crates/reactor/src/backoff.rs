@@ -28,9 +28,9 @@ impl Pauses {
     }
 }
 
-/// Shortens `pause` by up to a half: by that half times `fraction`, a number from 0 to 1. If
-/// it is random, clients of one server do not all return at once. This is the "equal jitter" of the AWS
-/// Architecture Blog, "Exponential Backoff And Jitter".
+/// Shortens `pause` by up to a half: by that half times `fraction`, a number from 0 to 1.
+/// If it is random, clients of one server do not all return at once. This is the "equal
+/// jitter" of the AWS Architecture Blog, "Exponential Backoff And Jitter".
 pub(crate) fn shorten(pause: Duration, fraction: f64) -> Duration {
     pause.saturating_sub((pause / 2).mul_f64(fraction))
 }

@@ -22,8 +22,8 @@
 //!
 //! # Limits
 //!
-//! What a stream may cost is set by its [`Limits`]. These are limits of the library, of which only
-//! that of a chat message can be changed:
+//! What a stream may cost is set by its [`Limits`]. These limits are the library's own, and
+//! only that of a chat message can be changed:
 //!
 //! | what | at most | file | constant |
 //! | --- | ---: | --- | --- |

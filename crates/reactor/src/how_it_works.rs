@@ -34,11 +34,10 @@
 //!    it, the buffer is returned; what it does not accept stays queued.
 //! 7. If the stream still waits for input only, nothing needs to change, and the event is
 //!    finished: `waits_for_input`, and `put_back_waiting` in `reactor/slots.rs`, check that.
-//!    Otherwise, for
-//!    example because output is queued, `update_watched` queries `update_deadline`,
-//!    `readable` and `writable`. If there is a deadline, or the interest differs from what
-//!    is watched (`is_watched`), `watch` (`reactor/settle.rs`) changes the timers and, by
-//!    `update_registration` (`reactor/registration.rs`), the poller's interest.
+//!    Otherwise, for example because output is queued, `update_watched` queries
+//!    `update_deadline`, `readable` and `writable`. If there is a deadline, or the interest
+//!    differs from what is watched (`is_watched`), `watch` (`reactor/settle.rs`) changes the
+//!    timers and, by `update_registration` (`reactor/registration.rs`), the poller's interest.
 //!
 //! When all events are dispatched, `turn` runs timers and posted jobs, and settles the
 //! channels that were added, reached through their token, or are closing.

@@ -70,7 +70,7 @@
 //! [`found_terminator`](ChatProtocol::found_terminator) with each message. State that
 //! connections share is an `Rc`, since there is only one thread. [`Token`]s name the other
 //! connections; [`Context::with_chat`] reaches one, if it is still open. A peer that
-//! leaves may have missed lines, so the others are told.
+//! leaves may have missed lines, so the server announces that it has left.
 //!
 //! ```no_run
 #![doc = include_str!("../examples/chat_server.rs")]

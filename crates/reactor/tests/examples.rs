@@ -86,7 +86,7 @@ fn chat_line(number: usize) -> String {
     format!("{number:03} {}", letter.to_string().repeat(195))
 }
 
-/// Connects a peer to the chat, and waits until it is told that it has joined.
+/// Connects a peer to the chat, and waits for the announcement that it has joined.
 fn join(server: &mut Program, addr: SocketAddr) -> TcpStream {
     let peer = connect(addr);
     let joined = format!("{} joined", peer.local_addr().unwrap());
@@ -144,7 +144,7 @@ fn chat_server_broadcasts_while_one_peer_never_reads() {
     );
     server.assert_memory_below(32 * 1024, "chat_server, 200 peers");
 
-    // The others are told that a peer has left, and still receive messages.
+    // The server announces that a peer has left, and the others still receive messages.
     let name = stalled.local_addr().unwrap();
     drop(stalled);
     let left = server.line();

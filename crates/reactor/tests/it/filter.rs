@@ -514,7 +514,7 @@ fn output_that_a_filter_turns_into_nothing_does_not_wait() {
     assert_eq!(read_to_end(&peer), b"more");
 }
 
-/// Output that is no reply does not stop the input, whether it passes a filter or not.
+/// Output other than replies does not stop the input, with a filter or without.
 #[test]
 fn invariant_5_filtered_output_of_handle_connect_does_not_stop_the_input() {
     struct First(bool);

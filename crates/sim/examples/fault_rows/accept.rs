@@ -51,7 +51,7 @@ pub(crate) fn no_resources(sim: &mut Sim) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// accept(2) is interrupted, or the connection is gone already: the next one is accepted.
+/// accept(2) is interrupted, or the connection was lost before it: the next one is accepted.
 pub(crate) fn transient_errors(sim: &mut Sim) -> anyhow::Result<()> {
     let faults = Faults::none().with(Fault::Interrupt, 300_000).with(Fault::AcceptAborted, 200_000);
     sim.set_faults(faults);

@@ -68,7 +68,7 @@ pub(crate) fn unknown_name(sim: &mut Sim) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Nobody answers at the only address.
+/// The only address does not reply.
 pub(crate) fn connect_timeout(sim: &mut Sim) -> anyhow::Result<()> {
     let timeout = Duration::from_millis(1 + sim.choose(40_000));
     sim.add_name("server.test", [IpAddr::from([10, 0, 0, 9])]);

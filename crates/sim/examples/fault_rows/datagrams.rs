@@ -94,7 +94,8 @@ pub(crate) fn empty(sim: &mut Sim) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Nobody receives the datagrams, and the host says so: once somebody does, they arrive.
+/// No program receives the datagrams, which the host reports by ICMP. Once one does, they
+/// arrive.
 pub(crate) fn port_unreachable(sim: &mut Sim) -> anyhow::Result<()> {
     // The host is there, and the program is not.
     let other = sim.machine("server", [10, 0, 0, 1], |reactor| {

@@ -8,7 +8,7 @@
 //! fault_rows --list                            lists the rows that cannot be simulated, and why
 //! ```
 #![allow(clippy::expect_used, reason = "a panic in a world is the report of a failure")]
-#![allow(clippy::items_after_statements, reason = "a protocol of one row stands in it")]
+#![allow(clippy::items_after_statements, reason = "a protocol that one row uses is declared in it")]
 #![allow(clippy::similar_names, reason = "`server` and `served`")]
 #![allow(clippy::unit_arg, reason = "`Ok(io.close())` keeps the reactions short")]
 
