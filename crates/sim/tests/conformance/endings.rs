@@ -3,20 +3,14 @@
 use std::io;
 use std::panic;
 
-use reactor::{Io, Listener, Reactor, Stream};
+use reactor::{Io, Reactor};
 
 use crate::PANIC;
-use crate::peer::{On, Peer, React, add_listener, no_limits, passive, wait};
-use crate::run;
+use crate::peer::{On, Peer, React, add_listener, bind, dial_as, passive, wait};
+use crate::run::{self, Transport};
 use crate::script::{Script, script};
 
 const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Transport {
-    Tcp,
-    Unix,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
@@ -42,7 +36,6 @@ enum Callback {
 }
 
 pub(crate) fn scripts() -> Vec<Script> {
-    let transports = [(Transport::Tcp, "TCP"), (Transport::Unix, "Unix")];
     let actions = [
         (Action::Close, "closes"),
         (Action::Shutdown, "ends its output"),
@@ -62,15 +55,18 @@ pub(crate) fn scripts() -> Vec<Script> {
         (Callback::Close, "handle_close"),
     ];
     let mut scripts = Vec::new();
-    for (transport, over) in transports {
+    for transport in [Transport::Tcp, Transport::Unix] {
         for actor in ["server", "client"] {
             for (action, does) in actions {
                 for (callback, within) in callbacks {
                     if has_no_result(action, callback) {
                         continue;
                     }
-                    let name = format!("{over}: the {actor} {does} in {within}");
-                    scripts.push(ending(name, transport, actor, action, callback));
+                    let name = format!("the {actor} {does} in {within}");
+                    scripts.push(match transport {
+                        Transport::Tcp => ending(format!("TCP: {name}"), actor, action, callback),
+                        Transport::Unix => ending(name, actor, action, callback).over_unix(),
+                    });
                 }
             }
         }
@@ -89,27 +85,21 @@ fn has_no_result(action: Action, callback: Callback) -> bool {
 }
 
 /// The client is connected before the server accepts it.
-fn ending(
-    name: String,
-    transport: Transport,
-    actor: &'static str,
-    action: Action,
-    callback: Callback,
-) -> Script {
+fn ending(name: String, actor: &'static str, action: Action, callback: Callback) -> Script {
     let acts = move |on: On<'_>, io: &mut Io<'_>| act_in(on, io, actor, action, callback);
     let answers = move |on: On<'_>, io: &mut Io<'_>| answer(on, io, callback);
     let writes = usize::from(callback == Callback::Write);
     if actor == "server" {
         script(
             name,
-            move |reactor| listen(reactor, transport, acts, writes),
-            move |reactor| dial(reactor, transport, answers, 0),
+            move |reactor| listen(reactor, acts, writes),
+            move |reactor| dial(reactor, answers, 0),
         )
     } else {
         script(
             name,
-            move |reactor| listen(reactor, transport, answers, 0),
-            move |reactor| dial(reactor, transport, acts, writes),
+            move |reactor| listen(reactor, answers, 0),
+            move |reactor| dial(reactor, acts, writes),
         )
     }
 }
@@ -160,38 +150,18 @@ fn answer(on: On<'_>, io: &mut Io<'_>, callback: Callback) -> io::Result<()> {
     }
 }
 
-fn listen(
-    reactor: &mut Reactor,
-    transport: Transport,
-    react: impl React + Clone,
-    writes: usize,
-) -> io::Result<()> {
-    let accept = move |_: &_| Ok(Peer::new("server", react.clone()).writing(writes));
-    let listener = match transport {
-        Transport::Tcp => Listener::bind(run::addr(), accept),
-        Transport::Unix => Listener::bind_unix(run::path(), accept),
-    };
-    let mut listener = listener?.with_limits(no_limits());
+fn listen(reactor: &mut Reactor, react: impl React + Clone, writes: usize) -> io::Result<()> {
+    let mut listener = bind(move || Peer::new("server", react.clone()).writing(writes))?;
     listener.pause();
     add_listener(reactor, listener).map(drop)
 }
 
-fn dial(
-    reactor: &mut Reactor,
-    transport: Transport,
-    mut react: impl React,
-    writes: usize,
-) -> io::Result<()> {
+fn dial(reactor: &mut Reactor, mut react: impl React, writes: usize) -> io::Result<()> {
     let react = move |on: On<'_>, io: &mut Io<'_>| {
         if on == On::Connect {
             run::resume_listener();
         }
         react(on, io)
     };
-    let peer = Peer::new("client", react).writing(writes);
-    let stream = match transport {
-        Transport::Tcp => Stream::connect([run::addr()], peer),
-        Transport::Unix => Stream::connect_unix(run::path(), peer),
-    };
-    reactor.add(stream.with_limits(no_limits())).map(drop)
+    dial_as(reactor, Peer::new("client", react).writing(writes))
 }

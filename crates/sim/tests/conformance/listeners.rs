@@ -7,7 +7,7 @@ use reactor::{Context, Io, Listener, Reactor, Stream};
 
 use crate::PANIC;
 use crate::peer::{
-    On, Peer, add_listener, closes_after, dial, echo, listen, listen_paused, listener, no_limits,
+    On, Peer, add_listener, closes_after, connect, dial, echo, listen, listen_paused, listener,
     passive, sends, wait,
 };
 use crate::run::{self, note, resume_listener};
@@ -29,8 +29,7 @@ fn ping(reactor: &mut Reactor) -> io::Result<()> {
 
 /// Connects a stream named "second", which ends when its peer does.
 fn dial_second(io: &mut Io<'_>) -> io::Result<()> {
-    let stream = Stream::connect([run::addr()], Peer::new("second", passive));
-    io.context().add(stream.with_limits(no_limits())).map(drop)
+    io.context().add(connect(Peer::new("second", passive))).map(drop)
 }
 
 fn queues() -> Vec<Script> {
@@ -64,7 +63,8 @@ fn queues() -> Vec<Script> {
                     _ => passive(on, io),
                 })
             },
-        ),
+        )
+        .also_over_unix(),
         script(
             "a listener closes with a connection in its queue that has sent",
             |reactor| listen_paused(reactor, passive),
@@ -78,7 +78,8 @@ fn queues() -> Vec<Script> {
                     _ => passive(on, io),
                 })
             },
-        ),
+        )
+        .also_over_unix(),
         script(
             "a client that has gone is accepted",
             |reactor| listen_paused(reactor, passive),
@@ -92,7 +93,8 @@ fn queues() -> Vec<Script> {
                     _ => Ok(()),
                 })
             },
-        ),
+        )
+        .also_over_unix(),
         script(
             "a client that has reset is accepted",
             |reactor| listen_paused(reactor, passive),
@@ -165,8 +167,7 @@ fn limits() -> Vec<Script> {
                             }
                             passive(on, io)
                         });
-                        let stream = Stream::connect([run::addr()], second);
-                        io.context().add(stream.with_limits(no_limits())).map(drop)
+                        io.context().add(connect(second)).map(drop)
                     }
                     On::Cue => Ok(io.close()),
                     _ => Ok(()),
@@ -180,7 +181,8 @@ fn limits() -> Vec<Script> {
         }),
         rejected("the second connection is rejected with a message", |listener| {
             listener.with_max_connections(1).with_rejection(|_| b"come back later".to_vec())
-        }),
+        })
+        .also_over_unix(),
         rejected("no connection is too many for a limit of two", |listener| {
             listener.with_max_connections(2)
         }),

@@ -72,6 +72,7 @@ fn main() -> ExitCode {
     ]
     .into_iter()
     .flatten()
+    .flat_map(Script::with_twin)
     .collect();
     let mut args = std::env::args().skip(1);
     let (mut parts, mut repeat) = (Vec::new(), 1);

@@ -9,7 +9,7 @@ use reactor::{
 
 pub(crate) use testing::pattern;
 
-use crate::run;
+use crate::run::{self, Transport};
 
 /// A callback and its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,8 +179,26 @@ pub(crate) fn listen_paused(reactor: &mut Reactor, react: impl React + Clone) ->
 }
 
 pub(crate) fn listener(react: impl React + Clone) -> io::Result<Listener> {
-    let accept = move |_: &_| Ok(Peer::new("server", react.clone()));
-    Ok(Listener::bind(run::addr(), accept)?.with_limits(no_limits()))
+    bind(move || Peer::new("server", react.clone()))
+}
+
+/// Creates a listener at the script's address.
+pub(crate) fn bind(create: impl Fn() -> Peer + 'static) -> io::Result<Listener> {
+    let accept = move |_: &_| Ok(create());
+    let listener = match run::transport() {
+        Transport::Tcp => Listener::bind(run::addr(), accept),
+        Transport::Unix => Listener::bind_unix(run::path(), accept),
+    };
+    Ok(listener?.with_limits(no_limits()))
+}
+
+/// Creates a stream that connects to the script's address.
+pub(crate) fn connect(peer: Peer) -> Stream<Peer> {
+    let stream = match run::transport() {
+        Transport::Tcp => Stream::connect([run::addr()], peer),
+        Transport::Unix => Stream::connect_unix(run::path(), peer),
+    };
+    stream.with_limits(no_limits())
 }
 
 pub(crate) fn add_listener(reactor: &mut Reactor, listener: Listener) -> io::Result<Token> {
@@ -199,7 +217,7 @@ pub(crate) fn dial_as(reactor: &mut Reactor, peer: Peer) -> io::Result<()> {
 }
 
 pub(crate) fn dial_with(reactor: &mut Reactor, limits: Limits, peer: Peer) -> io::Result<()> {
-    reactor.add(Stream::connect([run::addr()], peer).with_limits(limits)).map(drop)
+    reactor.add(connect(peer).with_limits(limits)).map(drop)
 }
 
 /// A program that does nothing.

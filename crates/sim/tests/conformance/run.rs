@@ -21,6 +21,13 @@ pub(crate) enum Place {
     World,
 }
 
+/// What the streams of a script run over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Tcp,
+    Unix,
+}
+
 /// What a script asks of the one who runs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
@@ -31,6 +38,7 @@ pub(crate) enum Request {
 struct Run {
     place: Place,
     number: u16,
+    transport: Transport,
     log: Log,
     /// How many have each name.
     names: BTreeMap<&'static str, u32>,
@@ -57,10 +65,11 @@ fn with<R>(f: impl FnOnce(&mut Run) -> R) -> R {
 }
 
 /// Starts a run of the script with this number.
-pub(crate) fn start(place: Place, number: u16) {
+pub(crate) fn start(place: Place, number: u16, transport: Transport) {
     RUN.set(Some(Run {
         place,
         number,
+        transport,
         log: Log::default(),
         names: BTreeMap::new(),
         programs: BTreeMap::new(),
@@ -93,6 +102,10 @@ pub(crate) fn take_requests() -> Vec<Request> {
 }
 
 // --- for peers ----------------------------------------------------------------
+
+pub(crate) fn transport() -> Transport {
+    with(|run| run.transport)
+}
 
 /// Returns `name`, with a number if it is not the first one.
 pub(crate) fn number_name(name: &'static str) -> String {

@@ -1,6 +1,7 @@
 //! [`Script`]: two programs, run on loopback and in worlds.
 
 use std::io;
+use std::iter;
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use sim::{Fault, Faults, Link, MachineId, Sim};
 
 use crate::log::Log;
 use crate::peer::{Peer, passive};
-use crate::run::{self, Place, Request};
+use crate::run::{self, Place, Request, Transport};
 
 /// Longer than any script takes, even on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -25,10 +26,14 @@ pub(crate) const WORLDS: u64 = 8;
 type Setup = Rc<dyn Fn(&mut Reactor) -> io::Result<()>>;
 
 /// A conversation of two programs.
+#[derive(Clone)]
 pub(crate) struct Script {
     pub(crate) name: String,
     server: Setup,
     client: Setup,
+    transport: Transport,
+    /// Another script is the same over Unix sockets.
+    has_unix_twin: bool,
     leaves_path: bool,
 }
 
@@ -38,7 +43,14 @@ pub(crate) fn script(
     client: impl Fn(&mut Reactor) -> io::Result<()> + 'static,
 ) -> Script {
     let (server, client): (Setup, Setup) = (Rc::new(server), Rc::new(client));
-    Script { name: name.into(), server, client, leaves_path: false }
+    Script {
+        name: name.into(),
+        server,
+        client,
+        transport: Transport::Tcp,
+        has_unix_twin: false,
+        leaves_path: false,
+    }
 }
 
 /// Appends what the loop of a program counted, and how many channels are still open, to the
@@ -57,6 +69,22 @@ fn note_program(log: &mut Log, name: &str, reactor: Option<&mut Reactor>) {
 }
 
 impl Script {
+    /// The script runs over Unix sockets.
+    pub(crate) fn over_unix(self) -> Self {
+        Script { name: format!("Unix: {}", self.name), transport: Transport::Unix, ..self }
+    }
+
+    /// The script also runs over Unix sockets, as a script of its own.
+    pub(crate) fn also_over_unix(self) -> Self {
+        Script { has_unix_twin: true, ..self }
+    }
+
+    /// Returns the script, and its twin if it has one.
+    pub(crate) fn with_twin(self) -> impl Iterator<Item = Script> {
+        let twin = self.has_unix_twin.then(|| self.clone().over_unix());
+        iter::once(self).chain(twin)
+    }
+
     /// Before it starts, a server at the script's path is killed, and leaves the path behind.
     pub(crate) fn after_killed_server(self) -> Self {
         Script { leaves_path: true, ..self }
@@ -90,7 +118,7 @@ impl Script {
     /// Runs the script until its log is `expected` and nothing more happens, or can no
     /// longer become that.
     fn run_on_loopback(&self, number: u16, expected: &Log) -> Result<Log, String> {
-        run::start(Place::Loopback, number);
+        run::start(Place::Loopback, number, self.transport);
         if self.leaves_path {
             // Dropping it does not remove the path.
             UnixListener::bind(run::path()).map_err(|error| error.to_string())?;
@@ -135,7 +163,7 @@ impl Script {
     }
 
     fn run_in_world(&self, number: u16, seed: u64) -> Result<Log, String> {
-        run::start(Place::World, number);
+        run::start(Place::World, number, self.transport);
         let mut sim = Sim::new(seed);
         // A panic is seen by the callbacks, as on loopback.
         sim.allow_panics();

@@ -1,11 +1,12 @@
-//! Conversations over TCP: orderly ends, half-closes, resets, and what is unread.
+//! Conversations: orderly ends, half-closes, resets, and what is unread. Over TCP; some of them also
+//! over Unix sockets.
 
 use std::io::ErrorKind;
 
-use reactor::Stream;
+use reactor::{Io, Stream};
 
 use crate::peer::{
-    On, Peer, add_listener, closes_after, dial, dial_as, echo, idle, listen, listen_paused,
+    On, Peer, React, add_listener, closes_after, dial, dial_as, echo, idle, listen, listen_paused,
     no_limits, passive, pattern, sends, wait,
 };
 use crate::run::{self, note, note_result};
@@ -112,7 +113,8 @@ fn conversations() -> Vec<Script> {
                     _ => passive(on, io),
                 })
             },
-        ),
+        )
+        .also_over_unix(),
         script(
             "many messages in one callback, of all sizes",
             |reactor| listen(reactor, passive),
@@ -309,7 +311,8 @@ fn resets() -> Vec<Script> {
                     _ => Ok(()),
                 })
             },
-        ),
+        )
+        .also_over_unix(),
         script(
             "the client ends its output to a server that has closed",
             |reactor| {
@@ -351,45 +354,21 @@ fn resets() -> Vec<Script> {
         script(
             "the client closes with unread input",
             |reactor| listen(reactor, sends(b"not read", passive)),
-            |reactor| {
-                dial(reactor, |on, io| match on {
-                    On::Connect => {
-                        io.pause();
-                        Ok(run::await_input(8))
-                    }
-                    On::Unread => Ok(io.close()),
-                    _ => Ok(()),
-                })
-            },
-        ),
+            |reactor| dial(reactor, unread_then(|io| io.close())),
+        )
+        .also_over_unix(),
         script(
             "the client aborts with unread input",
             |reactor| listen(reactor, sends(b"not read", passive)),
-            |reactor| {
-                dial(reactor, |on, io| match on {
-                    On::Connect => {
-                        io.pause();
-                        Ok(run::await_input(8))
-                    }
-                    On::Unread => Ok(io.abort()),
-                    _ => Ok(()),
-                })
-            },
-        ),
+            |reactor| dial(reactor, unread_then(|io| io.abort())),
+        )
+        .also_over_unix(),
         script(
             "the client's program ends with unread input",
             |reactor| listen(reactor, sends(b"not read", passive)),
-            |reactor| {
-                dial(reactor, |on, io| match on {
-                    On::Connect => {
-                        io.pause();
-                        Ok(run::await_input(8))
-                    }
-                    On::Unread => Ok(io.context().stop()),
-                    _ => Ok(()),
-                })
-            },
-        ),
+            |reactor| dial(reactor, unread_then(|io| io.context().stop())),
+        )
+        .also_over_unix(),
         script(
             "a closed channel with unread input",
             |reactor| listen(reactor, sends(b"not read", passive)),
@@ -431,7 +410,8 @@ fn resets() -> Vec<Script> {
                     _ => passive(on, io),
                 })
             },
-        ),
+        )
+        .also_over_unix(),
         script(
             "a paused client is reset",
             |reactor| {
@@ -473,7 +453,7 @@ fn resets() -> Vec<Script> {
         script(
             "the server aborts with output that does not fit the buffers",
             |reactor| {
-                let peer = |on: On<'_>, io: &mut reactor::Io<'_>| match on {
+                let peer = |on: On<'_>, io: &mut Io<'_>| match on {
                     On::Connect => {
                         io.send(&pattern(40 * LARGE))?;
                         Ok(io.abort())
@@ -623,4 +603,16 @@ fn before_connect() -> Vec<Script> {
             stream.close();
         }),
     ]
+}
+
+/// Calls `f` once eight bytes of input are unread.
+fn unread_then(f: fn(&mut Io<'_>)) -> impl React + Clone {
+    move |on: On<'_>, io: &mut Io<'_>| match on {
+        On::Connect => {
+            io.pause();
+            Ok(run::await_input(8))
+        }
+        On::Unread => Ok(f(io)),
+        _ => Ok(()),
+    }
 }
